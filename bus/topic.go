@@ -1,0 +1,88 @@
+package bus
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxTopic is the greatest length in bytes of a topic or pattern.
+const MaxTopic = 255
+
+// MaxPayload is the greatest length in bytes of an event's payload.
+const MaxPayload = 1 << 20
+
+// ValidateTopic returns an error that wraps [ErrInvalid] unless topic is a
+// sequence of tokens separated by dots, none of them empty and none with a
+// dot, "*", ">", white space or control character in it, of at most [MaxTopic]
+// bytes of UTF-8 in all.
+func ValidateTopic(topic string) error {
+	return validate("topic", topic, func(token string, last bool) bool { return false })
+}
+
+// ValidatePattern is like [ValidateTopic], but a token may also be "*", and
+// the last may be ">".
+func ValidatePattern(pattern string) error {
+	return validate("pattern", pattern, func(token string, last bool) bool {
+		return token == "*" || token == ">" && last
+	})
+}
+
+func validate(what, s string, wildcard func(token string, last bool) bool) error {
+	if len(s) > MaxTopic {
+		return fmt.Errorf("%w %s: %d bytes long; at most %d are allowed", ErrInvalid, what, len(s), MaxTopic)
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%w %s %q: not UTF-8", ErrInvalid, what, s)
+	}
+	for token, rest, more := "", s, true; more; {
+		token, rest, more = strings.Cut(rest, ".")
+		switch {
+		case token == "":
+			return fmt.Errorf("%w %s %q: empty token", ErrInvalid, what, s)
+		case wildcard(token, !more):
+		case strings.ContainsAny(token, "*>"):
+			return fmt.Errorf("%w %s %q: misplaced wildcard in %q", ErrInvalid, what, s, token)
+		case strings.ContainsFunc(token, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+			return fmt.Errorf("%w %s %q: white space or control character in %q", ErrInvalid, what, s, token)
+		}
+	}
+	return nil
+}
+
+// Match reports whether topic matches pattern token by token: "*" stands for
+// exactly one token, a final ">" for one or more. Both must be valid.
+func Match(pattern, topic string) bool {
+	for {
+		p, patternRest, morePattern := strings.Cut(pattern, ".")
+		t, topicRest, moreTopic := strings.Cut(topic, ".")
+		if p == ">" && !morePattern {
+			return true
+		}
+		if p != "*" && p != t || morePattern != moreTopic {
+			return false
+		}
+		if !morePattern {
+			return true
+		}
+		pattern, topic = patternRest, topicRest
+	}
+}
+
+// Validate returns an error that wraps [ErrInvalid] unless ev can be carried by
+// every transport: a valid topic, and a payload that is empty or a JSON object
+// of at most [MaxPayload] bytes.
+func (ev *Event) Validate() error {
+	if err := ValidateTopic(ev.Topic); err != nil {
+		return err
+	}
+	if n := len(ev.Payload); n > MaxPayload {
+		return fmt.Errorf("%w payload on %s: %d bytes long; at most %d are allowed", ErrInvalid, ev.Topic, n, MaxPayload)
+	}
+	if n := len(ev.Payload); n > 0 && (ev.Payload[0] != '{' || !json.Valid(ev.Payload)) {
+		return fmt.Errorf("%w payload on %s: not a JSON object", ErrInvalid, ev.Topic)
+	}
+	return nil
+}

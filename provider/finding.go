@@ -1,0 +1,101 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"time"
+)
+
+// Finding is what one provider said about one address at one moment. It is
+// immutable once returned: it is shared between records, stores and events
+// without being copied.
+type Finding struct {
+	// Provider is the name of the provider that answered.
+	Provider string
+	// Addr is the address that was asked about, as [Normalize] leaves it.
+	Addr netip.Addr
+	// Known tells whether the provider has this address at all. False means
+	// that it answered and does not; attributes may be present all the same.
+	Known bool
+	// Verdict is the provider's opinion. The zero value is no opinion.
+	Verdict Verdict
+	// Attrs are the details worth keeping, by name. Names follow
+	// [ValidateName]. Values are of type string, bool, int64, float64 (finite),
+	// []string, []int64, or nil; stores give back the same types.
+	Attrs map[string]any
+	// Raw is the part of the answer kept for people to read: valid JSON, or
+	// empty if there is none. See [CapRaw].
+	Raw json.RawMessage
+	// ObservedAt is when the answer was obtained, in UTC; for bulk data, when
+	// the data was loaded. The worker replaces a zero or future time by now.
+	ObservedAt time.Time
+	// TTL is how long the answer may be reused before the provider is asked
+	// again. Zero leaves it to the worker.
+	TTL time.Duration
+}
+
+// Validate reports what makes f unfit to be stored: a field that breaks the
+// rules given with [Finding]. All problems are joined in one error.
+func (f *Finding) Validate() error {
+	var errs []error
+	if f.Verdict > Malicious {
+		errs = append(errs, fmt.Errorf("verdict %d is not one of the five", f.Verdict))
+	}
+	if f.TTL < 0 {
+		errs = append(errs, fmt.Errorf("TTL %v is negative", f.TTL))
+	}
+	if len(f.Raw) > 0 && !json.Valid(f.Raw) {
+		errs = append(errs, errors.New("raw is not valid JSON"))
+	}
+	for name, v := range f.Attrs {
+		if err := ValidateName(name); err != nil {
+			errs = append(errs, fmt.Errorf("attribute %w", err))
+		}
+		switch v := v.(type) {
+		case nil, string, bool, int64, []string, []int64:
+		case float64:
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				errs = append(errs, fmt.Errorf("attribute %q is not a finite number", name))
+			}
+		default:
+			errs = append(errs, fmt.Errorf("attribute %q has type %T; use string, bool, int64, float64, []string or []int64", name, v))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// MaxRaw is the size in bytes above which [CapRaw] replaces a raw answer.
+const MaxRaw = 256 << 10
+
+// CapRaw returns raw in the form [Finding].Raw wants it: compacted, and if it
+// is longer than [MaxRaw] then replaced by {"truncated":true,"bytes":N}, where
+// N is its length. Input that is not valid JSON yields nil.
+func CapRaw(raw []byte) json.RawMessage {
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		return nil
+	}
+	if b.Len() > MaxRaw {
+		return fmt.Appendf(nil, `{"truncated":true,"bytes":%d}`, b.Len())
+	}
+	return b.Bytes()
+}
+
+// ValidateName returns an error unless name can prefix a column or a payload
+// key: one to 32 characters out of a-z, 0-9 and underscore, the first of them
+// a letter.
+func ValidateName(name string) error {
+	ok := len(name) >= 1 && len(name) <= 32
+	for i := 0; ok && i < len(name); i++ {
+		c := name[i]
+		ok = c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || c == '_')
+	}
+	if !ok {
+		return fmt.Errorf("name %q is not 1 to 32 characters of a-z, 0-9 and _ starting with a letter", name)
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+// Package provider defines what a threat-intelligence source is: something
+// that, asked about one IP address, returns one [Finding] or one error.
+//
+// The package is a leaf: it imports only the standard library, so a provider
+// can be written, tested and shipped without the rest of the module. Package
+// providertest holds the conformance suite every implementation should run.
+//
+// # Absence is not innocence
+//
+// Three outcomes look alike and must be kept apart. A provider that has the
+// address says Known = true. A provider that was asked and does not have it
+// says Known = false, with a nil error. A provider that could not be asked
+// returns an error. None of the three means benign.
+package provider
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Provider is one source of intelligence about IP addresses.
+//
+// Both methods are safe for concurrent use. An implementation neither retries,
+// nor sleeps out a limit, nor logs: whoever calls it (in this module the
+// worker's gate) does that, once and for all providers.
+type Provider interface {
+	// Name identifies the provider. It is constant over the life of the value,
+	// unique among the providers of one worker and valid according to
+	// [ValidateName]: it prefixes the provider's columns and payload keys.
+	Name() string
+
+	// Lookup asks about addr, which the caller has passed through [Normalize]
+	// and a [Guard].
+	//
+	// It returns a Finding whenever the source answered, also when the answer
+	// is that it does not know the address. Everything else is an error, best
+	// an [*Error] around one of this package's sentinels; an error that wraps
+	// none is treated like [ErrUnavailable]. An address outside the source's
+	// coverage is [ErrUnsupported] and costs no call.
+	//
+	// Lookup returns soon after ctx is done, with an error that wraps the
+	// context's. The Finding returned on success is not modified afterwards,
+	// neither by the provider nor by anyone it is handed to.
+	Lookup(ctx context.Context, addr netip.Addr) (Finding, error)
+}
+
+// Limited is implemented by a provider that restricts what it may be asked or
+// how often. Find it with [As].
+type Limited interface {
+	// Limits returns the same value at every call.
+	Limits() Limits
+}
+
+// Limits are the restrictions a provider declares about itself. The zero value
+// means: any public address, as often and as concurrently as the caller likes.
+type Limits struct {
+	// MaxInFlight is the greatest number of lookups running at once.
+	// Zero leaves the number to the caller.
+	MaxInFlight int
+	// MinInterval is the least time between the starts of two lookups.
+	// Zero means no such restriction.
+	MinInterval time.Duration
+	// IPv4Only says that the source knows no IPv6 address: it is never asked
+	// about one.
+	IPv4Only bool
+	// Private says that lookups do not leave the operator's own machines (an
+	// allow list in memory, an internal service), so that private and other
+	// special-purpose addresses may be asked too. Leave it false for every
+	// source reached over the internet.
+	Private bool
+}
+
+// Refresher is implemented by a provider that answers from bulk data loaded
+// ahead of its lookups. Find it with [As].
+type Refresher interface {
+	// Refresh loads the data if its time has come and otherwise returns nil at
+	// once, so that it may be called as often as one likes; concurrent calls
+	// share one load. After a failed load the previous data stays in use, and
+	// Refresh keeps returning that failure, without trying again, until the
+	// provider's own backoff has passed.
+	Refresh(ctx context.Context) error
+}
+
+// Func adapts a function to the [Provider] interface.
+type Func struct {
+	// ID is what Name returns.
+	ID string
+	// Ask is called by Lookup. It must not be nil.
+	Ask func(ctx context.Context, addr netip.Addr) (Finding, error)
+}
+
+// Name returns f.ID.
+func (f Func) Name() string { return f.ID }
+
+// Lookup calls f.Ask.
+func (f Func) Lookup(ctx context.Context, addr netip.Addr) (Finding, error) {
+	return f.Ask(ctx, addr)
+}
+
+// As finds the first provider in p's chain of wrappers that implements T,
+// usually [Limited] or [Refresher]. The chain consists of p itself followed by
+// what repeated calls of a method Unwrap() Provider return, so that a
+// decorator does not hide what it decorates. It returns the zero T and false
+// if there is none.
+func As[T any](p Provider) (T, bool) {
+	for p != nil {
+		if t, ok := p.(T); ok {
+			return t, true
+		}
+		w, ok := p.(interface{ Unwrap() Provider })
+		if !ok {
+			break
+		}
+		p = w.Unwrap()
+	}
+	var none T
+	return none, false
+}

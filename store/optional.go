@@ -1,0 +1,126 @@
+package store
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/provider"
+)
+
+// As finds the first store in s's chain of wrappers that implements T, one of
+// the optional interfaces of this package. The chain consists of s itself
+// followed by what repeated calls of a method Unwrap() Store return, so that a
+// decorator does not hide what it decorates. It returns the zero T and false
+// if there is none.
+func As[T any](s Store) (T, bool) {
+	for s != nil {
+		if t, ok := s.(T); ok {
+			return t, true
+		}
+		w, ok := s.(interface{ Unwrap() Store })
+		if !ok {
+			break
+		}
+		s = w.Unwrap()
+	}
+	var none T
+	return none, false
+}
+
+// Registrar is implemented by a store that attackers can be added to.
+type Registrar interface {
+	// Observe adds attackers, which are then due, and updates those already
+	// known by their ID: the earliest FirstSeen and the latest LastSeen are
+	// kept, and a different IP replaces the old one and makes the attacker due.
+	// An attacker with the zero UUID is refused with an error that wraps
+	// [ErrInvalid], and then none is added. A zero LastSeen means now, a zero
+	// FirstSeen the same as LastSeen.
+	Observe(ctx context.Context, attackers ...Attacker) error
+
+	// Forget removes attackers with everything known about them. Unknown ones
+	// are skipped.
+	Forget(ctx context.Context, ids ...uuid.UUID) error
+}
+
+// Answers is implemented by a store that can find what a provider said about
+// an address on behalf of any attacker.
+type Answers interface {
+	// Answers returns the findings about addrs, with Raw, that are still fresh
+	// at now; per address and provider at most one, the one that expires last.
+	Answers(ctx context.Context, now time.Time, addrs ...netip.Addr) ([]Answer, error)
+}
+
+// Answer is a finding that can be reused for another attacker.
+type Answer struct {
+	// Finding is the answer; its Addr and Provider say to what.
+	Finding *provider.Finding
+	// Expires is when it stops being fresh.
+	Expires time.Time
+}
+
+// Outbox is implemented by a store whose Save writes an update's event together
+// with the record, to be published later whatever happens to the process.
+type Outbox interface {
+	// Unpublished returns up to limit events that were saved before the given
+	// time and not yet published, oldest first.
+	Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error)
+
+	// Published removes events, by ID, once the bus has taken them. Unknown IDs
+	// are skipped.
+	Published(ctx context.Context, ids ...string) error
+
+	// Expire removes events that were saved before the given time although
+	// nobody published them, and returns how many those were.
+	Expire(ctx context.Context, before time.Time) (int, error)
+}
+
+// Lister is implemented by a store that can enumerate its records.
+type Lister interface {
+	// List returns one page of records, most recently seen first, with Raw.
+	List(ctx context.Context, req ListRequest) (Page, error)
+}
+
+// ListRequest says which records to list.
+type ListRequest struct {
+	// Limit is the greatest number of records; it must be positive.
+	Limit int
+	// Cursor is the Next of the page before; empty for the first page.
+	Cursor string
+	// Enriched leaves out attackers about whom nothing was ever learnt.
+	Enriched bool
+}
+
+// Page is a part of a listing.
+type Page struct {
+	Records []Record
+	// Next is the cursor of the following page, and empty after the last.
+	Next string
+}
+
+// Statistician is implemented by a store that can count what it holds.
+type Statistician interface {
+	// Stats counts, as of now. It may take time that grows with the store.
+	Stats(ctx context.Context, now time.Time) (Stats, error)
+}
+
+// Stats are the numbers of things in a store.
+type Stats struct {
+	Attackers int            // all that are known
+	Enriched  int            // those about whom something was learnt
+	Due       int            // those that a claim could return now
+	Leased    int            // those under a lease
+	Waiting   map[string]int // entries that wait for a quota, by provider
+	Outbox    int            // events not yet published
+}
+
+// Migrator is implemented by a store whose tables have to be created.
+type Migrator interface {
+	// Migrate brings the tables up to date. It may be called at every start, by
+	// any number of processes at once. It refuses, with an error that wraps
+	// [ErrSchema], tables of a newer version than it knows.
+	Migrate(ctx context.Context) error
+}

@@ -1,0 +1,111 @@
+package store
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/provider"
+)
+
+// Attacker is somebody a honeypot saw. The ID is the key; the address is a
+// value that may change and that several attackers may share.
+type Attacker struct {
+	// ID is the attacker's UUID.
+	ID uuid.UUID
+	// IP is the address as whoever registered the attacker wrote it. It may be
+	// no address at all.
+	IP string
+	// FirstSeen and LastSeen are in UTC with microsecond precision.
+	FirstSeen, LastSeen time.Time
+}
+
+// Addr returns the attacker's address, normalized, and the zero Addr if IP is
+// not the text of one.
+func (a *Attacker) Addr() netip.Addr {
+	addr, err := provider.ParseAddr(a.IP)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr
+}
+
+// Record is everything known about one attacker: the ledger of what each
+// provider said, and the verdict on it.
+type Record struct {
+	Attacker
+	// Entries is the ledger, at most one entry per provider, in order of
+	// provider name.
+	Entries []Entry
+	// Decision is the verdict on the ledger. It is the zero Decision before the
+	// first finding was stored.
+	Decision aggregate.Decision
+	// Revision counts the saves that stored a finding. Zero means that nothing
+	// was ever learnt about this attacker.
+	Revision uint64
+	// CachedAt is when a finding was last stored, in UTC; zero if none was.
+	CachedAt time.Time
+	// Fence is the fence of the claim that returned the record, and zero in a
+	// record that was not claimed.
+	Fence uint64
+}
+
+// Entry returns the entry of the named provider, and nil if the record has
+// none. It points into r.Entries.
+func (r *Record) Entry(name string) *Entry {
+	for i := range r.Entries {
+		if r.Entries[i].Provider == name {
+			return &r.Entries[i]
+		}
+	}
+	return nil
+}
+
+// Entry is one provider's part of a record: its last finding and its schedule.
+// The two are independent: a failed lookup moves the schedule and leaves the
+// finding as it is.
+type Entry struct {
+	// Provider is the provider's name.
+	Provider string
+	// State says what happens next. The zero value is Due.
+	State State
+	// Due is when the provider may be asked, in State Due; zero means at once.
+	Due time.Time
+	// Finding is the last good answer; nil if there was none.
+	Finding *provider.Finding
+	// Expires is when Finding stops being fresh, in UTC; zero without one.
+	Expires time.Time
+	// Failures counts the failed attempts since the last success.
+	Failures int
+	// Error is the kind of the last failure (the text of a sentinel of package
+	// provider), and empty after a success.
+	Error string
+}
+
+// State is what an entry's schedule is at.
+type State uint8
+
+// The states of an entry.
+const (
+	// Due: to be asked at the time in the entry's Due.
+	Due State = iota
+	// Fresh: the finding is reused until it expires.
+	Fresh
+	// Waiting: to be asked when the provider's quota allows. It has no time of
+	// its own; claims hand waiting attackers out as the quota grants.
+	Waiting
+	// NotApplicable: this provider is never asked about this address.
+	NotApplicable
+)
+
+var stateNames = [...]string{"due", "fresh", "waiting", "not applicable"}
+
+// String returns the state in words.
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return "invalid"
+}

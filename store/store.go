@@ -1,0 +1,132 @@
+// Package store defines where enrichment lives: the attackers, what providers
+// said about each of them, when each is due again, and who is working on it.
+//
+// [Store] is what a worker needs; everything else is an optional interface that
+// a store implements if it can and that is found with [As]. Package storetest
+// holds the conformance suite every store should run, memstore the reference
+// implementation and sqlstore the one for databases.
+//
+// # Leases
+//
+// Claim hands an attacker to one owner for a limited time. Each claim gives
+// the attacker a new, greater fence. Save and Release carry that fence and are
+// refused once it is no longer the attacker's: a worker that lost its lease
+// cannot overwrite the work of the one that has it now.
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/bus"
+)
+
+// Store keeps records and schedules work on them. Its methods are safe for
+// concurrent use. No method keeps a slice it was passed or returns one that it
+// goes on using; findings are shared and immutable.
+//
+// An attacker is known to a store because it was registered (see [Registrar])
+// or because it is in the table the store lives beside. An attacker that was
+// never enriched is due at once.
+type Store interface {
+	// Claim leases attackers to req.Owner and returns them with their fences:
+	// those that are due, and those of which an entry waits for a provider that
+	// req.Grants names; most recently seen first, each at most once, at most
+	// req.Limit. An attacker under a lease that has not expired is not
+	// returned. It returns no error if there is nothing to do.
+	//
+	// The findings in the records may lack Raw.
+	Claim(ctx context.Context, req ClaimRequest) (Claimed, error)
+
+	// Get returns the record of one attacker, with Raw. It returns an error
+	// that wraps ErrNotFound if there is no such attacker.
+	Get(ctx context.Context, id uuid.UUID) (Record, error)
+
+	// Save stores updates, each wholly or not at all, and ends their leases
+	// except where Hold says otherwise. One update that cannot be stored does
+	// not keep the others from being stored: the error returned then joins one
+	// [*UpdateError] for each that was not. Any other error means that none was
+	// stored.
+	//
+	// An update of an attacker that is gone is silently skipped, and so is one
+	// whose IP is no longer the attacker's; the latter attacker is then due now
+	// and no longer leased.
+	Save(ctx context.Context, updates ...Update) error
+
+	// Release ends leases without storing anything. Those that are lost
+	// already are skipped.
+	Release(ctx context.Context, leases ...Lease) error
+}
+
+// ClaimRequest says what to claim.
+type ClaimRequest struct {
+	// Now is the time that decides what is due.
+	Now time.Time
+	// Owner names the claiming worker, for people to read. Required.
+	Owner string
+	// Lease is how long the claim lasts on the store's own clock. It must be
+	// positive.
+	Lease time.Duration
+	// Limit is the greatest number of records returned. It must be positive.
+	Limit int
+	// Grants says for each provider how many attackers with an entry that waits
+	// for it may be handed out although they are not due.
+	Grants map[string]int
+	// Providers are the names of the providers the worker has. An attacker that
+	// is not due because no provider applied to it is handed out again once
+	// this list names one that its record has no entry of.
+	Providers []string
+	// Only restricts the claim to these attackers and claims them whether due
+	// or not.
+	Only []uuid.UUID
+}
+
+// Claimed is the result of a claim.
+type Claimed struct {
+	// Records are the attackers now leased.
+	Records []Record
+	// NextDue is the earliest time at which an attacker that was not returned
+	// becomes due or its lease expires; zero if there is none. It is not after
+	// req.Now if more attackers are due than the limit allowed.
+	NextDue time.Time
+}
+
+// Update is the new state of an attacker's record.
+type Update struct {
+	// Lease identifies the attacker and the claim; its Due says when the
+	// attacker is due next, and zero that time alone does not make it so.
+	Lease
+	// IP is the attacker's address as the claim returned it.
+	IP string
+	// Entries is the whole ledger as it is to be. Entries whose provider is not
+	// in Changed carry the finding that Claim returned, and the store keeps the
+	// one it has.
+	Entries []Entry
+	// Changed names the providers whose entry holds a finding to be stored now,
+	// with Raw, or whose finding is to be dropped because the entry has none.
+	Changed []string
+	// Decision is the verdict on the new ledger, or nil to keep the old one.
+	Decision *aggregate.Decision
+	// Revision is the record's new revision.
+	Revision uint64
+	// SavedAt is the record's new CachedAt; zero keeps the old one.
+	SavedAt time.Time
+	// Event is announced by the [Outbox], if the store has one; nil for none.
+	Event *bus.Event
+	// Hold keeps the lease, because another update will follow under it.
+	Hold bool
+}
+
+// Lease is a claim on one attacker.
+type Lease struct {
+	// ID is the attacker's.
+	ID uuid.UUID
+	// Fence is the one that the claimed record carries.
+	Fence uint64
+	// Due is when the attacker may be claimed next. For Release, zero means at
+	// once.
+	Due time.Time
+}
