@@ -1,0 +1,139 @@
+// Package memstore keeps records in memory. It is the reference implementation
+// of package store, the model the conformance suite compares others with, and
+// the store for tests and for programs that need not remember.
+package memstore
+
+import (
+	"container/list"
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/store"
+)
+
+// Store is a [store.Store] in memory that also implements [store.Registrar],
+// [store.Answers], [store.Outbox], [store.Lister] and [store.Statistician]. Its
+// methods are safe for concurrent use. Leases run on the clock of the machine.
+//
+// Use [New] to make one.
+type Store struct {
+	mu     sync.Mutex
+	rows   map[uuid.UUID]*row
+	fence  uint64 // the last one given out, to whichever attacker
+	byAddr map[netip.Addr][]*row
+
+	// Where rows stand, see place.
+	ready    queue             // due already, newest first
+	sleeping queue             // due at a time, earliest first
+	leases   queue             // leased, first to expire first
+	parked   queue             // made due by nothing but a new provider
+	waiting  map[string]*queue // by provider: unleased rows waiting for it, newest first
+	lacking  map[string]*queue // by provider ever claimed with: parked rows without an entry of it
+
+	outbox list.List // of *letter, oldest first
+	byID   map[string]*list.Element
+}
+
+var _ interface {
+	store.Store
+	store.Registrar
+	store.Answers
+	store.Outbox
+	store.Lister
+	store.Statistician
+} = (*Store)(nil)
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{
+		rows:     make(map[uuid.UUID]*row),
+		byAddr:   make(map[netip.Addr][]*row),
+		ready:    queue{before: newer},
+		sleeping: queue{before: func(a, b *row) bool { return a.due < b.due }},
+		leases:   queue{before: func(a, b *row) bool { return a.until < b.until }},
+		parked:   queue{before: newer},
+		waiting:  make(map[string]*queue),
+		lacking:  make(map[string]*queue),
+		byID:     make(map[string]*list.Element),
+	}
+}
+
+// Get implements [store.Store].
+func (s *Store) Get(ctx context.Context, id uuid.UUID) (store.Record, error) {
+	if err := ctx.Err(); err != nil {
+		return store.Record{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.rows[id]
+	if r == nil {
+		return store.Record{}, fmt.Errorf("%w: %s", store.ErrNotFound, id)
+	}
+	return r.record(), nil
+}
+
+// row is one attacker: its record, its schedule and its lease.
+type row struct {
+	store.Attacker
+	seen     int64         // LastSeen in microseconds
+	entries  []store.Entry // sorted; replaced as a whole, never modified
+	decision aggregate.Decision
+	revision uint64
+	cachedAt time.Time
+
+	due    int64  // microseconds, atOnce or never
+	fence  uint64 // of the last claim
+	valid  bool   // the fence has not been used up by Save or Release
+	moved  bool   // the address has changed since the last claim
+	leased bool
+	until  int64 // end of the lease in microseconds
+
+	place slot    // in ready, sleeping, leases or parked
+	also  []*slot // in queues of waiting or of lacking
+}
+
+// Values of row.due that are not times.
+const (
+	atOnce = math.MinInt64
+	never  = math.MaxInt64
+)
+
+// record returns a copy that shares nothing but findings with the row.
+func (r *row) record() store.Record {
+	rec := store.Record{
+		Attacker: r.Attacker,
+		Entries:  slices.Clone(r.entries),
+		Decision: r.decision,
+		Revision: r.revision,
+		CachedAt: r.cachedAt,
+	}
+	rec.Decision.Reasons = slices.Clone(r.decision.Reasons)
+	return rec
+}
+
+// entry returns the entry of the named provider, or nil.
+func (r *row) entry(provider string) *store.Entry {
+	return find(r.entries, provider)
+}
+
+func find(entries []store.Entry, provider string) *store.Entry {
+	for i := range entries {
+		if entries[i].Provider == provider {
+			return &entries[i]
+		}
+	}
+	return nil
+}
+
+// precise returns t as a database would keep it: in UTC, to the microsecond.
+func precise(t time.Time) time.Time {
+	return t.UTC().Truncate(time.Microsecond)
+}

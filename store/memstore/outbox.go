@@ -1,0 +1,84 @@
+package memstore
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/bus"
+)
+
+// letter is an event in the outbox.
+type letter struct {
+	event bus.Event
+	saved time.Time
+}
+
+// post puts an event into the outbox, unless it is there already.
+func (s *Store) post(ev bus.Event, saved time.Time) {
+	if ev.ID == "" {
+		ev.ID = uuid.NewString()
+	}
+	if s.byID[ev.ID] == nil {
+		ev.Payload = slices.Clone(ev.Payload)
+		s.byID[ev.ID] = s.outbox.PushBack(&letter{ev, saved})
+	}
+}
+
+// Unpublished implements [store.Outbox].
+func (s *Store) Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var events []bus.Event
+	for e := s.outbox.Front(); e != nil && len(events) < limit; e = e.Next() {
+		l := e.Value.(*letter)
+		if !l.saved.Before(before) {
+			break
+		}
+		ev := l.event
+		ev.Payload = slices.Clone(ev.Payload)
+		events = append(events, ev)
+	}
+	return events, nil
+}
+
+// Published implements [store.Outbox].
+func (s *Store) Published(ctx context.Context, ids ...string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if e := s.byID[id]; e != nil {
+			s.outbox.Remove(e)
+			delete(s.byID, id)
+		}
+	}
+	return nil
+}
+
+// Expire implements [store.Outbox].
+func (s *Store) Expire(ctx context.Context, before time.Time) (int, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dropped := 0
+	for e := s.outbox.Front(); e != nil; e = s.outbox.Front() {
+		l := e.Value.(*letter)
+		if !l.saved.Before(before) {
+			break
+		}
+		s.outbox.Remove(e)
+		delete(s.byID, l.event.ID)
+		dropped++
+	}
+	return dropped, nil
+}

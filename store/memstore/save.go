@@ -1,0 +1,129 @@
+package memstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// Save implements [store.Store]. An update under a lease that has expired is
+// stored as long as nobody has claimed the attacker since.
+func (s *Store) Save(ctx context.Context, updates ...store.Update) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for i := range updates {
+		if err := s.save(&updates[i]); err != nil {
+			errs = append(errs, &store.UpdateError{ID: updates[i].ID, Err: err})
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Release implements [store.Store]. An attacker whose address has changed
+// under the lease is due at once, whatever the lease says.
+func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range leases {
+		r := s.rows[l.ID]
+		if r == nil || !r.valid || r.fence != l.Fence {
+			continue
+		}
+		due := int64(atOnce)
+		if !l.Due.IsZero() && !r.moved {
+			due = l.Due.UnixMicro()
+		}
+		s.move(r, func() { r.free(due) })
+	}
+	return nil
+}
+
+func (s *Store) save(u *store.Update) error {
+	r := s.rows[u.ID]
+	if r == nil {
+		return nil
+	}
+	if !r.valid || r.fence != u.Fence {
+		return fmt.Errorf("%w: fence %d is no longer valid", store.ErrConflict, u.Fence)
+	}
+	if !sameIP(r.IP, u.IP) {
+		s.move(r, func() { r.free(atOnce) })
+		return nil
+	}
+	entries, err := r.merge(u)
+	if err != nil {
+		return err
+	}
+	due := int64(never)
+	if !u.Due.IsZero() {
+		due = u.Due.UnixMicro()
+	}
+	s.index(r, entries)
+	s.move(r, func() {
+		r.entries, r.revision = entries, u.Revision
+		if d := u.Decision; d != nil {
+			r.decision = *d
+			r.decision.Reasons = slices.Clone(d.Reasons)
+		}
+		if !u.SavedAt.IsZero() {
+			r.cachedAt = precise(u.SavedAt)
+		}
+		if u.Hold {
+			r.due = due
+		} else {
+			r.free(due)
+		}
+	})
+	if u.Event != nil {
+		s.post(*u.Event, time.Now())
+	}
+	return nil
+}
+
+// merge returns the ledger that results from the update.
+func (r *row) merge(u *store.Update) ([]store.Entry, error) {
+	entries := slices.Clone(u.Entries)
+	slices.SortFunc(entries, func(a, b store.Entry) int { return strings.Compare(a.Provider, b.Provider) })
+	for i := range entries {
+		e := &entries[i]
+		if i > 0 && e.Provider == entries[i-1].Provider {
+			return nil, fmt.Errorf("%w: two entries of provider %q", store.ErrInvalid, e.Provider)
+		}
+		e.Due, e.Expires = precise(e.Due), precise(e.Expires)
+		if slices.Contains(u.Changed, e.Provider) {
+			continue
+		}
+		e.Finding = nil
+		if old := r.entry(e.Provider); old != nil {
+			e.Finding = old.Finding
+		}
+	}
+	return entries, nil
+}
+
+// sameIP reports whether two texts mean one address: they are equal, or both
+// parse to the same.
+func sameIP(a, b string) bool {
+	if a == b {
+		return true
+	}
+	x, err := provider.ParseAddr(a)
+	if err != nil {
+		return false
+	}
+	y, err := provider.ParseAddr(b)
+	return err == nil && x == y
+}

@@ -1,0 +1,116 @@
+package memstore
+
+import (
+	"time"
+
+	"github.com/decnet/enrich/store"
+)
+
+// enter puts a row that stands in no queue into those it belongs to.
+func (s *Store) enter(r *row) {
+	r.place.row = r
+	switch {
+	case r.leased:
+		s.leases.push(&r.place)
+		return
+	case r.due == atOnce:
+		s.ready.push(&r.place)
+	case r.due != never:
+		s.sleeping.push(&r.place)
+	}
+	waits := false
+	for i := range r.entries {
+		if e := &r.entries[i]; e.State == store.Waiting {
+			waits = true
+			r.join(named(s.waiting, e.Provider))
+		}
+	}
+	if r.due != never || waits {
+		return
+	}
+	s.parked.push(&r.place)
+	for name, q := range s.lacking {
+		if r.entry(name) == nil {
+			r.join(q)
+		}
+	}
+}
+
+// leave takes a row out of every queue.
+func (r *row) leave() {
+	r.place.leave()
+	for _, slot := range r.also {
+		slot.leave()
+	}
+	r.also = nil
+}
+
+// join puts the row into one more queue.
+func (r *row) join(q *queue) {
+	slot := &slot{row: r}
+	q.push(slot)
+	r.also = append(r.also, slot)
+}
+
+// move changes a row by calling change, and its place accordingly.
+func (s *Store) move(r *row, change func()) {
+	r.leave()
+	change()
+	s.enter(r)
+}
+
+// free ends the row's lease, uses up its fence and makes it due at the given
+// time. The row must stand in no queue.
+func (r *row) free(due int64) {
+	r.leased, r.valid, r.due = false, false, due
+}
+
+// advance moves rows whose lease has expired or whose time has come.
+func (s *Store) advance(now int64) {
+	clock := time.Now().UnixMicro()
+	for r := s.leases.first(); r != nil && r.until <= clock; r = s.leases.first() {
+		s.move(r, func() { r.leased = false })
+	}
+	for r := s.sleeping.first(); r != nil && r.due <= now; r = s.sleeping.first() {
+		r.place.leave()
+		s.ready.push(&r.place)
+	}
+}
+
+// firstReady returns the newest row that is due at now, or nil. Rows that are
+// ready only to a clock ahead of now go back to sleep.
+func (s *Store) firstReady(now int64) *row {
+	for {
+		r := s.ready.first()
+		if r == nil || r.due <= now {
+			return r
+		}
+		r.place.leave()
+		s.sleeping.push(&r.place)
+	}
+}
+
+// lackingQueue returns the parked rows without an entry of the named provider.
+// The first call for a name looks at all parked rows.
+func (s *Store) lackingQueue(name string) *queue {
+	q := s.lacking[name]
+	if q == nil {
+		q = named(s.lacking, name)
+		for _, slot := range s.parked.slots {
+			if slot.row.entry(name) == nil {
+				slot.row.join(q)
+			}
+		}
+	}
+	return q
+}
+
+// named returns the queue of that name, newest first, and makes it if needed.
+func named(queues map[string]*queue, name string) *queue {
+	q := queues[name]
+	if q == nil {
+		q = &queue{before: newer}
+		queues[name] = q
+	}
+	return q
+}
