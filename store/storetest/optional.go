@@ -1,0 +1,385 @@
+package storetest
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/store"
+)
+
+// answer is what an answer is compared by.
+type answer struct {
+	provider string
+	addr     netip.Addr
+	score    int64
+	raw      string
+	expires  time.Time
+}
+
+func (f *fixture) answers(now time.Time, addrs ...netip.Addr) []answer {
+	f.Helper()
+	got, err := optional[store.Answers](f).Answers(f.ctx, now, addrs...)
+	if err != nil {
+		f.Fatalf("Answers: %v", err)
+	}
+	var out []answer
+	for _, g := range got {
+		score, _ := g.Finding.Attrs["score"].(int64)
+		raw, _ := json.Marshal(canonical(g.Finding.Raw))
+		out = append(out, answer{g.Finding.Provider, g.Finding.Addr, score, string(raw), g.Expires.UTC()})
+	}
+	slices.SortFunc(out, func(a, b answer) int {
+		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.provider, b.provider), a.expires.Compare(b.expires))
+	})
+	return out
+}
+
+// answered stores a finding and returns the answer it is.
+func (f *fixture) answered(a store.Attacker, name string, addr netip.Addr, score int64, expires time.Time) answer {
+	f.Helper()
+	e := f.fresh(name, addr)
+	e.Finding.Attrs["score"], e.Expires = score, expires
+	rec := f.take(a)
+	entries := slices.DeleteFunc(rec.Entries, func(old store.Entry) bool { return old.Provider == name })
+	u := f.update(rec, append(entries, e)...)
+	u.Changed = []string{name}
+	f.save(u)
+	raw, _ := json.Marshal(canonical(e.Finding.Raw))
+	return answer{name, addr, score, string(raw), expires}
+}
+
+func answers(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	optional[store.Answers](f)
+	all := f.attackers(4)
+	one, two, none := address(1), netip.MustParseAddr("2a01:4f8:c17:b8f::2"), address(99)
+	soon, late := f.now.Add(time.Hour), f.now.Add(2*time.Hour)
+	f.answered(all[0], "a", one, 1, soon)
+	best := f.answered(all[1], "a", one, 2, late)
+	f.answered(all[2], "a", one, 3, soon)
+	b := f.answered(all[0], "b", one, 4, soon)
+	other := f.answered(all[3], "a", two, 5, soon)
+	check := func(what string, got []answer, want ...answer) {
+		f.Helper()
+		if !slices.Equal(got, want) {
+			f.Fatalf("Answers %s returned\n%+v; want\n%+v", what, got, want)
+		}
+	}
+	check("about one address", f.answers(f.now, one), best, b)
+	check("about another address", f.answers(f.now, two), other)
+	check("about several addresses", f.answers(f.now, two, none, one, two), best, b, other)
+	check("about an address nobody was asked about", f.answers(f.now, none))
+	c := f.answered(all[1], "a", two, 6, late)
+	second := f.answered(all[2], "a", one, 7, soon.Add(time.Minute))
+	check("after the best answer was replaced by one about another address", f.answers(f.now, one), second, b)
+	check("about the address of the new one", f.answers(f.now, two), c)
+}
+
+func answersBoundary(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	optional[store.Answers](f)
+	a := f.attackers(1)[0]
+	expires := f.now.Add(time.Hour)
+	want := f.answered(a, "a", a.Addr(), 1, expires)
+	if got := f.answers(expires.Add(-time.Microsecond), a.Addr()); !slices.Equal(got, []answer{want}) {
+		f.Errorf("Answers a microsecond before the finding expires returned %+v; want %+v", got, want)
+	}
+	if got := f.answers(expires, a.Addr()); len(got) > 0 {
+		f.Errorf("Answers at the time the finding expires returned %+v; want none", got)
+	}
+}
+
+func answersForgotten(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	optional[store.Answers](f)
+	all := f.attackers(3)
+	addr := address(1)
+	f.answered(all[0], "a", addr, 1, f.now.Add(3*time.Hour))
+	f.answered(all[1], "a", addr, 2, f.now.Add(2*time.Hour))
+	want := f.answered(all[2], "a", addr, 3, f.now.Add(time.Hour))
+	f.forget(all[0].ID)
+	u := f.update(f.take(all[1]), store.Entry{Provider: "a"})
+	u.Changed = []string{"a"}
+	f.save(u)
+	if got := f.answers(f.now, addr); !slices.Equal(got, []answer{want}) {
+		f.Errorf("Answers after one was forgotten and one dropped returned %+v; want %+v", got, want)
+	}
+}
+
+// unpublished returns nil if the store has no outbox.
+func (f *fixture) unpublished(before time.Time, limit int) []bus.Event {
+	f.Helper()
+	s, ok := store.As[store.Outbox](f.store)
+	if !ok {
+		return nil
+	}
+	events, err := s.Unpublished(f.ctx, before, limit)
+	if err != nil {
+		f.Fatalf("Unpublished: %v", err)
+	}
+	if events == nil {
+		events = []bus.Event{}
+	}
+	return events
+}
+
+// announced saves updates of all attackers, one after the other, each with an
+// event, and returns the events.
+func (f *fixture) announced(attackers ...store.Attacker) []bus.Event {
+	f.Helper()
+	var events []bus.Event
+	for _, a := range attackers {
+		u := f.update(f.take(a), f.fresh("a", a.Addr()))
+		u.Event = f.event()
+		events = append(events, *u.Event)
+		f.save(u)
+	}
+	return events
+}
+
+// events fails the test unless got is want.
+func (f *fixture) events(what string, got []bus.Event, want ...bus.Event) {
+	f.Helper()
+	var c comparison
+	c.values("number of events", len(got), len(want))
+	for i := range min(len(got), len(want)) {
+		g, w := got[i], want[i]
+		c.values("ID", g.ID, w.ID)
+		c.values("Topic", g.Topic, w.Topic)
+		c.values("Type", g.Type, w.Type)
+		c.time("Time", g.Time, w.Time)
+		c.values("Payload", canonical(g.Payload), canonical(w.Payload))
+	}
+	if len(c.diffs) > 0 {
+		f.Fatalf("%s:\n%s", what, c.diffs)
+	}
+}
+
+func outbox(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Outbox](f)
+	all := f.attackers(6)
+	want := f.announced(all[:5]...)
+	f.save(f.update(f.take(all[5]), f.fresh("a", all[5].Addr()))) // an update without an event
+	later := f.now.Add(time.Hour)
+	f.events("Unpublished", f.unpublished(later, 9), want...)
+	f.events("Unpublished once more", f.unpublished(later, 9), want...)
+	f.events("Unpublished with a limit of 2", f.unpublished(later, 2), want[:2]...)
+	f.events("Unpublished before the first save", f.unpublished(f.now.Add(-time.Minute), 9))
+	if err := s.Published(f.ctx, want[0].ID, want[3].ID, "unknown"); err != nil {
+		f.Fatalf("Published: %v", err)
+	}
+	f.events("Unpublished after two were published", f.unpublished(later, 9), want[1], want[2], want[4])
+	f.events("Unpublished with a limit of 1", f.unpublished(later, 1), want[1])
+}
+
+func outboxOfRefusedUpdates(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	optional[store.Outbox](f)
+	all := f.attackers(4)
+	recs := f.claim().Records
+	lost, gone, moved := all[0], all[1], all[2]
+	f.release(store.Lease{ID: lost.ID, Fence: recs[0].Fence})
+	f.forget(gone.ID)
+	moved.IP = "45.10.1.1"
+	f.observe(moved)
+	var ups []store.Update
+	for _, rec := range recs {
+		u := f.update(rec, f.fresh("a", rec.Addr()))
+		u.Event = f.event()
+		ups = append(ups, u)
+	}
+	f.refused([]store.Attacker{lost}, ups...)
+	f.events("Unpublished after one of four updates was stored", f.unpublished(f.now.Add(time.Hour), 9), *ups[3].Event)
+}
+
+func outboxExpire(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Outbox](f)
+	want := f.announced(f.attackers(3)...)
+	expire := func(before time.Time, want int) {
+		f.Helper()
+		if n, err := s.Expire(f.ctx, before); n != want || err != nil {
+			f.Fatalf("Expire before %v returned %d, %v; want %d", before, n, err, want)
+		}
+	}
+	expire(f.now.Add(-time.Minute), 0)
+	f.events("Unpublished after nothing expired", f.unpublished(f.now.Add(time.Hour), 9), want...)
+	if err := s.Published(f.ctx, want[1].ID); err != nil {
+		f.Fatalf("Published: %v", err)
+	}
+	expire(f.now.Add(time.Hour), 2)
+	f.events("Unpublished after all expired", f.unpublished(f.now.Add(time.Hour), 9))
+	expire(f.now.Add(time.Hour), 0)
+}
+
+// pages lists everything, and fails the test if a page is larger than asked.
+func (f *fixture) pages(req store.ListRequest) []store.Record {
+	f.Helper()
+	s := optional[store.Lister](f)
+	var all []store.Record
+	for range 100 {
+		page, err := s.List(f.ctx, req)
+		if err != nil {
+			f.Fatalf("List: %v", err)
+		}
+		if len(page.Records) > req.Limit {
+			f.Fatalf("List with a limit of %d returned %d records", req.Limit, len(page.Records))
+		}
+		all = append(all, page.Records...)
+		if page.Next == "" {
+			return all
+		}
+		req.Cursor = page.Next
+	}
+	f.Fatal("List did not come to an end within 100 pages")
+	return nil
+}
+
+func list(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Lister](f)
+	f.expect("List of an empty store", f.pages(store.ListRequest{Limit: 3}))
+	all := make([]store.Attacker, 10)
+	for i := range all {
+		all[i] = f.attacker(i / 4) // several were last seen at the same time
+	}
+	f.observe(all...)
+	f.enrich(all[3], "a", "b")
+	got := f.pages(store.ListRequest{Limit: 3})
+	if len(got) != len(all) {
+		f.Fatalf("List in pages of 3 returned %d records; want %d", len(got), len(all))
+	}
+	seen := make(map[string]bool)
+	for i, rec := range got {
+		if i > 0 && rec.LastSeen.After(got[i-1].LastSeen) {
+			f.Errorf("record %d of a listing was seen at %v, after the one before it at %v", i, rec.LastSeen, got[i-1].LastSeen)
+		}
+		if seen[rec.ID.String()] {
+			f.Errorf("attacker %s is listed twice", rec.ID)
+		}
+		seen[rec.ID.String()] = true
+		f.same("List", rec, f.get(rec.ID))
+	}
+
+	// A page does not depend on what came in, or went, before its cursor.
+	first, err := s.List(f.ctx, store.ListRequest{Limit: 3})
+	if err != nil {
+		f.Fatalf("List: %v", err)
+	}
+	newest := f.attacker(0)
+	newest.LastSeen = f.now.Add(time.Hour)
+	f.observe(newest)
+	f.forget(first.Records[2].ID)
+	rest := f.pages(store.ListRequest{Limit: 3, Cursor: first.Next})
+	if len(rest) != 7 || rest[0].ID != got[3].ID {
+		f.Errorf("the pages after the first have %d records; want the 7 that they had before", len(rest))
+	}
+	for _, bad := range []store.ListRequest{{}, {Limit: -1}, {Limit: 1, Cursor: "no cursor"}} {
+		if _, err := s.List(f.ctx, bad); !errors.Is(err, store.ErrInvalid) {
+			f.Errorf("List(%+v) returned %v; want an error that wraps ErrInvalid", bad, err)
+		}
+	}
+}
+
+func listEnriched(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	optional[store.Lister](f)
+	all := f.attackers(6)
+	f.enrich(all[1], "a")
+	f.enrich(all[4], "a")
+	f.schedule(all[2], f.now.Add(time.Hour), awaits("a"))
+	f.expect("List of the enriched", f.pages(store.ListRequest{Limit: 1, Enriched: true}), all[1], all[4])
+	f.expect("List of all", f.pages(store.ListRequest{Limit: 6}), all...)
+}
+
+func stats(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Statistician](f)
+	all := f.attackers(10)
+	f.enrich(all[0], "a")
+	f.enrich(all[1], "a")
+	f.schedule(all[2], f.now, f.fresh("a", all[2].Addr()))
+	f.schedule(all[3], time.Time{}, awaits("a"))
+	f.schedule(all[4], f.now.Add(time.Hour), awaits("a"), awaits("b"))
+	f.schedule(all[5], time.Time{}, excluded("a"))
+	f.take(all[6])
+	f.announced(all[0])
+	check := func(now time.Time, due int) {
+		f.Helper()
+		got, err := s.Stats(f.ctx, now)
+		if err != nil {
+			f.Fatalf("Stats: %v", err)
+		}
+		outbox := got.Outbox
+		if _, ok := store.As[store.Outbox](f.store); ok && outbox != 1 {
+			f.Errorf("Stats counts %d events in the outbox; want 1", outbox)
+		}
+		if got.Attackers != 10 || got.Enriched != 3 || got.Due != due || got.Leased != 1 ||
+			got.Waiting["a"] != 2 || got.Waiting["b"] != 1 || got.Waiting["c"] != 0 {
+			f.Errorf("Stats returned %+v; want 10 attackers, 3 enriched, %d due, 1 leased, 2 waiting for a and 1 for b", got, due)
+		}
+	}
+	check(f.now, 4)
+	check(f.now.Add(-time.Microsecond), 3)
+	check(f.now.Add(time.Hour), 5)
+}
+
+func migrate(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Migrator](f)
+	a := f.attackers(1)[0]
+	want := f.enrich(a, "a")
+	errs := make(chan error)
+	for range 4 {
+		go func() { errs <- s.Migrate(f.ctx) }()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			f.Errorf("Migrate of tables that are up to date: %v", err)
+		}
+	}
+	f.same("Get after migrations", f.get(a.ID), want)
+}
+
+func reopen(tb testing.TB, h Harness) {
+	if h.Reopen == nil {
+		tb.Skip("the harness has no Reopen")
+	}
+	f := setUp(tb, h)
+	all := f.attackers(7)
+	f.announced(all[0])
+	f.enrich(all[1], "a", "b")
+	f.schedule(all[2], f.now.Add(time.Hour), f.fresh("a", all[2].Addr()))
+	f.schedule(all[3], time.Time{}, awaits("a"))
+	f.schedule(all[4], time.Time{}, excluded("a"))
+	leased := f.take(all[5])
+	var want []store.Record
+	for _, a := range all {
+		want = append(want, f.get(a.ID))
+	}
+	events := f.unpublished(f.now.Add(time.Hour), 9)
+
+	now := f.now
+	f = on(tb, h.Reopen(tb, f.store))
+	f.now = now
+	for i, a := range all {
+		f.same("Get after the store was reopened", f.get(a.ID), want[i])
+	}
+	f.events("Unpublished after the store was reopened", f.unpublished(f.now.Add(time.Hour), 9), events...)
+	c := f.claim(providers("a"))
+	f.expect("a claim of what was never enriched", c.Records, all[6])
+	f.expect("a claim of what waited", f.claim(grants(map[string]int{"a": 1})).Records, all[3])
+	f.expect("a claim for a new provider", f.claim(providers("a", "b")).Records, all[4])
+	f.expect("a claim of what was due later", f.claim(at(f.now.Add(time.Hour))).Records, all[2])
+	f.save(f.update(leased, f.fresh("a", all[5].Addr())))
+	if again := f.take(all[5]); again.Fence <= leased.Fence {
+		f.Errorf("a claim after the store was reopened has fence %d after %d; want a greater one", again.Fence, leased.Fence)
+	}
+}
