@@ -15,3 +15,7 @@ var harness = storetest.Harness{
 func TestStore(t *testing.T) {
 	storetest.Run(t, harness)
 }
+
+func BenchmarkStore(b *testing.B) {
+	storetest.Benchmark(b, harness)
+}

@@ -130,5 +130,6 @@ func Checks() []Check {
 		{"Stats", stats},
 		{"Migrate", migrate},
 		{"Reopen", reopen},
+		{"Model", model},
 	}
 }
