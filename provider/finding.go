@@ -25,7 +25,8 @@ type Finding struct {
 	Verdict Verdict
 	// Attrs are the details worth keeping, by name. Names follow
 	// [ValidateName]. Values are of type string, bool, int64, float64 (finite),
-	// []string, []int64, or nil; stores give back the same types.
+	// []string, []int64, or nil; stores give back the same types. All of them
+	// together take at most [MaxAttrs] bytes.
 	Attrs map[string]any
 	// Raw is the part of the answer kept for people to read: valid JSON, or
 	// empty if there is none. See [CapRaw].
@@ -51,12 +52,21 @@ func (f *Finding) Validate() error {
 	if len(f.Raw) > 0 && !json.Valid(f.Raw) {
 		errs = append(errs, errors.New("raw is not valid JSON"))
 	}
+	size := 0
 	for name, v := range f.Attrs {
 		if err := ValidateName(name); err != nil {
 			errs = append(errs, fmt.Errorf("attribute %w", err))
 		}
 		switch v := v.(type) {
-		case nil, string, bool, int64, []string, []int64:
+		case nil, bool, int64:
+		case string:
+			size += len(v)
+		case []string:
+			for _, s := range v {
+				size += len(s) + 1
+			}
+		case []int64:
+			size += 8 * len(v)
 		case float64:
 			if math.IsNaN(v) || math.IsInf(v, 0) {
 				errs = append(errs, fmt.Errorf("attribute %q is not a finite number", name))
@@ -65,8 +75,14 @@ func (f *Finding) Validate() error {
 			errs = append(errs, fmt.Errorf("attribute %q has type %T; use string, bool, int64, float64, []string or []int64", name, v))
 		}
 	}
+	if size > MaxAttrs {
+		errs = append(errs, fmt.Errorf("attributes take %d bytes; at most %d are allowed", size, MaxAttrs))
+	}
 	return errors.Join(errs...)
 }
+
+// MaxAttrs is the greatest size in bytes of a finding's attributes together.
+const MaxAttrs = 64 << 10
 
 // MaxRaw is the size in bytes above which [CapRaw] replaces a raw answer.
 const MaxRaw = 256 << 10

@@ -1,0 +1,231 @@
+package intel
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// The interfaces an embedder implements, so that one import is enough.
+type (
+	// Provider is an alias of [provider.Provider].
+	Provider = provider.Provider
+	// Store is an alias of [store.Store].
+	Store = store.Store
+	// Bus is an alias of [bus.Bus].
+	Bus = bus.Bus
+)
+
+// Config configures a [Worker]. Only Store is required: the zero value of
+// every other field stands for the default given with it.
+type Config struct {
+	// Store holds the attackers. The worker does not close it.
+	Store Store
+	// Bus wakes the worker and carries what it announces. Nil means to poll
+	// only and to announce nothing. The worker does not close it.
+	Bus Bus
+	// Providers are asked about every attacker they apply to. There may be
+	// none: the worker then stays up and writes nothing.
+	Providers []Provider
+	// Policy decides on the verdict. Default: aggregate.Strongest{}.
+	Policy aggregate.Policy
+	// Guard decides which addresses may be named to a remote provider. The zero
+	// Guard lets every globally reachable address through.
+	Guard provider.Guard
+	// Owner names this worker in leases and in health events. Default: host
+	// name, process number and a random part.
+	Owner string
+
+	// PollInterval is the time between two looks at the store when nothing
+	// wakes the worker. Default: 60 s.
+	PollInterval time.Duration
+	// TTL is how long a finding is fresh whose provider did not say. Default:
+	// 24 h.
+	TTL time.Duration
+	// Jitter is the fraction, below 1, by which each TTL is shortened at random
+	// so that what was learnt together does not expire together. Default: 0.1.
+	// Negative: none.
+	Jitter float64
+	// MaxStale is the age at which an expired finding stops counting for the
+	// verdict. Default: 30 days.
+	MaxStale time.Duration
+
+	// Batch is the greatest number of attackers claimed at once. Default: 50.
+	Batch int
+	// Concurrency is the number of attackers worked on at once, and the number
+	// of lookups of one provider at once if it sets no limit of its own.
+	// Default: 64.
+	Concurrency int
+	// Lease is how long a claimed attacker is this worker's alone. It must be
+	// at least twice LookupTimeout and MaxWait together. Default: 2 min, or
+	// that minimum if it is more.
+	Lease time.Duration
+	// LookupTimeout is the deadline of one lookup. Default: 10 s.
+	LookupTimeout time.Duration
+	// MaxWait is how long a lookup may wait for its provider's limits before it
+	// is put off. Default: 1 s.
+	MaxWait time.Duration
+	// Patience is how long a record waits for its slowest provider. What has
+	// been learnt by then is saved, the rest follows. A provider that exhausted
+	// it is not waited for again until it has answered in time. Default: 250 ms.
+	Patience time.Duration
+	// RetryMin is the delay before a failed lookup is tried again; it doubles
+	// with every further failure up to RetryMax and varies by a fifth. Defaults:
+	// 1 min and 1 h. A provider's Retry-After counts if it is longer, up to
+	// 24 h.
+	RetryMin, RetryMax time.Duration
+
+	// ShutdownGrace is how long lookups may go on after Run's context ended.
+	// Default: 10 s. Negative: not at all.
+	ShutdownGrace time.Duration
+	// HealthInterval is the time between two health events. Default: 30 s.
+	// Negative: none.
+	HealthInterval time.Duration
+	// OutboxMaxAge is the age at which an event that could not be published is
+	// dropped. Default: 7 days.
+	OutboxMaxAge time.Duration
+
+	// Logger receives what an operator should see. Default: slog.Default().
+	Logger *slog.Logger
+	// Hooks are called on the way, see [Hooks].
+	Hooks Hooks
+}
+
+// withDefaults returns c with every zero field replaced by its default.
+func (c Config) withDefaults() Config {
+	if c.Policy == nil {
+		c.Policy = aggregate.Strongest{}
+	}
+	if c.Owner == "" {
+		host, _ := os.Hostname() // a nameless host is fine
+		c.Owner = fmt.Sprintf("%s-%d-%s", host, os.Getpid(), uuid.NewString()[:8])
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	orDuration := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	orDuration(&c.PollInterval, 60*time.Second)
+	orDuration(&c.TTL, 24*time.Hour)
+	orDuration(&c.MaxStale, 30*24*time.Hour)
+	orDuration(&c.LookupTimeout, 10*time.Second)
+	orDuration(&c.MaxWait, time.Second)
+	orDuration(&c.Patience, 250*time.Millisecond)
+	orDuration(&c.RetryMin, time.Minute)
+	orDuration(&c.RetryMax, max(time.Hour, c.RetryMin))
+	orDuration(&c.ShutdownGrace, 10*time.Second)
+	orDuration(&c.HealthInterval, 30*time.Second)
+	orDuration(&c.OutboxMaxAge, 7*24*time.Hour)
+	orDuration(&c.Lease, max(2*time.Minute, c.minLease()))
+	if c.Jitter == 0 {
+		c.Jitter = 0.1
+	}
+	c.Jitter = max(c.Jitter, 0)
+	c.ShutdownGrace = max(c.ShutdownGrace, 0)
+	if c.Batch == 0 {
+		c.Batch = 50
+	}
+	if c.Concurrency == 0 {
+		c.Concurrency = 64
+	}
+	return c
+}
+
+func (c *Config) minLease() time.Duration { return 2 * (c.LookupTimeout + c.MaxWait) }
+
+// validate reports everything that is wrong with a Config that has its
+// defaults.
+func (c *Config) validate() error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf("intel: Config."+format, args...))
+		}
+	}
+	refuse(c.Store == nil, "Store is nil; set it, for example to memstore.New()")
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"PollInterval", c.PollInterval}, {"TTL", c.TTL}, {"MaxStale", c.MaxStale}, {"Lease", c.Lease},
+		{"LookupTimeout", c.LookupTimeout}, {"MaxWait", c.MaxWait}, {"Patience", c.Patience},
+		{"RetryMin", c.RetryMin}, {"RetryMax", c.RetryMax}, {"OutboxMaxAge", c.OutboxMaxAge},
+	} {
+		refuse(d.d < 0, "%s is %v; it must not be negative", d.name, d.d)
+	}
+	refuse(c.Jitter >= 1, "Jitter is %v; it must be below 1", c.Jitter)
+	refuse(c.Batch < 0, "Batch is %d; it must not be negative", c.Batch)
+	refuse(c.Concurrency < 0, "Concurrency is %d; it must not be negative", c.Concurrency)
+	refuse(c.RetryMax < c.RetryMin, "RetryMax is %v; it must not be below RetryMin, %v", c.RetryMax, c.RetryMin)
+	refuse(c.Lease < c.minLease(), "Lease is %v; it must be at least twice LookupTimeout and MaxWait together, %v", c.Lease, c.minLease())
+	return errors.Join(append(errs, validateProviders(c.Providers))...)
+}
+
+// reserved are payload keys that a provider's attributes must not produce:
+// ours, and those by which consumers address other things.
+var reserved = func() []string {
+	keys := []string{
+		"attacker_uuid", "attacker_ip", "aggregate_verdict", "event_id",
+		"source_id", "session_id", "token_id", "identity_uuid", "credential_id",
+	}
+	for _, c := range store.Columns {
+		keys = append(keys, c.Name)
+	}
+	return keys
+}()
+
+// validateProviders refuses providers whose names are not valid, not unique,
+// or would make their payload keys collide with others.
+func validateProviders(ps []Provider) error {
+	var errs []error
+	refuse := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("intel: Config.Providers: "+format, args...))
+	}
+	var names []string
+	for i, p := range ps {
+		if p == nil {
+			refuse("number %d is nil", i+1)
+			continue
+		}
+		name := p.Name()
+		if err := provider.ValidateName(name); err != nil {
+			refuse("%w", err)
+			continue
+		}
+		for _, key := range reserved {
+			if strings.HasPrefix(key, name+"_") && !hasColumns(name) {
+				refuse("the name %q is refused because its attributes could collide with the key %q", name, key)
+				break
+			}
+		}
+		for _, other := range names {
+			switch {
+			case name == other:
+				refuse("there are two providers named %q", name)
+			case strings.HasPrefix(name, other+"_"), strings.HasPrefix(other, name+"_"):
+				refuse("the names %q and %q are refused because keys of one could be keys of the other", other, name)
+			}
+		}
+		names = append(names, name)
+	}
+	return errors.Join(errs...)
+}
+
+// hasColumns reports whether attacker_intel has columns for the provider.
+func hasColumns(name string) bool {
+	return slices.ContainsFunc(store.Columns, func(c store.Column) bool { return c.Provider == name })
+}

@@ -1,0 +1,27 @@
+// Package intel enriches attackers: a [Worker] claims those that are due from a
+// store, asks the providers that are due for each of them, at once and within
+// every limit, merges what came back, decides on a verdict, saves everything
+// and announces it.
+//
+//	w, err := intel.NewWorker(intel.Config{Store: s, Bus: b, Providers: ps})
+//	if err != nil {
+//		return err
+//	}
+//	return w.Run(ctx)
+//
+// # What a worker promises
+//
+// The store is the truth and the bus a notification: a lost event costs
+// latency, never data, and no failure of the bus stops or undoes anything.
+//
+// Providers fail alone: one that errors, hangs or panics moves its own schedule
+// and changes nothing else. A failure is not a finding: it never changes a
+// verdict, and never replaces an earlier answer.
+//
+// A crash loses nothing: what was claimed becomes due again when its lease
+// expires, records are saved whole, and events are published at least once if
+// the store has an outbox.
+//
+// Package intelmock has mocks of the interfaces; memstore, membus and
+// providertest have fakes that behave.
+package intel

@@ -1,0 +1,182 @@
+package intel
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// The topics a worker subscribes to and publishes on. They are DECNET's.
+const (
+	// TopicObserved and TopicScored announce that an attacker may be due.
+	TopicObserved = "attacker.observed"
+	TopicScored   = "attacker.scored"
+	// TopicEnriched carries one event per update that stored a finding.
+	TopicEnriched = "attacker.intel.enriched"
+	// TopicHealth carries a worker's sign of life.
+	TopicHealth = "system.enrich.health"
+	// TopicControl carries commands: {"action":"stop"} stops a worker.
+	TopicControl = "system.enrich.control"
+)
+
+const (
+	typeEnriched = "intel.enriched"
+	typeHealth   = "enrich.health"
+)
+
+// EventID returns the ID of the event that announces a revision of an
+// attacker's record: a UUID (version 5 in the attacker's name space) as 32
+// hexadecimal digits. It is the same however often the event is published.
+func EventID(attacker uuid.UUID, revision uint64) string {
+	id := uuid.NewSHA1(attacker, strconv.AppendUint([]byte(typeEnriched+"/"), revision, 10))
+	return hex.EncodeToString(id[:])
+}
+
+// announcement is what an enriched event says beyond the record.
+type announcement struct {
+	providers []string // configured
+	answered  []string // with a new finding
+	pending   []string // still to answer
+	changed   bool     // the verdict
+}
+
+// enrichedEvent returns the event that announces a record. All of the keys
+// that DECNET's consumers know are always present.
+func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
+	id := EventID(r.ID, r.Revision)
+	b := make([]byte, 0, 1024)
+	b = append(b, `{"attacker_uuid":"`...)
+	b = append(b, r.ID.String()...)
+	b = append(b, `","attacker_ip":`...)
+	b = appendString(b, store.CleanText(r.IP))
+	b = append(b, `,"aggregate_verdict":`...)
+	b = appendValue(b, nilIfEmpty(r.Decision.Verdict.String()))
+	b = append(b, `,"providers":`...)
+	b = appendStrings(b, a.providers)
+	for i := range store.Columns {
+		c := &store.Columns[i]
+		if c.Kind == store.Raw || c.Kind == store.Time {
+			continue
+		}
+		b = appendKey(b, "", c.Name)
+		b = appendValue(b, c.Value(finding(r, c.Provider)))
+	}
+	for i := range r.Entries {
+		if e := &r.Entries[i]; e.Finding != nil && !hasColumns(e.Provider) {
+			b = appendAttrs(b, e.Provider, e.Finding.Attrs)
+		}
+	}
+	b = append(b, `,"event_id":"`...)
+	b = append(b, id...)
+	b = append(b, `","answered":`...)
+	b = appendStrings(b, a.answered)
+	b = append(b, `,"pending":`...)
+	b = appendStrings(b, a.pending)
+	b = append(b, `,"changed":`...)
+	b = strconv.AppendBool(b, a.changed)
+	b = append(b, '}')
+	return &bus.Event{ID: id, Topic: TopicEnriched, Type: typeEnriched, Time: at, Payload: b}
+}
+
+func finding(r *store.Record, name string) *provider.Finding {
+	if e := r.Entry(name); e != nil {
+		return e.Finding
+	}
+	return nil
+}
+
+func nilIfEmpty(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func appendAttrs(b []byte, prefix string, attrs map[string]any) []byte {
+	names := make([]string, 0, len(attrs))
+	for name := range attrs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		b = appendKey(b, prefix, name)
+		b = appendValue(b, attrs[name])
+	}
+	return b
+}
+
+// appendKey appends a comma and the key prefix_name; both parts are plain
+// names that need no escaping.
+func appendKey(b []byte, prefix, name string) []byte {
+	b = append(b, ',', '"')
+	if prefix != "" {
+		b = append(append(b, prefix...), '_')
+	}
+	b = append(b, name...)
+	return append(b, '"', ':')
+}
+
+// appendValue appends an attribute or column value as JSON.
+func appendValue(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case string:
+		return appendString(b, v)
+	case bool:
+		return strconv.AppendBool(b, v)
+	case int64:
+		return strconv.AppendInt(b, v, 10)
+	case float64:
+		if !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return strconv.AppendFloat(b, v, 'g', -1, 64)
+		}
+	case []string:
+		return appendStrings(b, v)
+	case []int64:
+		b = append(b, '[')
+		for i, n := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, n, 10)
+		}
+		return append(b, ']')
+	case json.RawMessage:
+		return append(b, v...)
+	}
+	return append(b, "null"...)
+}
+
+func appendStrings(b []byte, list []string) []byte {
+	b = append(b, '[')
+	for i, s := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, s)
+	}
+	return append(b, ']')
+}
+
+// appendString appends s as a JSON string. Text that needs no escaping, nearly
+// all there is, is copied; the rest is left to encoding/json.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			quoted, _ := json.Marshal(s) // strings always marshal
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
+}

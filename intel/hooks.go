@@ -1,0 +1,67 @@
+package intel
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/store"
+)
+
+// Hooks are functions that a [Worker] calls as it goes, for metrics, tests and
+// progress displays. Any may be nil. They are called from several goroutines
+// at once, must return quickly, and must not modify what they are passed.
+type Hooks struct {
+	// Pass is called after each look at the store for attackers that are due.
+	Pass func(PassInfo)
+	// Lookup is called after each lookup that was made or put off.
+	Lookup func(LookupInfo)
+	// Saved is called after each update of a record was stored.
+	Saved func(SavedInfo)
+	// Published is called after each attempt to publish an event about an
+	// attacker.
+	Published func(PublishedInfo)
+}
+
+// PassInfo describes one look at the store: as many claims as it took until
+// nothing more was due.
+type PassInfo struct {
+	Claimed int       // attackers that were claimed
+	NextDue time.Time // when the next one becomes due; zero if none will
+	Err     error     // of the claim that ended the pass
+}
+
+// LookupInfo describes one lookup.
+type LookupInfo struct {
+	Provider  string
+	Attacker  uuid.UUID
+	Addr      netip.Addr
+	Took      time.Duration // of the call; zero if none was made
+	Reused    bool          // the answer was at hand
+	Known     bool          // of the finding
+	NotBefore time.Time     // the lookup was put off until then
+	Err       error
+}
+
+// SavedInfo describes one update of a record.
+type SavedInfo struct {
+	// Record is the record as stored.
+	Record store.Record
+	// Answered names the providers whose findings the update stored; none if it
+	// only moved the schedule.
+	Answered []string
+	// Pending names the providers that apply and are still to answer.
+	Pending []string
+	// Changed tells whether the verdict is another than before.
+	Changed bool
+	// More tells that lookups of this attacker are still under way and another
+	// update follows.
+	More bool
+}
+
+// PublishedInfo describes one attempt to publish an event.
+type PublishedInfo struct {
+	ID  string
+	Err error
+}

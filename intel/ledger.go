@@ -1,0 +1,172 @@
+package intel
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// maxRetryAfter bounds what a provider's Retry-After is believed.
+const maxRetryAfter = 24 * time.Hour
+
+// ledger is a record being worked on: what is known about one attacker, and
+// what this pass has changed about it. It does no I/O.
+type ledger struct {
+	record   store.Record
+	addr     netip.Addr // zero if the attacker's IP is no address
+	changed  []string   // providers whose finding was replaced or dropped
+	answered []string   // providers among them that have a new finding
+	moved    bool       // a schedule was changed
+}
+
+// openLedger prepares a claimed record. Findings about an address that is no
+// longer the attacker's are dropped.
+func openLedger(r store.Record) *ledger {
+	l := &ledger{record: r, addr: r.Addr()}
+	for i := range l.record.Entries {
+		e := &l.record.Entries[i]
+		if e.Finding != nil && e.Finding.Addr != l.addr {
+			*e = store.Entry{Provider: e.Provider}
+			l.change(e.Provider)
+		}
+	}
+	return l
+}
+
+func (l *ledger) change(name string) {
+	if !slices.Contains(l.changed, name) {
+		l.changed = append(l.changed, name)
+	}
+}
+
+// entry returns the entry of a provider and inserts an empty one if there is
+// none, so that entries stay in order of provider name.
+func (l *ledger) entry(name string) *store.Entry {
+	i, found := slices.BinarySearchFunc(l.record.Entries, name, func(e store.Entry, name string) int {
+		return strings.Compare(e.Provider, name)
+	})
+	if !found {
+		l.record.Entries = slices.Insert(l.record.Entries, i, store.Entry{Provider: name})
+	}
+	return &l.record.Entries[i]
+}
+
+// wants reports whether the provider behind g is to be asked at now. With
+// force, only a fresh finding keeps it from being asked.
+func (l *ledger) wants(g *gate.Gate, now time.Time, force bool) bool {
+	if !g.Applies(l.addr) {
+		if e := l.record.Entry(g.Name()); e == nil || e.State != store.NotApplicable {
+			l.entry(g.Name()).State = store.NotApplicable
+			l.moved = true
+		}
+		return false
+	}
+	e := l.record.Entry(g.Name())
+	switch {
+	case e == nil:
+		return true
+	case e.State == store.Fresh:
+		return e.Finding == nil || !now.Before(e.Expires)
+	case e.State == store.Due:
+		return force || !now.Before(e.Due)
+	}
+	return true
+}
+
+// settle enters what became of a lookup. Whatever failed or was put off leaves
+// the finding alone.
+func (l *ledger) settle(name string, out gate.Outcome, now time.Time, retry retrySchedule) {
+	e := l.entry(name)
+	l.moved = true
+	switch {
+	case out.Finding != nil:
+		*e = store.Entry{Provider: name, State: store.Fresh, Finding: out.Finding, Expires: out.Expires}
+		l.change(name)
+		l.answered = append(l.answered, name)
+	case errors.Is(out.Err, provider.ErrUnsupported):
+		e.State, e.Due = store.NotApplicable, time.Time{}
+	case out.Err != nil:
+		e.Failures++
+		e.Error = provider.Kind(out.Err).Error()
+		e.State, e.Due = store.Due, now.Add(retry.after(out.Err, e.Failures)).UTC()
+	default:
+		e.State, e.Due = store.Due, out.NotBefore
+	}
+}
+
+// next returns when the attacker is due again because of one of the named
+// providers, and the zero time if none of them makes it due.
+func (l *ledger) next(names []string, now time.Time) (due time.Time) {
+	for _, name := range names {
+		e := l.record.Entry(name)
+		at := now
+		switch {
+		case e == nil, e.State == store.Due && e.Due.IsZero():
+		case e.State == store.Due:
+			at = e.Due
+		case e.State == store.Fresh:
+			at = e.Expires
+		default:
+			continue
+		}
+		if due.IsZero() || at.Before(due) {
+			due = at
+		}
+	}
+	return due
+}
+
+// pending returns those of the named providers that apply but whose finding is
+// missing or no longer fresh.
+func (l *ledger) pending(names []string, now time.Time) (pending []string) {
+	for _, name := range names {
+		e := l.record.Entry(name)
+		if e == nil || e.State == store.Due || e.State == store.Waiting || e.State == store.Fresh && !now.Before(e.Expires) {
+			pending = append(pending, name)
+		}
+	}
+	return pending
+}
+
+// evidence returns the findings that count for the verdict at now: those of
+// the named providers, without the expired ones older than maxStale.
+func (l *ledger) evidence(names []string, now time.Time, maxStale time.Duration) []aggregate.Evidence {
+	evidence := make([]aggregate.Evidence, 0, len(names))
+	for _, name := range names {
+		e := l.record.Entry(name)
+		if e == nil || e.Finding == nil {
+			continue
+		}
+		stale := !now.Before(e.Expires)
+		if stale && now.Sub(e.Finding.ObservedAt) >= maxStale {
+			continue
+		}
+		evidence = append(evidence, aggregate.Evidence{Finding: e.Finding, Stale: stale})
+	}
+	return evidence
+}
+
+// retrySchedule says when a failed lookup is tried again.
+type retrySchedule struct{ min, max time.Duration }
+
+// after returns the delay after the given number of failures in a row, the
+// last of which was err: exponential, varied by a fifth, and at least what the
+// provider asked for. Failures that another try cannot mend get the longest.
+func (r retrySchedule) after(err error, failures int) time.Duration {
+	delay := backoff(r.min, r.max, failures)
+	switch provider.Kind(err) {
+	case provider.ErrUnauthorized, provider.ErrConfig, provider.ErrQuotaExhausted:
+		delay = backoff(r.max, r.max, 1)
+	}
+	if e, ok := errors.AsType[*provider.Error](err); ok {
+		delay = max(delay, min(e.RetryAfter, maxRetryAfter))
+	}
+	return delay
+}

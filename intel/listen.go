@@ -1,0 +1,91 @@
+package intel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/decnet/enrich/bus"
+)
+
+// The delays between two attempts to subscribe.
+const (
+	subscribeRetryMin = 250 * time.Millisecond
+	subscribeRetryMax = 30 * time.Second
+)
+
+// listen turns events into wakes and commands until ctx is done. A bus that
+// cannot be listened to is tried again while polling goes on.
+func (w *Worker) listen(ctx context.Context, stop func()) {
+	for failures := 0; ctx.Err() == nil; {
+		started := time.Now()
+		err := safely(func() error { return w.attend(ctx, stop) })
+		if ctx.Err() != nil {
+			return
+		}
+		if failures++; time.Since(started) > subscribeRetryMax {
+			failures = 1
+		}
+		delay := backoff(subscribeRetryMin, subscribeRetryMax, failures)
+		w.log.Warn("not listening to the bus; polling meanwhile", "error", err, "retry", delay)
+		select {
+		case <-ctx.Done():
+		case <-time.After(delay):
+		}
+	}
+}
+
+// attend subscribes and handles events until ctx is done or a subscription
+// ends.
+func (w *Worker) attend(ctx context.Context, stop func()) error {
+	var subs [3]bus.Subscription
+	for i, topic := range []string{TopicObserved, TopicScored, TopicControl} {
+		sub, err := w.config.Bus.Subscribe(ctx, topic)
+		if err != nil {
+			return err
+		}
+		defer sub.Close()
+		subs[i] = sub
+	}
+	w.Wake() // for what was published while nobody listened
+	for {
+		var ended bus.Subscription
+		select {
+		case <-ctx.Done():
+			return nil
+		case _, ok := <-subs[0].Events():
+			if ended = subs[0]; ok {
+				w.Wake()
+				continue
+			}
+		case _, ok := <-subs[1].Events():
+			if ended = subs[1]; ok {
+				w.Wake()
+				continue
+			}
+		case ev, ok := <-subs[2].Events():
+			if ended = subs[2]; ok {
+				w.obey(ev, stop)
+				continue
+			}
+		}
+		if err := ended.Err(); err != nil {
+			return err
+		}
+		return errors.New("the subscription ended without a reason")
+	}
+}
+
+// obey carries out a command.
+func (w *Worker) obey(ev bus.Event, stop func()) {
+	var command struct {
+		Action string `json:"action"`
+	}
+	if err := json.Unmarshal(ev.Payload, &command); err != nil || command.Action != "stop" {
+		w.log.Warn("ignoring a command that is not known", "topic", ev.Topic, "action", command.Action)
+		return
+	}
+	w.log.Info("told to stop", "topic", ev.Topic)
+	stop()
+}

@@ -1,0 +1,234 @@
+package intel
+
+import (
+	"context"
+	"time"
+
+	"github.com/decnet/enrich/bus"
+)
+
+const (
+	// maxAnnounced is how many events may wait for the bus before further ones
+	// are left to the outbox.
+	maxAnnounced = 1024
+	// ackDelay is how long an event that was published may stay in the outbox.
+	ackDelay = 100 * time.Millisecond
+	// maxAcks is the number of published events removed from the outbox in one
+	// call, and of events read from it.
+	maxAcks = 256
+	// sweepInterval is the time between two looks at the outbox for events
+	// whose worker did not publish them. What is younger is left to its worker.
+	sweepInterval = 10 * time.Second
+
+	publishTimeout  = 10 * time.Second
+	publishRetryMin = 500 * time.Millisecond
+	publishRetryMax = 30 * time.Second
+)
+
+// publisher announces what was saved, in order. Events pass from the writer
+// directly to the bus. If that fails, or the bus is too slow, they are found
+// again in the outbox; without an outbox they are lost.
+type publisher struct {
+	w        *Worker
+	events   chan *bus.Event
+	overflow chan struct{} // cap 1: an event had no place in events
+
+	acks     []string // IDs of events to be removed from the outbox
+	failures int      // of the bus in a row; while not zero, only the outbox is read
+	lost     int      // events that were neither published nor kept
+}
+
+func newPublisher(w *Worker) *publisher {
+	return &publisher{w: w, events: make(chan *bus.Event, maxAnnounced), overflow: make(chan struct{}, 1)}
+}
+
+// announce hands over an event that was saved. It never blocks.
+func (p *publisher) announce(ev *bus.Event) {
+	select {
+	case p.events <- ev:
+	default:
+		select {
+		case p.overflow <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// close ends run once everything that was announced is published or left to
+// the outbox.
+func (p *publisher) close() { close(p.events) }
+
+// run publishes until close is called; once ctx is done it gives up on what is
+// left.
+func (p *publisher) run(ctx context.Context) {
+	ack := time.NewTimer(ackDelay)
+	ack.Stop()
+	sweep := time.NewTimer(0)
+	retry := time.NewTimer(0)
+	retry.Stop()
+	defer ack.Stop()
+	defer sweep.Stop()
+	defer retry.Stop()
+	first := true
+	for {
+		select {
+		case ev, open := <-p.events:
+			if !open {
+				p.acknowledge(ctx)
+				return
+			}
+			if p.failures > 0 { // it is in the outbox, behind older ones
+				p.drop(1)
+				continue
+			}
+			if p.w.publish1(ctx, ev) != nil {
+				p.failures++
+				p.drop(1)
+				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
+				continue
+			}
+			if p.acks = append(p.acks, ev.ID); len(p.acks) == 1 {
+				ack.Reset(ackDelay)
+			} else if len(p.acks) >= maxAcks {
+				p.acknowledge(ctx)
+			}
+		case <-ack.C:
+			p.acknowledge(ctx)
+		case <-p.overflow:
+			p.drop(1)
+			if p.failures == 0 {
+				p.failures = 1
+				retry.Reset(0)
+			}
+		case <-retry.C:
+			if p.drain(ctx, time.Now()) {
+				p.recover()
+			} else {
+				p.failures++
+				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
+			}
+		case <-sweep.C:
+			sweep.Reset(sweepInterval)
+			if p.failures > 0 {
+				continue
+			}
+			p.acknowledge(ctx)
+			before := time.Now()
+			if !first { // what the predecessor of this process left behind is not waited for
+				before = before.Add(-sweepInterval)
+			}
+			first = false
+			p.expire(ctx)
+			if !p.drain(ctx, before) {
+				p.failures++
+				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
+			}
+		}
+	}
+}
+
+// recover returns to direct publishing.
+func (p *publisher) recover() {
+	p.failures = 0
+	if p.lost > 0 {
+		p.w.log.Warn("the bus works again; events were lost because the store has no outbox", "lost", p.lost)
+		p.lost = 0
+	}
+}
+
+// drop counts events that are lost, which they are not if there is an outbox.
+func (p *publisher) drop(n int) {
+	if p.w.outbox == nil {
+		p.lost += n
+		p.w.counts.unpublished.Add(uint64(n))
+	}
+}
+
+// drain publishes everything in the outbox from before the given time. It
+// returns false if the bus or the store failed.
+func (p *publisher) drain(ctx context.Context, before time.Time) bool {
+	if p.w.outbox == nil {
+		return true
+	}
+	for {
+		events, err := p.w.outbox.Unpublished(ctx, before, maxAcks)
+		if err != nil {
+			p.w.log.Warn("cannot read the outbox; trying again", "error", err)
+			return false
+		}
+		for i := range events {
+			if p.w.publish1(ctx, &events[i]) != nil {
+				p.acknowledge(ctx)
+				return false
+			}
+			p.acks = append(p.acks, events[i].ID)
+		}
+		if !p.acknowledge(ctx) {
+			return false
+		}
+		if len(events) < maxAcks {
+			return true
+		}
+	}
+}
+
+// acknowledge removes what was published from the outbox.
+func (p *publisher) acknowledge(ctx context.Context) bool {
+	if len(p.acks) == 0 {
+		return true
+	}
+	if p.w.outbox != nil {
+		if err := p.w.outbox.Published(ctx, p.acks...); err != nil {
+			p.w.log.Warn("cannot clear the outbox; events will be published again", "events", len(p.acks), "error", err)
+			p.acks = p.acks[:0]
+			return false
+		}
+	}
+	p.acks = p.acks[:0]
+	return true
+}
+
+// expire drops what has been in the outbox for too long.
+func (p *publisher) expire(ctx context.Context) {
+	if p.w.outbox == nil {
+		return
+	}
+	n, err := p.w.outbox.Expire(ctx, time.Now().Add(-p.w.config.OutboxMaxAge))
+	switch {
+	case err != nil:
+		p.w.log.Warn("cannot expire old events", "error", err)
+	case n > 0:
+		p.w.counts.unpublished.Add(uint64(n))
+		p.w.log.Error("dropped events that could not be published for too long", "events", n, "age", p.w.config.OutboxMaxAge)
+	}
+}
+
+// publish1 makes one attempt to publish an event about an attacker.
+func (w *Worker) publish1(ctx context.Context, ev *bus.Event) error {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	err := safely(func() error { return w.config.Bus.Publish(ctx, *ev) })
+	if err == nil {
+		w.counts.published.Add(1)
+		if w.busDown.Swap(false) {
+			w.log.Info("the bus works again")
+		}
+	} else if !w.busDown.Swap(true) {
+		w.log.Warn("cannot publish; enrichment goes on and events follow later", "topic", ev.Topic, "error", err)
+	}
+	if w.config.Hooks.Published != nil {
+		w.config.Hooks.Published(PublishedInfo{ID: ev.ID, Err: err})
+	}
+	return err
+}
+
+// publish announces one saved event and removes it from the outbox. If that
+// fails it stays there for the worker that runs.
+func (w *Worker) publish(ctx context.Context, ev *bus.Event) {
+	if w.publish1(ctx, ev) != nil || w.outbox == nil {
+		return
+	}
+	if err := w.outbox.Published(context.WithoutCancel(ctx), ev.ID); err != nil {
+		w.log.Warn("cannot clear the outbox; an event will be published again", "error", err)
+	}
+}

@@ -1,0 +1,347 @@
+package intel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// Worker enriches the attackers of one store. Make one with [NewWorker]. Its
+// methods are safe for concurrent use; any number of workers, in one process
+// or many, may share a store.
+type Worker struct {
+	config  Config
+	log     *slog.Logger
+	gates   []*lane  // in order of provider name
+	names   []string // of the providers, in the same order
+	retry   retrySchedule
+	answers store.Answers // nil if the store is none
+	outbox  store.Outbox  // nil if the store is none, or without a bus
+	wake    chan struct{}
+	running atomic.Bool
+	counts  counts
+	trouble trouble
+	busDown atomic.Bool
+}
+
+// lane is a provider's gate, and what the worker has learnt about its speed.
+type lane struct {
+	*gate.Gate
+	// slow says that a record was saved without waiting for this provider, and
+	// that it has not answered in time since.
+	slow atomic.Bool
+	// failing says that its last call failed.
+	failing atomic.Bool
+}
+
+// NewWorker returns a worker for c. It does no I/O. It returns one error that
+// names everything that is wrong with c.
+func NewWorker(c Config) (*Worker, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	w := &Worker{
+		config: c,
+		log:    c.Logger.With("worker", c.Owner),
+		retry:  retrySchedule{c.RetryMin, c.RetryMax},
+		wake:   make(chan struct{}, 1),
+	}
+	for _, p := range c.Providers {
+		w.gates = append(w.gates, &lane{Gate: gate.New(p, gate.Config{
+			Guard:       c.Guard,
+			TTL:         c.TTL,
+			Jitter:      c.Jitter,
+			Timeout:     c.LookupTimeout,
+			MaxWait:     c.MaxWait,
+			MaxInFlight: c.Concurrency,
+		})})
+	}
+	slices.SortFunc(w.gates, func(a, b *lane) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, g := range w.gates {
+		w.names = append(w.names, g.Name())
+	}
+	w.answers, _ = store.As[store.Answers](c.Store)
+	if c.Bus != nil {
+		w.outbox, _ = store.As[store.Outbox](c.Store)
+	}
+	return w, nil
+}
+
+// Wake makes a running worker look at the store now. It never blocks, and
+// several calls may cause only one look, which starts after the last of them.
+func (w *Worker) Wake() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run enriches attackers as they become due until ctx is done or the control
+// topic says stop. It then lets running lookups finish for the grace period,
+// saves what they found, releases its leases and returns nil. What was cut off
+// leaves no trace and is done by the next worker.
+//
+// A store or a bus that is down is tried again for as long as ctx lives. Run
+// returns an error only if the worker is running already.
+func (w *Worker) Run(ctx context.Context) error { return w.run(ctx, false) }
+
+// Drain is Run until nothing more is due: it does not listen for events, does
+// not wait for what becomes due later, and returns the error of a store that
+// fails.
+func (w *Worker) Drain(ctx context.Context) error { return w.run(ctx, true) }
+
+func (w *Worker) run(parent context.Context, once bool) error {
+	if !w.running.CompareAndSwap(false, true) {
+		return errors.New("intel: the worker is running already")
+	}
+	defer w.running.Store(false)
+
+	// ctx ends the claiming, work the lookups, and flush the saving.
+	ctx, stop := context.WithCancel(parent)
+	defer stop()
+	work, cutOff := context.WithCancel(context.WithoutCancel(parent))
+	defer cutOff()
+	flush, giveUp := context.WithCancel(context.WithoutCancel(parent))
+	defer giveUp()
+	finished := make(chan struct{})
+	var background sync.WaitGroup
+	background.Go(func() {
+		<-ctx.Done()
+		for _, end := range []struct {
+			after time.Duration
+			of    context.CancelFunc
+		}{{w.config.ShutdownGrace, cutOff}, {flushGrace, giveUp}} {
+			select {
+			case <-time.After(end.after):
+				end.of()
+			case <-finished:
+				return
+			}
+		}
+	})
+	if w.config.Bus != nil && !once {
+		background.Go(func() { w.listen(ctx, stop) })
+		background.Go(func() { w.heartbeat(ctx) })
+	}
+	for _, g := range w.gates {
+		if r, ok := provider.As[provider.Refresher](g.Provider()); ok {
+			background.Go(func() { w.refresh(ctx, g.Name(), r) })
+		}
+	}
+	pub := newPublisher(w)
+	var publishing sync.WaitGroup
+	publishing.Go(func() { pub.run(flush) })
+	wr := newWriter(w, pub)
+	var writing sync.WaitGroup
+	writing.Go(func() { wr.run(flush) })
+
+	queue := make(chan store.Record, w.config.Batch)
+	var dispatching sync.WaitGroup
+	dispatching.Go(func() { w.dispatch(work, ctx, queue, wr) })
+
+	err := w.loop(ctx, queue, wr, once)
+
+	stop()
+	close(queue)
+	dispatching.Wait()
+	wr.close()
+	writing.Wait()
+	pub.close()
+	publishing.Wait()
+	close(finished)
+	background.Wait()
+	return err
+}
+
+// flushGrace is how long, after the lookups' grace, a store may take to save
+// what they found.
+const flushGrace = 5 * time.Second
+
+// dispatch works on the records in queue, Concurrency of them at once, until
+// queue is closed and all of them are done. Once ctx is done, records are
+// given back instead.
+func (w *Worker) dispatch(work, ctx context.Context, queue <-chan store.Record, wr *writer) {
+	var passes errgroup.Group
+	passes.SetLimit(w.config.Concurrency)
+	var stragglers sync.WaitGroup
+	for r := range queue {
+		if ctx.Err() != nil {
+			wr.release(store.Lease{ID: r.ID, Fence: r.Fence})
+			continue
+		}
+		passes.Go(func() error {
+			w.pass(work, r, wr, &stragglers)
+			return nil
+		})
+	}
+	passes.Wait() // the passes return no error
+	stragglers.Wait()
+}
+
+// loop claims what is due and queues it, then sleeps until there is reason to
+// look again. With once, it returns when nothing more is due.
+func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer, once bool) error {
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	failures := 0
+	for {
+		// Receive first, then query: a wake during the claiming stays in the
+		// channel and causes another round.
+		wake := w.wake
+		if failures > 0 {
+			wake = nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-wake:
+		case <-tick.C:
+		}
+		claimed, next, err := w.claim(ctx, queue, wr)
+		sleep := w.config.PollInterval
+		switch now := time.Now(); {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil && once && (claimed == 0 || next.IsZero() || next.After(now)):
+			return nil
+		case err != nil && once:
+			return err
+		case err != nil:
+			failures++
+			sleep = backoff(storeRetryMin, storeRetryMax, failures)
+			w.log.Error("the store fails; trying again", "error", err, "in", sleep)
+		case once:
+			sleep = 0
+		default:
+			failures = 0
+			if !next.IsZero() {
+				sleep = min(sleep, next.Sub(now))
+			}
+			if claimed == 0 { // due, but not to be had: do not spin
+				sleep = max(sleep, min(time.Second, w.config.PollInterval))
+			}
+		}
+		tick.Reset(sleep)
+	}
+}
+
+// The delays after a store has failed.
+const (
+	storeRetryMin = 500 * time.Millisecond
+	storeRetryMax = 30 * time.Second
+)
+
+// claim queues all attackers that are due and returns how many those were and
+// when the next one will be. While saves fail it claims one batch, as a probe,
+// and returns their error.
+func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *writer) (claimed int, next time.Time, err error) {
+	if len(w.gates) == 0 {
+		return 0, time.Time{}, nil
+	}
+	defer func() {
+		if w.config.Hooks.Pass != nil {
+			w.config.Hooks.Pass(PassInfo{Claimed: claimed, NextDue: next, Err: err})
+		}
+	}()
+	w.counts.passes.Add(1)
+	for {
+		now := time.Now()
+		c, err := w.config.Store.Claim(ctx, store.ClaimRequest{
+			Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: w.config.Batch, Providers: w.names,
+		})
+		if err != nil {
+			return claimed, time.Time{}, fmt.Errorf("claim: %w", err)
+		}
+		claimed += len(c.Records)
+		w.recall(ctx, c.Records, now)
+		for i, r := range c.Records {
+			select {
+			case queue <- r:
+			case <-ctx.Done():
+				for _, r := range c.Records[i:] {
+					wr.release(store.Lease{ID: r.ID, Fence: r.Fence})
+				}
+				return claimed, time.Time{}, ctx.Err()
+			}
+		}
+		if len(c.Records) == 0 || c.NextDue.IsZero() || c.NextDue.After(now) {
+			return claimed, c.NextDue, nil
+		}
+		if err := wr.failing(); err != nil {
+			return claimed, time.Time{}, err
+		}
+	}
+}
+
+// recall puts at hand what the store knows about the records' addresses on
+// behalf of other attackers.
+func (w *Worker) recall(ctx context.Context, records []store.Record, now time.Time) {
+	if w.answers == nil || len(records) == 0 || len(w.gates) == 0 {
+		return
+	}
+	addrs := make([]netip.Addr, 0, len(records))
+	for i := range records {
+		if addr := records[i].Addr(); addr.IsValid() {
+			addrs = append(addrs, addr)
+		}
+	}
+	answers, err := w.answers.Answers(ctx, now, addrs...)
+	if err != nil {
+		if ctx.Err() == nil {
+			w.log.Warn("cannot look for answers at hand; asking anew", "error", err)
+		}
+		return
+	}
+	for _, a := range answers {
+		if g := w.lane(a.Finding.Provider); g != nil {
+			g.Learn(a.Finding, a.Expires)
+		}
+	}
+}
+
+func (w *Worker) lane(name string) *lane {
+	for _, g := range w.gates {
+		if g.Name() == name {
+			return g
+		}
+	}
+	return nil
+}
+
+// refresh keeps a provider's bulk data loaded.
+func (w *Worker) refresh(ctx context.Context, name string, r provider.Refresher) {
+	ticker := time.NewTicker(min(w.config.PollInterval, time.Minute))
+	defer ticker.Stop()
+	failing := false
+	for {
+		err := safely(func() error { return r.Refresh(ctx) })
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !failing:
+			w.log.Error("cannot refresh bulk data; going on with what there is", "provider", name, "error", err)
+		case err == nil && failing:
+			w.log.Info("bulk data refreshed again", "provider", name)
+		}
+		failing = err != nil
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,205 @@
+package intel
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/store"
+)
+
+// maxSave is the greatest number of updates saved in one call.
+const maxSave = 256
+
+// job is one thing for the store to do: save an update, or only release its
+// lease.
+type job struct {
+	update  store.Update
+	saved   SavedInfo
+	release bool
+}
+
+// writer saves updates. While one call of the store runs, the next updates
+// gather and are saved together.
+type writer struct {
+	w       *Worker
+	pub     *publisher
+	jobs    chan job
+	setback atomic.Pointer[error] // of the last save, if it failed as a whole
+}
+
+func newWriter(w *Worker, pub *publisher) *writer {
+	return &writer{w: w, pub: pub, jobs: make(chan job, maxSave)}
+}
+
+func (wr *writer) put(j job) { wr.jobs <- j }
+
+func (wr *writer) release(l store.Lease) { wr.put(job{update: store.Update{Lease: l}, release: true}) }
+
+// close ends run once everything that was put is done.
+func (wr *writer) close() { close(wr.jobs) }
+
+// failing returns the error of the last save if the store failed as a whole.
+func (wr *writer) failing() error {
+	if err := wr.setback.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// run does the jobs. Once ctx is done it gives up on those that are left.
+func (wr *writer) run(ctx context.Context) {
+	var saves, releases []job
+	for first := range wr.jobs {
+		saves, releases = saves[:0], releases[:0]
+		for j, more := first, true; more; {
+			if j.release {
+				releases = append(releases, j)
+			} else {
+				saves = append(saves, j)
+			}
+			if len(saves)+len(releases) == maxSave {
+				break
+			}
+			select {
+			case j, more = <-wr.jobs:
+			default:
+				more = false
+			}
+		}
+		if len(saves) > 0 {
+			err := wr.w.save(ctx, saves, wr.pub.announce)
+			if err == nil {
+				wr.setback.Store(nil)
+			} else {
+				wr.setback.Store(&err)
+			}
+		}
+		wr.w.giveBack(ctx, releases)
+		clear(saves)
+	}
+}
+
+// save stores updates and announces those that were stored. An update that
+// cannot be stored is put off, a little longer at each failure. It returns an
+// error if the store seems to be unable to save anything.
+func (w *Worker) save(ctx context.Context, jobs []job, announce func(*bus.Event)) error {
+	updates := make([]store.Update, len(jobs))
+	for i := range jobs {
+		updates[i] = jobs[i].update
+	}
+	failed, whole := store.UpdateErrors(w.config.Store.Save(ctx, updates...))
+	if whole != nil && len(jobs) > 1 {
+		failed, whole = w.saveSingly(ctx, updates, whole)
+	} else if whole != nil {
+		failed = append(failed, &store.UpdateError{ID: updates[0].ID, Err: whole})
+	}
+	lost := make(map[uuid.UUID]error, len(failed))
+	for _, f := range failed {
+		lost[f.ID] = f.Err
+	}
+	var putOff []job
+	for i := range jobs {
+		id := jobs[i].update.ID
+		err, bad := lost[id]
+		switch {
+		case !bad:
+			w.trouble.over(id)
+			w.counts.save(&jobs[i])
+			if w.config.Hooks.Saved != nil {
+				w.config.Hooks.Saved(jobs[i].saved)
+			}
+			if ev := jobs[i].update.Event; ev != nil {
+				announce(ev)
+			}
+		case errors.Is(err, store.ErrConflict):
+			w.counts.conflicts.Add(1)
+			w.log.Warn("lost the lease on an attacker before its record was saved; whoever has it goes on", "attacker", id)
+		default:
+			w.counts.unsaved.Add(1)
+			delay := w.trouble.delay(id, w.config.RetryMin, w.config.RetryMax)
+			if ctx.Err() == nil {
+				w.log.Error("cannot save a record; trying again", "attacker", id, "error", err, "in", delay)
+			}
+			lease := jobs[i].update.Lease
+			lease.Due = time.Now().Add(delay).UTC()
+			putOff = append(putOff, job{update: store.Update{Lease: lease}})
+		}
+	}
+	w.giveBack(ctx, putOff)
+	return whole
+}
+
+// saveSingly finds out whether one update spoils the others or the store is
+// down: it saves them one by one and stops at the third failure if nothing
+// could be saved by then.
+func (w *Worker) saveSingly(ctx context.Context, updates []store.Update, whole error) ([]*store.UpdateError, error) {
+	var failed []*store.UpdateError
+	saved := 0
+	for _, u := range updates {
+		if saved == 0 && len(failed) >= 3 {
+			failed = append(failed, &store.UpdateError{ID: u.ID, Err: whole})
+			continue
+		}
+		f, err := store.UpdateErrors(w.config.Store.Save(ctx, u))
+		if err != nil {
+			f = append(f, &store.UpdateError{ID: u.ID, Err: err})
+		}
+		if failed = append(failed, f...); len(f) == 0 {
+			saved++
+		}
+	}
+	if saved > 0 {
+		whole = nil
+	}
+	return failed, whole
+}
+
+// giveBack releases leases. If that fails they expire by themselves.
+func (w *Worker) giveBack(ctx context.Context, jobs []job) {
+	if len(jobs) == 0 {
+		return
+	}
+	leases := make([]store.Lease, len(jobs))
+	for i := range jobs {
+		leases[i] = jobs[i].update.Lease
+	}
+	if err := w.config.Store.Release(ctx, leases...); err != nil {
+		w.log.Warn("cannot release leases; they will expire", "leases", len(leases), "error", err)
+	}
+}
+
+// trouble remembers the attackers whose records cannot be saved. The zero value
+// is ready to use.
+type trouble struct {
+	mu       sync.Mutex
+	failures map[uuid.UUID]int
+}
+
+// maxTrouble bounds how many attackers are remembered.
+const maxTrouble = 10_000
+
+// delay counts a failure and returns how long to leave the attacker alone.
+func (t *trouble) delay(id uuid.UUID, lo, hi time.Duration) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.failures == nil || len(t.failures) >= maxTrouble {
+		t.failures = make(map[uuid.UUID]int)
+	}
+	t.failures[id]++
+	return backoff(lo, hi, t.failures[id])
+}
+
+// over forgets an attacker whose record was saved.
+func (t *trouble) over(id uuid.UUID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.failures) > 0 {
+		delete(t.failures, id)
+	}
+}

@@ -1,0 +1,251 @@
+// Package gate stands between the worker and each provider. It decides whether
+// a lookup may be made now, makes it safely, and shares its answer.
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"github.com/decnet/enrich/provider"
+)
+
+// Config says how a gate behaves. All durations must be positive.
+type Config struct {
+	Guard       provider.Guard
+	TTL         time.Duration // of findings that bring none of their own
+	Jitter      float64       // fraction of a TTL by which it is shortened at random
+	Timeout     time.Duration // of one lookup
+	MaxWait     time.Duration // for a slot or for the provider's interval
+	MaxInFlight int           // if the provider does not limit itself
+}
+
+// Gate guards one provider. Its methods are safe for concurrent use.
+//
+// A lookup passes these steps in order:
+//
+//  1. Applies: the address guard and the provider's coverage.
+//  2. Recent and flights: an answer at hand is reused, a lookup under way joined.
+//  3. admit: whether, and after which wait, the provider may be called.
+//  4. call: the call itself, under its deadline, with panics caught.
+type Gate struct {
+	provider provider.Provider
+	limits   provider.Limits
+	config   Config
+	name     string
+	flights  flights
+	slots    chan struct{}
+	pace     pace
+}
+
+// New returns a gate in front of p.
+func New(p provider.Provider, c Config) *Gate {
+	g := &Gate{provider: p, config: c, name: p.Name()}
+	if l, ok := provider.As[provider.Limited](p); ok {
+		g.limits = l.Limits()
+	}
+	if g.limits.MaxInFlight <= 0 {
+		g.limits.MaxInFlight = c.MaxInFlight
+	}
+	g.slots = make(chan struct{}, g.limits.MaxInFlight)
+	g.pace.interval = g.limits.MinInterval
+	return g
+}
+
+// Name returns the provider's name.
+func (g *Gate) Name() string { return g.name }
+
+// Provider returns the provider behind the gate.
+func (g *Gate) Provider() provider.Provider { return g.provider }
+
+// Applies reports whether the provider may be asked about addr at all.
+func (g *Gate) Applies(addr netip.Addr) bool {
+	switch {
+	case !addr.IsValid(), g.limits.IPv4Only && !addr.Is4():
+		return false
+	case g.limits.Private:
+		return true
+	}
+	return g.config.Guard.Allows(addr)
+}
+
+// Outcome is what became of a lookup. Exactly one of Finding, Err, NotBefore
+// and Cut tells: it was answered, it failed, it was not made and may be made at
+// that time, or it was cut off by its context, which is no failure.
+type Outcome struct {
+	Finding   *provider.Finding
+	Expires   time.Time // of Finding
+	Reused    bool      // Finding was at hand, no call was made for this lookup
+	Err       error
+	NotBefore time.Time
+	Cut       bool
+	Took      time.Duration // from the start of the call to its end
+}
+
+// Recent returns the answer about addr if one is at hand and fresh at now.
+func (g *Gate) Recent(addr netip.Addr, now time.Time) (Outcome, bool) {
+	return g.flights.recent(addr, now)
+}
+
+// Learn puts answers at hand that were obtained elsewhere.
+func (g *Gate) Learn(f *provider.Finding, expires time.Time) {
+	g.flights.learn(f.Addr, Outcome{Finding: f, Expires: expires})
+}
+
+// Lookup asks the provider about addr, which it must apply to, or joins a
+// lookup of addr that is under way. Cancelling ctx ends the waiting and, if
+// this lookup is the one that calls, the call. A patient lookup waits up to
+// MaxWait for its turn, others only go if it is now.
+//
+// Lookup returns when the provider does, which for a provider that ignores its
+// context may be never.
+func (g *Gate) Lookup(ctx context.Context, addr netip.Addr, patient bool) Outcome {
+	f, leader := g.flights.join(addr, time.Now())
+	if !leader {
+		select {
+		case <-f.done:
+			out := f.out
+			out.Reused = out.Finding != nil
+			return out
+		case <-ctx.Done():
+			return Outcome{Cut: true}
+		}
+	}
+	out := g.ask(ctx, addr, patient)
+	g.flights.land(addr, f, out)
+	return out
+}
+
+func (g *Gate) ask(ctx context.Context, addr netip.Addr, patient bool) Outcome {
+	release, notBefore := g.admit(ctx, patient)
+	if release == nil {
+		return Outcome{NotBefore: notBefore, Cut: notBefore.IsZero()}
+	}
+	defer release()
+	start := time.Now()
+	finding, err := g.call(ctx, addr)
+	took := time.Since(start)
+	g.pace.observe(took)
+	if err != nil {
+		if ctx.Err() != nil {
+			return Outcome{Cut: true, Took: took}
+		}
+		return Outcome{Err: err, Took: took}
+	}
+	ttl := finding.TTL
+	if ttl == 0 {
+		ttl = g.config.TTL
+	}
+	ttl = max(ttl, minTTL)
+	ttl -= time.Duration(rand.Float64() * g.config.Jitter * float64(ttl))
+	return Outcome{Finding: finding, Expires: start.Add(took + ttl).UTC(), Took: took}
+}
+
+// minTTL keeps a finding that claims to expire at once from being asked for
+// over and over.
+const minTTL = time.Second
+
+// admit takes a slot and waits for the provider's interval. If there is no
+// place it returns no release but the time to come again, which is zero if ctx
+// ended meanwhile.
+func (g *Gate) admit(ctx context.Context, patient bool) (release func(), notBefore time.Time) {
+	wait := g.config.MaxWait
+	if !patient {
+		wait = 0
+	}
+	deadline := time.Now().Add(wait)
+	select {
+	case g.slots <- struct{}{}:
+	default:
+		if !patient {
+			return nil, g.pace.later(time.Now(), deadline, cap(g.slots))
+		}
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case g.slots <- struct{}{}:
+		case <-timer.C:
+			return nil, g.pace.later(time.Now(), deadline, cap(g.slots))
+		case <-ctx.Done():
+			return nil, time.Time{}
+		}
+	}
+	release = func() { <-g.slots }
+	delay, ok := g.pace.reserve(time.Now(), deadline)
+	switch {
+	case !ok:
+		release()
+		return nil, g.pace.later(time.Now(), deadline, cap(g.slots))
+	case delay > 0:
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			release()
+			return nil, time.Time{}
+		}
+	}
+	return release, time.Time{}
+}
+
+// errDeadline is the cause of a lookup's context ending by its own deadline.
+var errDeadline = errors.New("no answer in time")
+
+// call makes one lookup and returns a finding that is fit to be stored.
+func (g *Gate) call(parent context.Context, addr netip.Addr) (f *provider.Finding, err error) {
+	ctx, cancel := context.WithTimeoutCause(parent, g.config.Timeout, errDeadline)
+	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			f, err = nil, g.fail(provider.ErrUnavailable, &PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	finding, err := g.provider.Lookup(ctx, addr)
+	switch {
+	case err == nil:
+	case context.Cause(ctx) == errDeadline && provider.Kind(err) == provider.ErrUnavailable:
+		return nil, g.fail(provider.ErrUnavailable, fmt.Errorf("%w (%v)", errDeadline, g.config.Timeout))
+	default:
+		if _, ok := errors.AsType[*provider.Error](err); ok {
+			return nil, err
+		}
+		return nil, g.fail(provider.Kind(err), err)
+	}
+	if finding.Provider == "" {
+		finding.Provider = g.name
+	}
+	if finding.Provider != g.name || provider.Normalize(finding.Addr) != addr {
+		return nil, g.fail(provider.ErrBadResponse, fmt.Errorf("asked about %v, got a finding of %q about %v", addr, finding.Provider, finding.Addr))
+	}
+	finding.Addr = addr
+	if len(finding.Raw) > provider.MaxRaw {
+		finding.Raw = provider.CapRaw(finding.Raw)
+	}
+	if err := finding.Validate(); err != nil {
+		return nil, g.fail(provider.ErrBadResponse, err)
+	}
+	if now := time.Now().UTC(); finding.ObservedAt.IsZero() || finding.ObservedAt.After(now) {
+		finding.ObservedAt = now
+	} else {
+		finding.ObservedAt = finding.ObservedAt.UTC()
+	}
+	return &finding, nil
+}
+
+func (g *Gate) fail(kind, err error) error {
+	return &provider.Error{Provider: g.name, Kind: kind, Err: err}
+}
+
+// PanicError is a panic of a provider, turned into an error.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error returns the panic's value as text.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
