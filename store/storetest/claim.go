@@ -140,7 +140,7 @@ func nextDue(tb testing.TB, h Harness) {
 	}
 	check("of an empty store", f.claim().NextDue, time.Time{})
 	all := f.attackers(4)
-	soon, later := f.now.Add(time.Hour), f.now.Add(2*time.Hour)
+	soon, later := f.now.Add(time.Hour), f.now.Add(3*time.Hour)
 	for _, a := range all[2:] {
 		f.schedule(a, later)
 	}

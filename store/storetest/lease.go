@@ -201,4 +201,5 @@ func releaseLostLease(tb testing.TB, h Harness) {
 	f.save(f.update(rec))
 	f.release(store.Lease{ID: rec.ID, Fence: rec.Fence}) // lost since the save
 	f.expect("a claim after a lease that had ended was released", f.claim().Records)
+	f.expect("a claim of one that was released together with lost ones", f.claim(at(f.now.Add(time.Hour))).Records, all[1])
 }

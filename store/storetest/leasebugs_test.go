@@ -1,0 +1,217 @@
+package storetest_test
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/store"
+)
+
+var leaseBugs = bugs{
+	"LeaseExcludes": {
+		"nobody": func(b *broken) { b.claimed = func(store.ClaimRequest, *store.Claimed) { b.steal() } },
+		"others only": func(b *broken) {
+			owner := ""
+			b.claim = func(req store.ClaimRequest) (store.Claimed, error) {
+				if req.Owner == owner {
+					b.steal()
+				}
+				owner = req.Owner
+				return b.Store.Claim(background, req)
+			}
+		},
+		"on the clock of the request": func(b *broken) {
+			b.claim = func(req store.ClaimRequest) (store.Claimed, error) {
+				if req.Now.After(time.Now().Add(time.Hour)) {
+					b.steal()
+				}
+				return b.Store.Claim(background, req)
+			}
+		},
+	},
+	"LeaseExpires": {
+		"never":     asking(func(req *store.ClaimRequest) { req.Lease = 100 * time.Hour }),
+		"too early": asking(func(req *store.ClaimRequest) { req.Lease = min(req.Lease, 50*time.Millisecond) }),
+		"any fence": latestFence,
+		"the late save wins": func(b *broken) {
+			b.update = func(u *store.Update) {
+				if u.Fence != b.fence(u.ID) {
+					u.Fence = b.fence(u.ID)
+					u.Hold = true
+				}
+			}
+		},
+	},
+	"LeaseExpiresUnfinished": {
+		"parked by the claim": func(b *broken) {
+			b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+				for _, rec := range c.Records {
+					if e := rec.Entry("a"); e != nil && e.State == store.Waiting {
+						_ = b.Store.Save(background, store.Update{
+							Lease: store.Lease{ID: rec.ID, Fence: rec.Fence}, IP: rec.IP, Hold: true,
+							Entries: []store.Entry{{Provider: "a", State: store.NotApplicable}},
+						})
+					}
+				}
+			}
+		},
+		"a new provider is offered once": func(b *broken) {
+			offered := false
+			b.claim = func(req store.ClaimRequest) (store.Claimed, error) {
+				if offered {
+					req.Providers = nil
+				}
+				offered = offered || len(req.Providers) > 0
+				return b.Store.Claim(background, req)
+			}
+		},
+	},
+	"FenceRefusesLostLease": {
+		"any fence": latestFence,
+		"all or nothing": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				for _, u := range ups {
+					if err := b.Store.Save(background, u); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+		},
+		"whole": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				if b.Store.Save(background, ups...) != nil {
+					return store.ErrConflict
+				}
+				return nil
+			}
+		},
+		"another error": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				if failed, _ := store.UpdateErrors(b.Store.Save(background, ups...)); len(failed) > 0 {
+					return &store.UpdateError{ID: failed[0].ID, Err: errors.New("lost")}
+				}
+				return nil
+			}
+		},
+		"one fence for all": func(b *broken) {
+			latestFence(b)
+			b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+				for i := range c.Records {
+					c.Records[i].Fence = 1
+				}
+			}
+		},
+		"silent": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				_ = b.Store.Save(background, ups...)
+				return nil
+			}
+		},
+	},
+	"FenceSurvivesForget": {
+		"restarts": func(b *broken) {
+			claims := make(map[uuid.UUID]uint64)
+			b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+				for i := range c.Records {
+					claims[c.Records[i].ID]++
+					c.Records[i].Fence = claims[c.Records[i].ID]
+				}
+			}
+			b.forget = func(ids []uuid.UUID) error {
+				for _, id := range ids {
+					delete(claims, id)
+				}
+				return b.Store.Forget(background, ids...)
+			}
+			b.update = func(u *store.Update) {
+				if u.Fence == claims[u.ID] {
+					u.Fence = b.fence(u.ID)
+				} else {
+					u.Fence = 0
+				}
+			}
+		},
+	},
+	"FenceAdmitsOneSave": {
+		"all succeed": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				_ = b.Store.Save(background, ups...)
+				return nil
+			}
+		},
+		"none succeeds": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				_ = b.Store.Save(background, ups...)
+				return fmt.Errorf("%w: somebody else saves", store.ErrConflict)
+			}
+		},
+		"the lease goes on": updating(func(u *store.Update) { u.Hold = true }),
+		"stores another":    updating(func(u *store.Update) { u.Revision = 1 }),
+	},
+	"HoldKeepsLease": {
+		"ignored":  updating(func(u *store.Update) { u.Hold = false }),
+		"for good": updating(func(u *store.Update) { u.Hold = true }),
+		"stores nothing": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				if ups[0].Hold {
+					return nil
+				}
+				return b.Store.Save(background, ups...)
+			}
+		},
+	},
+	"Release": {
+		"does nothing": func(b *broken) { b.release = func([]store.Lease) error { return nil } },
+		"due ignored": func(b *broken) {
+			b.release = func(leases []store.Lease) error {
+				for _, l := range leases {
+					l.Due = time.Time{}
+					_ = b.Store.Release(background, l)
+				}
+				return nil
+			}
+		},
+		"parks": func(b *broken) {
+			b.release = func(leases []store.Lease) error {
+				for _, l := range leases {
+					if l.Due.IsZero() {
+						l.Due = farAhead
+					}
+					_ = b.Store.Release(background, l)
+				}
+				return nil
+			}
+		},
+		"first only": func(b *broken) {
+			b.release = func(leases []store.Lease) error { return b.Store.Release(background, leases[0]) }
+		},
+	},
+	"ReleaseLostLease": {
+		"any fence": func(b *broken) {
+			b.release = func(leases []store.Lease) error {
+				for _, l := range leases {
+					l.Fence = b.fence(l.ID)
+					_ = b.Store.Release(background, l)
+				}
+				return nil
+			}
+		},
+		"fails": func(b *broken) {
+			b.release = func(leases []store.Lease) error {
+				for _, l := range leases {
+					if l.Fence != b.fence(l.ID) {
+						return store.ErrConflict
+					}
+				}
+				return b.Store.Release(background, leases...)
+			}
+		},
+		"stops at the first": func(b *broken) {
+			b.release = func(leases []store.Lease) error { return b.Store.Release(background, leases[0]) }
+		},
+	},
+}

@@ -1,0 +1,308 @@
+package storetest_test
+
+import (
+	"encoding/json"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/store"
+)
+
+// unpublishing returns a bug that changes what Unpublished returns.
+func unpublishing(change func(events []bus.Event) []bus.Event) func(b *broken) {
+	return func(b *broken) {
+		b.unpublished = func(before time.Time, limit int) ([]bus.Event, error) {
+			events, err := b.Store.Unpublished(background, before, limit)
+			return change(events), err
+		}
+	}
+}
+
+// counting returns a bug that changes what Stats returns.
+func counting(change func(s *store.Stats)) func(b *broken) {
+	return func(b *broken) {
+		b.stats = func(now time.Time) (store.Stats, error) {
+			s, err := b.Store.Stats(background, now)
+			change(&s)
+			return s, err
+		}
+	}
+}
+
+var optionalBugs = bugs{
+	"Answers": {
+		"none":      answering(func([]store.Answer) []store.Answer { return nil }),
+		"first one": answering(func(got []store.Answer) []store.Answer { return got[:min(1, len(got))] }),
+		"twice":     answering(func(got []store.Answer) []store.Answer { return append(got, got...) }),
+		"without raw": answering(func(got []store.Answer) []store.Answer {
+			for i := range got {
+				bare := *got[i].Finding
+				bare.Raw = nil
+				got[i].Finding = &bare
+			}
+			return got
+		}),
+		"first address only": func(b *broken) {
+			b.answers = func(now time.Time, addrs []netip.Addr) ([]store.Answer, error) {
+				return b.Store.Answers(background, now, addrs[0])
+			}
+		},
+		"any address": func(b *broken) {
+			all := make(map[netip.Addr]bool)
+			b.update = func(u *store.Update) {
+				for _, e := range u.Entries {
+					all[e.Finding.Addr] = true
+				}
+			}
+			b.answers = func(now time.Time, addrs []netip.Addr) ([]store.Answer, error) {
+				for addr := range all {
+					addrs = append(addrs, addr)
+				}
+				return b.Store.Answers(background, now, addrs...)
+			}
+		},
+		"the one that expires first": func(b *broken) {
+			b.answers = func(now time.Time, addrs []netip.Addr) ([]store.Answer, error) {
+				page, err := b.Store.List(background, store.ListRequest{Limit: 99})
+				var got []store.Answer
+				for _, addr := range addrs {
+					first := make(map[string]store.Answer)
+					for _, rec := range page.Records {
+						for _, e := range rec.Entries {
+							if old, ok := first[e.Provider]; e.Finding.Addr == addr && (!ok || e.Expires.Before(old.Expires)) {
+								first[e.Provider] = store.Answer{Finding: e.Finding, Expires: e.Expires}
+							}
+						}
+					}
+					for _, a := range first {
+						got = append(got, a)
+					}
+				}
+				return got, err
+			}
+		},
+	},
+	"AnswersBoundary": {
+		"too long":  answeringAt(-time.Microsecond),
+		"too short": answeringAt(time.Microsecond),
+	},
+	"AnswersForgotten": {
+		"forgotten ones answer": forgetsNothing,
+		"dropped ones answer": func(b *broken) {
+			b.update = func(u *store.Update) {
+				for i, e := range u.Entries {
+					if e.Finding == nil {
+						old, _ := b.Store.Get(background, u.ID)
+						u.Entries[i] = *old.Entry(e.Provider)
+						u.Changed = nil
+					}
+				}
+			}
+		},
+	},
+	"Outbox": {
+		"empty":        unpublishing(func([]bus.Event) []bus.Event { return nil }),
+		"newest first": unpublishing(func(events []bus.Event) []bus.Event { slices.Reverse(events); return events }),
+		"topic lost":   unpublishing(func(events []bus.Event) []bus.Event { return rewrite(events, func(ev *bus.Event) { ev.Topic = "" }) }),
+		"type lost":    unpublishing(func(events []bus.Event) []bus.Event { return rewrite(events, func(ev *bus.Event) { ev.Type = "" }) }),
+		"time lost": unpublishing(func(events []bus.Event) []bus.Event {
+			return rewrite(events, func(ev *bus.Event) { ev.Time = time.Time{} })
+		}),
+		"payload lost": unpublishing(func(events []bus.Event) []bus.Event {
+			return rewrite(events, func(ev *bus.Event) { ev.Payload = json.RawMessage(`{}`) })
+		}),
+		"another ID":    unpublishing(func(events []bus.Event) []bus.Event { return rewrite(events, func(ev *bus.Event) { ev.ID += "x" }) }),
+		"never removed": func(b *broken) { b.published = func([]string) error { return nil } },
+		"limit ignored": func(b *broken) {
+			b.unpublished = func(before time.Time, _ int) ([]bus.Event, error) {
+				return b.Store.Unpublished(background, before, 1000)
+			}
+		},
+		"time ignored": func(b *broken) {
+			b.unpublished = func(_ time.Time, limit int) ([]bus.Event, error) {
+				return b.Store.Unpublished(background, farAhead, limit)
+			}
+		},
+		"given out once": func(b *broken) {
+			b.unpublished = func(before time.Time, limit int) ([]bus.Event, error) {
+				events, err := b.Store.Unpublished(background, before, limit)
+				for _, ev := range events {
+					_ = b.Store.Published(background, ev.ID)
+				}
+				return events, err
+			}
+		},
+		"all removed": func(b *broken) {
+			b.published = func([]string) error {
+				_, err := b.Store.Expire(background, farAhead)
+				return err
+			}
+		},
+	},
+	"OutboxOfRefusedUpdates": {
+		"announced": everyEvent,
+		"none":      updating(func(u *store.Update) { u.Event = nil }),
+	},
+	"OutboxExpire": {
+		"nothing": func(b *broken) { b.expire = func(time.Time) (int, error) { return 0, nil } },
+		"everything": func(b *broken) {
+			b.expire = func(time.Time) (int, error) { return b.Store.Expire(background, farAhead) }
+		},
+		"not counted": func(b *broken) {
+			b.expire = func(before time.Time) (int, error) {
+				_, err := b.Store.Expire(background, before)
+				return 0, err
+			}
+		},
+		"only counted": func(b *broken) {
+			b.expire = func(before time.Time) (int, error) {
+				events, err := b.Store.Unpublished(background, before, 1000)
+				return len(events), err
+			}
+		},
+	},
+	"List": {
+		"oldest first": paging(func(_ store.ListRequest, p *store.Page) { slices.Reverse(p.Records) }),
+		"limit ignored": func(b *broken) {
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				if req.Limit > 0 {
+					req.Limit++
+				}
+				return b.Store.List(background, req)
+			}
+		},
+		"one page": paging(func(_ store.ListRequest, p *store.Page) { p.Next = "" }),
+		"no end":   paging(func(req store.ListRequest, p *store.Page) { p.Next = req.Cursor }),
+		"cursor is a time": func(b *broken) {
+			var last time.Time
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				page, err := b.Store.List(background, req)
+				if req.Cursor != "" {
+					page.Records = slices.DeleteFunc(page.Records, func(r store.Record) bool { return !r.LastSeen.Before(last) })
+				}
+				if n := len(page.Records); n > 0 {
+					last = page.Records[n-1].LastSeen
+				}
+				return page, err
+			}
+		},
+		"cursor is a number": func(b *broken) {
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				if req.Limit <= 0 || len(req.Cursor) > 3 {
+					return store.Page{}, store.ErrInvalid
+				}
+				all, err := b.Store.List(background, store.ListRequest{Limit: 1000, Enriched: req.Enriched})
+				skip := 3 * len(req.Cursor)
+				page := store.Page{Records: all.Records[min(skip, len(all.Records)):]}
+				if len(page.Records) > req.Limit {
+					page.Records, page.Next = page.Records[:req.Limit], req.Cursor+"x"
+				}
+				return page, err
+			}
+		},
+		"without findings": paging(func(_ store.ListRequest, p *store.Page) {
+			for i := range p.Records {
+				p.Records[i].Entries = nil
+			}
+		}),
+		"any cursor": func(b *broken) {
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				if req.Cursor == "no cursor" {
+					req.Cursor = ""
+				}
+				return b.Store.List(background, req)
+			}
+		},
+		"any limit": func(b *broken) {
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				if req.Limit <= 0 {
+					req.Limit = 50
+				}
+				return b.Store.List(background, req)
+			}
+		},
+	},
+	"ListEnriched": {
+		"ignored": func(b *broken) {
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				req.Enriched = false
+				return b.Store.List(background, req)
+			}
+		},
+		"always": func(b *broken) {
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				req.Enriched = true
+				return b.Store.List(background, req)
+			}
+		},
+		"after the limit": paging(func(req store.ListRequest, p *store.Page) {
+			if req.Enriched {
+				p.Next = ""
+			}
+		}),
+	},
+	"Stats": {
+		"attackers": counting(func(s *store.Stats) { s.Attackers++ }),
+		"enriched":  counting(func(s *store.Stats) { s.Enriched++ }),
+		"due":       counting(func(s *store.Stats) { s.Due++ }),
+		"leased":    counting(func(s *store.Stats) { s.Leased++ }),
+		"waiting":   counting(func(s *store.Stats) { s.Waiting = nil }),
+		"outbox":    counting(func(s *store.Stats) { s.Outbox = 0 }),
+		"due now": func(b *broken) {
+			b.stats = func(time.Time) (store.Stats, error) { return b.Store.Stats(background, time.Now()) }
+		},
+	},
+}
+
+// paging returns a bug that changes what List returns.
+func paging(change func(req store.ListRequest, p *store.Page)) func(b *broken) {
+	return func(b *broken) {
+		b.list = func(req store.ListRequest) (store.Page, error) {
+			page, err := b.Store.List(background, req)
+			change(req, &page)
+			return page, err
+		}
+	}
+}
+
+func rewrite(events []bus.Event, change func(ev *bus.Event)) []bus.Event {
+	for i := range events {
+		change(&events[i])
+	}
+	return events
+}
+
+// modelBugs are subtle ones.
+var modelBugs = bugs{
+	"Model": {
+		"failures above 5": inEntries(func(e *store.Entry) { e.Failures = min(e.Failures, 5) }),
+		"hold ignored":     updating(func(u *store.Update) { u.Hold = false }),
+		"any fence":        latestFence,
+		"late by a minute": asking(func(req *store.ClaimRequest) { req.Now = req.Now.Add(-time.Minute) }),
+		"no grants for b": asking(func(req *store.ClaimRequest) {
+			req.Grants = maps.Clone(req.Grants)
+			delete(req.Grants, "b")
+		}),
+		"next is a minute off": returning(func(req store.ClaimRequest, c *store.Claimed) {
+			if c.NextDue.After(req.Now) {
+				c.NextDue = c.NextDue.Add(time.Minute)
+			}
+		}),
+		"order of two": returning(func(_ store.ClaimRequest, c *store.Claimed) {
+			if len(c.Records) == 2 {
+				slices.Reverse(c.Records)
+			}
+		}),
+		"answers": answeringAt(30 * time.Minute),
+		"events":  updating(func(u *store.Update) { u.Event = nil }),
+		"leased":  counting(func(s *store.Stats) { s.Leased = min(s.Leased, 1) }),
+		"page of two": paging(func(_ store.ListRequest, p *store.Page) {
+			if len(p.Records) == 2 {
+				slices.Reverse(p.Records)
+			}
+		}),
+	},
+}
