@@ -155,9 +155,9 @@ func (w *Worker) run(parent context.Context, once bool) error {
 
 	err := w.loop(ctx, queue, wr, once)
 
-	stop()
 	close(queue)
 	dispatching.Wait()
+	stop()
 	wr.close()
 	writing.Wait()
 	pub.close()
@@ -197,6 +197,7 @@ func (w *Worker) dispatch(work, ctx context.Context, queue <-chan store.Record, 
 func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer, once bool) error {
 	tick := time.NewTimer(0)
 	defer tick.Stop()
+	var planned time.Time // when tick fires
 	failures := 0
 	for {
 		// Receive first, then query: a wake during the claiming stays in the
@@ -210,6 +211,12 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 			return nil
 		case <-wake:
 		case <-tick.C:
+		case due := <-wr.due:
+			if failures == 0 && due.Before(planned) {
+				planned = due
+				tick.Reset(time.Until(due))
+			}
+			continue
 		}
 		claimed, next, err := w.claim(ctx, queue, wr)
 		sleep := w.config.PollInterval
@@ -235,6 +242,7 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 				sleep = max(sleep, min(time.Second, w.config.PollInterval))
 			}
 		}
+		planned = time.Now().Add(sleep)
 		tick.Reset(sleep)
 	}
 }

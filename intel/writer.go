@@ -30,11 +30,12 @@ type writer struct {
 	w       *Worker
 	pub     *publisher
 	jobs    chan job
+	due     chan time.Time        // cap 1: when the first of the attackers saved lately is due again
 	setback atomic.Pointer[error] // of the last save, if it failed as a whole
 }
 
 func newWriter(w *Worker, pub *publisher) *writer {
-	return &writer{w: w, pub: pub, jobs: make(chan job, maxSave)}
+	return &writer{w: w, pub: pub, jobs: make(chan job, maxSave), due: make(chan time.Time, 1)}
 }
 
 func (wr *writer) put(j job) { wr.jobs <- j }
@@ -81,7 +82,33 @@ func (wr *writer) run(ctx context.Context) {
 			}
 		}
 		wr.w.giveBack(ctx, releases)
+		wr.remind(saves, releases)
 		clear(saves)
+	}
+}
+
+// remind tells the loop when the first of these attackers is due again.
+func (wr *writer) remind(lists ...[]job) {
+	var first time.Time
+	sooner := func(t time.Time) {
+		if first.IsZero() || !t.IsZero() && t.Before(first) {
+			first = t
+		}
+	}
+	for _, jobs := range lists {
+		for i := range jobs {
+			if !jobs[i].update.Hold {
+				sooner(jobs[i].update.Due)
+			}
+		}
+	}
+	select {
+	case earlier := <-wr.due: // not received yet
+		sooner(earlier)
+	default:
+	}
+	if !first.IsZero() {
+		wr.due <- first // this goroutine is the only sender
 	}
 }
 
@@ -126,9 +153,8 @@ func (w *Worker) save(ctx context.Context, jobs []job, announce func(*bus.Event)
 			if ctx.Err() == nil {
 				w.log.Error("cannot save a record; trying again", "attacker", id, "error", err, "in", delay)
 			}
-			lease := jobs[i].update.Lease
-			lease.Due = time.Now().Add(delay).UTC()
-			putOff = append(putOff, job{update: store.Update{Lease: lease}})
+			jobs[i].update.Due, jobs[i].update.Hold = time.Now().Add(delay).UTC(), false
+			putOff = append(putOff, jobs[i])
 		}
 	}
 	w.giveBack(ctx, putOff)

@@ -142,12 +142,16 @@ func (g *Gate) ask(ctx context.Context, addr netip.Addr, patient bool) Outcome {
 	}
 	ttl = max(ttl, minTTL)
 	ttl -= time.Duration(rand.Float64() * g.config.Jitter * float64(ttl))
-	return Outcome{Finding: finding, Expires: start.Add(took + ttl).UTC(), Took: took}
+	return Outcome{Finding: finding, Expires: start.Add(took + ttl).UTC().Truncate(precision), Took: took}
 }
 
 // minTTL keeps a finding that claims to expire at once from being asked for
 // over and over.
 const minTTL = time.Second
+
+// precision is that of times in every store, so that what is at hand and what
+// is stored expire together.
+const precision = time.Microsecond
 
 // admit takes a slot and waits for the provider's interval. If there is no
 // place it returns no release but the time to come again, which is zero if ctx
@@ -229,11 +233,10 @@ func (g *Gate) call(parent context.Context, addr netip.Addr) (f *provider.Findin
 	if err := finding.Validate(); err != nil {
 		return nil, g.fail(provider.ErrBadResponse, err)
 	}
-	if now := time.Now().UTC(); finding.ObservedAt.IsZero() || finding.ObservedAt.After(now) {
+	if now := time.Now(); finding.ObservedAt.IsZero() || finding.ObservedAt.After(now) {
 		finding.ObservedAt = now
-	} else {
-		finding.ObservedAt = finding.ObservedAt.UTC()
 	}
+	finding.ObservedAt = finding.ObservedAt.UTC().Truncate(precision)
 	return &finding, nil
 }
 
