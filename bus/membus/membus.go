@@ -1,0 +1,190 @@
+// Package membus is a bus inside one process, for programs that need no other
+// and for tests. It keeps nothing: an event reaches those who are subscribed
+// when it is published.
+package membus
+
+import (
+	"context"
+	"encoding/hex"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/bus"
+)
+
+// DefaultBuffer is the number of undelivered events a subscription holds if
+// [Options] does not say.
+const DefaultBuffer = 1024
+
+// Options configures a [Bus]. The zero value is usable.
+type Options struct {
+	// Buffer is how many events a subscription holds for its reader before the
+	// oldest is dropped. Zero or less means [DefaultBuffer].
+	Buffer int
+}
+
+// Bus is a [bus.Bus] in memory. Make one with [New]. It runs no goroutines.
+type Bus struct {
+	buffer  int
+	dropped atomic.Uint64
+
+	mu     sync.RWMutex
+	subs   []*subscription // replaced, never modified: read without the lock
+	reason error           // why nothing can be done: ErrClosed, ErrLost or nil
+}
+
+var _ bus.Bus = (*Bus)(nil)
+
+// New returns an open bus.
+func New(o Options) *Bus {
+	if o.Buffer <= 0 {
+		o.Buffer = DefaultBuffer
+	}
+	return &Bus{buffer: o.Buffer}
+}
+
+// Publish implements [bus.Bus]. Events of one publisher arrive in order.
+func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := ev.Validate(); err != nil {
+		return err
+	}
+	b.mu.RLock()
+	subs, reason := b.subs, b.reason
+	b.mu.RUnlock()
+	if reason != nil {
+		return reason
+	}
+	if ev.ID == "" {
+		id := uuid.New()
+		ev.ID = hex.EncodeToString(id[:])
+	}
+	if ev.Time.IsZero() {
+		ev.Time = time.Now().UTC()
+	}
+	for _, s := range subs {
+		if bus.Match(s.pattern, ev.Topic) {
+			s.deliver(ev)
+		}
+	}
+	return nil
+}
+
+// Subscribe implements [bus.Bus].
+func (b *Bus) Subscribe(ctx context.Context, pattern string) (bus.Subscription, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := bus.ValidatePattern(pattern); err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.reason != nil {
+		return nil, b.reason
+	}
+	s := &subscription{bus: b, pattern: pattern, events: make(chan bus.Event, b.buffer)}
+	b.subs = append(slices.Clone(b.subs), s)
+	return s, nil
+}
+
+// Close implements [bus.Bus].
+func (b *Bus) Close() error {
+	b.end(bus.ErrClosed)
+	return nil
+}
+
+// Lose makes the bus behave as if its connection were lost, for tests of what
+// depends on it: every subscription ends with [bus.ErrLost], and so does every
+// call until [Bus.Restore]. On a closed bus it does nothing.
+func (b *Bus) Lose() { b.end(bus.ErrLost) }
+
+// Restore undoes [Bus.Lose]. Subscriptions do not come back.
+func (b *Bus) Restore() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.reason == bus.ErrLost {
+		b.reason = nil
+	}
+}
+
+// Dropped returns how many events were dropped because a subscriber did not
+// keep up.
+func (b *Bus) Dropped() uint64 { return b.dropped.Load() }
+
+func (b *Bus) end(reason error) {
+	b.mu.Lock()
+	subs := b.subs
+	if b.reason != bus.ErrClosed {
+		b.reason, b.subs = reason, nil
+	}
+	b.mu.Unlock()
+	for _, s := range subs {
+		s.end(reason)
+	}
+}
+
+func (b *Bus) remove(s *subscription) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subs = slices.DeleteFunc(slices.Clone(b.subs), func(other *subscription) bool { return other == s })
+}
+
+type subscription struct {
+	bus     *Bus
+	pattern string
+	events  chan bus.Event
+
+	mu  sync.Mutex // held by who sends on or closes events
+	err error      // set before events is closed
+}
+
+// deliver puts ev into the buffer, in place of the oldest event if it is full.
+func (s *subscription) deliver(ev bus.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	for {
+		select {
+		case s.events <- ev:
+			return
+		default:
+		}
+		select {
+		case <-s.events:
+			s.bus.dropped.Add(1)
+		default: // the reader was faster
+		}
+	}
+}
+
+func (s *subscription) Events() <-chan bus.Event { return s.events }
+
+func (s *subscription) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+func (s *subscription) Close() error {
+	s.bus.remove(s)
+	s.end(bus.ErrClosed)
+	return nil
+}
+
+func (s *subscription) end(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = reason
+		close(s.events)
+	}
+}
