@@ -1,0 +1,311 @@
+package sqlstore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// A ledger is stored as a JSON array of entries, without Raw. Times are in
+// microseconds and absent when zero. The types of attributes are kept:
+//
+//	string, bool, nil   as in JSON
+//	int64               a number without a point or an exponent
+//	float64             a number with one
+//	[]string, []int64   an array; {"ints":[]}, {"ints":null} and
+//	                    {"strings":null} where an array would not tell
+
+// entryDoc is the form of a store.Entry that is decoded.
+type entryDoc struct {
+	Provider string      `json:"provider"`
+	State    store.State `json:"state"`
+	Due      int64       `json:"due"`
+	Expires  int64       `json:"expires"`
+	Failures int         `json:"failures"`
+	Error    string      `json:"error"`
+	Finding  *findingDoc `json:"finding"`
+}
+
+type findingDoc struct {
+	Addr     netip.Addr                 `json:"addr"`
+	Known    bool                       `json:"known"`
+	Verdict  provider.Verdict           `json:"verdict"`
+	Observed int64                      `json:"observed"`
+	TTL      time.Duration              `json:"ttl"`
+	Raw      bool                       `json:"raw"` // there is one, elsewhere
+	Attrs    map[string]json.RawMessage `json:"attrs"`
+}
+
+// ledger is a decoded document.
+type ledger struct {
+	entries []store.Entry
+	raws    []string // providers whose finding has a Raw
+}
+
+// entry returns the entry of the named provider, or nil.
+func (l *ledger) entry(name string) *store.Entry { return find(l.entries, name) }
+
+func find(entries []store.Entry, name string) *store.Entry {
+	for i := range entries {
+		if entries[i].Provider == name {
+			return &entries[i]
+		}
+	}
+	return nil
+}
+
+// encode returns the document. hasRaw tells which findings have a Raw. It fails
+// with an error that wraps store.ErrInvalid for a finding that cannot be stored.
+func encode(entries []store.Entry, hasRaw func(*store.Entry) bool) (string, error) {
+	b := make([]byte, 0, 256*(len(entries)+1))
+	b = append(b, '[')
+	for i := range entries {
+		e := &entries[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(append(b, `{"provider":`...), e.Provider)
+		b = strconv.AppendUint(append(b, `,"state":`...), uint64(e.State), 10)
+		b = appendNumber(b, "due", micros(e.Due))
+		b = appendNumber(b, "expires", micros(e.Expires))
+		b = appendNumber(b, "failures", int64(e.Failures))
+		if e.Error != "" {
+			b = appendString(append(b, `,"error":`...), e.Error)
+		}
+		if f := e.Finding; f != nil {
+			var err error
+			if b, err = appendFinding(append(b, `,"finding":`...), f, hasRaw(e)); err != nil {
+				return "", fmt.Errorf("%w: finding of %s: %w", store.ErrInvalid, e.Provider, err)
+			}
+		}
+		b = append(b, '}')
+	}
+	return string(append(b, ']')), nil
+}
+
+func appendFinding(b []byte, f *provider.Finding, raw bool) ([]byte, error) {
+	if f.Verdict > provider.Malicious {
+		return nil, fmt.Errorf("verdict %d is not one of the five", f.Verdict)
+	}
+	b = append(b, `{"addr":"`...)
+	if f.Addr.IsValid() {
+		b = f.Addr.WithZone("").AppendTo(b)
+	}
+	b = append(b, '"')
+	if f.Known {
+		b = append(b, `,"known":true`...)
+	}
+	if f.Verdict != provider.None {
+		b = append(append(append(b, `,"verdict":"`...), f.Verdict.String()...), '"')
+	}
+	b = appendNumber(b, "observed", micros(f.ObservedAt))
+	b = appendNumber(b, "ttl", int64(f.TTL))
+	if raw {
+		b = append(b, `,"raw":true`...)
+	}
+	if f.Attrs != nil {
+		b = append(b, `,"attrs":{`...)
+		names := make([]string, 0, 16)
+		for name := range f.Attrs {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		for i, name := range names {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(appendString(b, name), ':')
+			var err error
+			if b, err = appendAttr(b, f.Attrs[name]); err != nil {
+				return nil, fmt.Errorf("attribute %q: %w", name, err)
+			}
+		}
+		b = append(b, '}')
+	}
+	return append(b, '}'), nil
+}
+
+func appendAttr(b []byte, v any) ([]byte, error) {
+	switch v := v.(type) {
+	case nil:
+		return append(b, "null"...), nil
+	case string:
+		return appendString(b, v), nil
+	case bool:
+		return strconv.AppendBool(b, v), nil
+	case int64:
+		return strconv.AppendInt(b, v, 10), nil
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, errors.New("not a finite number")
+		}
+		start := len(b)
+		b = strconv.AppendFloat(b, v, 'g', -1, 64)
+		if !strings.ContainsAny(string(b[start:]), ".e") {
+			b = append(b, ".0"...)
+		}
+		return b, nil
+	case []string:
+		if v == nil {
+			return append(b, `{"strings":null}`...), nil
+		}
+		b = append(b, '[')
+		for i, s := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = appendString(b, s)
+		}
+		return append(b, ']'), nil
+	case []int64:
+		switch {
+		case v == nil:
+			return append(b, `{"ints":null}`...), nil
+		case len(v) == 0:
+			return append(b, `{"ints":[]}`...), nil
+		}
+		b = append(b, '[')
+		for i, n := range v {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = strconv.AppendInt(b, n, 10)
+		}
+		return append(b, ']'), nil
+	}
+	return nil, fmt.Errorf("type %T; use string, bool, int64, float64, []string or []int64", v)
+}
+
+// appendNumber appends a member unless it is zero.
+func appendNumber(b []byte, name string, n int64) []byte {
+	if n == 0 {
+		return b
+	}
+	b = append(append(append(b, ',', '"'), name...), '"', ':')
+	return strconv.AppendInt(b, n, 10)
+}
+
+// appendString appends s, made storable, as a JSON string.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(store.CleanText(s)) // strings always marshal
+			return append(b, quoted...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+// decode is the inverse of encode.
+func decode(text string) (ledger, error) {
+	if text == "[]" {
+		return ledger{}, nil
+	}
+	var docs []entryDoc
+	if err := json.Unmarshal([]byte(text), &docs); err != nil {
+		return ledger{}, errDocument
+	}
+	l := ledger{entries: make([]store.Entry, len(docs))}
+	for i, d := range docs {
+		e := &l.entries[i]
+		*e = store.Entry{
+			Provider: d.Provider, State: d.State, Due: fromMicros(d.Due), Expires: fromMicros(d.Expires),
+			Failures: d.Failures, Error: d.Error,
+		}
+		f := d.Finding
+		if f == nil {
+			continue
+		}
+		e.Finding = &provider.Finding{
+			Provider: d.Provider, Addr: f.Addr, Known: f.Known, Verdict: f.Verdict,
+			ObservedAt: fromMicros(f.Observed), TTL: f.TTL,
+		}
+		if f.Raw {
+			l.raws = append(l.raws, d.Provider)
+		}
+		if f.Attrs == nil {
+			continue
+		}
+		e.Finding.Attrs = make(map[string]any, len(f.Attrs))
+		for name, raw := range f.Attrs {
+			v, err := decodeAttr(raw)
+			if err != nil {
+				return ledger{}, errDocument
+			}
+			e.Finding.Attrs[name] = v
+		}
+	}
+	return l, nil
+}
+
+// errDocument says nothing about what the document holds.
+var errDocument = errors.New("stored ledger is damaged: not a document of this program")
+
+func decodeAttr(raw json.RawMessage) (any, error) {
+	switch raw[0] {
+	case 'n':
+		return nil, nil
+	case 't', 'f':
+		return raw[0] == 't', nil
+	case '"':
+		return decodeAs[string](raw)
+	case '[':
+		if len(raw) > 1 && raw[1] != '"' && raw[1] != ']' {
+			return decodeAs[[]int64](raw)
+		}
+		return decodeAs[[]string](raw)
+	case '{':
+		var lists map[string][]int64
+		if err := json.Unmarshal(raw, &lists); err != nil {
+			return nil, err
+		}
+		if ints, ok := lists["ints"]; ok {
+			return ints, nil
+		}
+		return []string(nil), nil
+	}
+	if strings.ContainsAny(string(raw), ".eE") {
+		return decodeAs[float64](raw)
+	}
+	return decodeAs[int64](raw)
+}
+
+func decodeAs[T any](raw json.RawMessage) (any, error) {
+	var v T
+	err := json.Unmarshal(raw, &v)
+	return v, err
+}
+
+// encodeDecision and decodeDecision convert the verdict.
+func encodeDecision(d *aggregate.Decision) (string, error) {
+	clean := aggregate.Decision{Verdict: d.Verdict, Policy: store.CleanText(d.Policy), Reasons: slices.Clone(d.Reasons)}
+	for i := range clean.Reasons {
+		r := &clean.Reasons[i]
+		r.Provider, r.ObservedAt = store.CleanText(r.Provider), precise(r.ObservedAt)
+	}
+	b, err := json.Marshal(clean)
+	if err != nil {
+		return "", fmt.Errorf("%w: decision: %w", store.ErrInvalid, err)
+	}
+	return string(b), nil
+}
+
+func decodeDecision(text string) (d aggregate.Decision, err error) {
+	if text == "{}" {
+		return d, nil
+	}
+	if json.Unmarshal([]byte(text), &d) != nil {
+		return d, errDocument
+	}
+	return d, nil
+}

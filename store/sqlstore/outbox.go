@@ -1,0 +1,66 @@
+package sqlstore
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/decnet/enrich/bus"
+)
+
+// Unpublished implements [store.Outbox].
+func (s *Store) Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error) {
+	var events []bus.Event
+	err := s.read(ctx, func(t *tx) error {
+		events = nil
+		late := false
+		return t.query("read the outbox",
+			"SELECT event_id, topic, type, at, saved_at, payload FROM enrich_outbox ORDER BY seq LIMIT ?",
+			[]any{max(limit, 0)}, func(scan func(...any) error) error {
+				var (
+					ev        bus.Event
+					at, saved int64
+					payload   string
+				)
+				err := scan(&ev.ID, &ev.Topic, &ev.Type, &at, &saved, &payload)
+				if late = late || saved >= before.UnixMicro(); late || err != nil {
+					return err
+				}
+				ev.Time = fromMicros(at)
+				if payload != "" {
+					ev.Payload = json.RawMessage(payload)
+				}
+				events = append(events, ev)
+				return nil
+			})
+	})
+	return events, err
+}
+
+// Published implements [store.Outbox].
+func (s *Store) Published(ctx context.Context, ids ...string) error {
+	if len(ids) == 0 {
+		return ctx.Err()
+	}
+	return s.write(ctx, func(t *tx) error {
+		for chunk := range slices.Chunk(ids, maxParams) {
+			err := t.exec("remove published events from the outbox",
+				"DELETE FROM enrich_outbox WHERE event_id IN "+params(len(chunk)), anys(chunk)...)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Expire implements [store.Outbox].
+func (s *Store) Expire(ctx context.Context, before time.Time) (dropped int, err error) {
+	err = s.write(ctx, func(t *tx) (err error) {
+		dropped, err = t.changed("drop old events from the outbox",
+			"DELETE FROM enrich_outbox WHERE saved_at < ?", before.UnixMicro())
+		return err
+	})
+	return dropped, err
+}

@@ -1,0 +1,247 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// Get implements [store.Store]. An attacker that no claim has come across yet
+// has the record its row in attacker_intel makes.
+func (s *Store) Get(ctx context.Context, id uuid.UUID) (store.Record, error) {
+	var rec store.Record
+	err := s.read(ctx, func(t *tx) error {
+		byID, err := t.loadByID("read a record", []uuid.UUID{id})
+		if err != nil {
+			return err
+		}
+		if r := byID[id]; r != nil && !r.gone {
+			recs, err := t.records([]*row{r})
+			if err == nil {
+				rec = recs[0]
+			}
+			return err
+		}
+		rec, err = t.unclaimed(id)
+		return err
+	})
+	if err != nil {
+		return store.Record{}, err
+	}
+	return rec, nil
+}
+
+// unclaimed returns the record of an attacker that is not in the ledger.
+func (t *tx) unclaimed(id uuid.UUID) (rec store.Record, err error) {
+	dashed, plain := forms(id)
+	var (
+		text, ip    sql.NullString
+		first, last timestamp
+	)
+	found, err := t.one("read an attacker", `SELECT uuid, ip, first_seen, last_seen FROM attackers
+		WHERE uuid IN (?, ?) ORDER BY length(uuid)`, []any{dashed, plain}, &text, &ip, &first, &last)
+	if err != nil {
+		return rec, err
+	}
+	if !found {
+		return rec, fmt.Errorf("%w: %s", store.ErrNotFound, id)
+	}
+	rec.Attacker = store.Attacker{ID: id, IP: ip.String, FirstSeen: first.Time, LastSeen: last.Time}
+	rows, err := t.intelRows([]string{text.String})
+	if err != nil {
+		return rec, err
+	}
+	if ir := rows[text.String]; ir != nil {
+		entries, decision, revision := ir.record()
+		if revision > 0 {
+			rec.Entries, rec.Decision, rec.Revision, rec.CachedAt = entries, decision, uint64(revision), ir.cachedAt.Time
+		}
+	}
+	return rec, nil
+}
+
+// records returns the records of rows, with Raw.
+func (t *tx) records(rows []*row) ([]store.Record, error) {
+	recs := make([]store.Record, len(rows))
+	wanted := make(map[string]*wants, len(rows))
+	for i, r := range rows {
+		rec, raws, err := r.record()
+		if err != nil {
+			return nil, err
+		}
+		recs[i] = rec
+		if len(raws) > 0 {
+			wanted[r.uuid] = &wants{&recs[i], raws}
+		}
+	}
+	return recs, t.fillRaws(wanted)
+}
+
+// wants is a record whose findings of the named providers lack their Raw.
+type wants struct {
+	rec   *store.Record
+	names []string
+}
+
+// give sets the Raw of a finding, if it is wanted and there is one.
+func (w *wants) give(name string, raw any) {
+	text := asText(raw)
+	if text == "" || !slices.Contains(w.names, name) {
+		return
+	}
+	w.rec.Entry(name).Finding.Raw = []byte(text)
+}
+
+// rawColumns are the Raw columns in the order of columnProviders.
+var rawColumns = func() string {
+	var names []string
+	for _, name := range columnProviders {
+		for i := range store.Columns {
+			if c := &store.Columns[i]; c.Provider == name && c.Kind == store.Raw {
+				names = append(names, c.Name)
+			}
+		}
+	}
+	return strings.Join(names, ", ")
+}()
+
+// fillRaws reads what is wanted, by the attackers' UUIDs as found.
+func (t *tx) fillRaws(wanted map[string]*wants) error {
+	uuids := make([]string, 0, len(wanted))
+	for uuid := range wanted {
+		uuids = append(uuids, uuid)
+	}
+	for chunk := range slices.Chunk(uuids, maxParams) {
+		err := t.query("read raw answers from attacker_intel", `SELECT attacker_uuid, `+rawColumns+` FROM attacker_intel
+			WHERE attacker_uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
+			var uuid string
+			raws := make([]any, len(columnProviders))
+			dest := []any{&uuid}
+			for i := range raws {
+				dest = append(dest, &raws[i])
+			}
+			if err := scan(dest...); err != nil {
+				return err
+			}
+			for i, name := range columnProviders {
+				wanted[uuid].give(name, raws[i])
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		err = t.query("read raw answers", `SELECT attacker_uuid, provider, raw FROM enrich_raw
+			WHERE attacker_uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
+			var uuid, name, raw string
+			err := scan(&uuid, &name, &raw)
+			if err == nil {
+				wanted[uuid].give(name, raw)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Answers implements [store.Answers].
+func (s *Store) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr) ([]store.Answer, error) {
+	if len(addrs) == 0 {
+		return nil, ctx.Err()
+	}
+	texts := make([]string, len(addrs))
+	for i, addr := range addrs {
+		texts[i] = provider.Normalize(addr).String()
+	}
+	slices.Sort(texts)
+	texts = slices.Compact(texts)
+	var answers []store.Answer
+	err := s.read(ctx, func(t *tx) error {
+		best := make(map[about]*offer)
+		for chunk := range slices.Chunk(texts, maxParams/2) {
+			if err := t.offers(chunk, now, best); err != nil {
+				return err
+			}
+		}
+		wanted := make(map[string]*wants)
+		for _, o := range best {
+			if o.raw {
+				w := wanted[o.uuid]
+				if w == nil {
+					w = &wants{rec: &store.Record{}}
+					wanted[o.uuid] = w
+				}
+				w.names = append(w.names, o.finding.Provider)
+				w.rec.Entries = append(w.rec.Entries, store.Entry{Provider: o.finding.Provider, Finding: o.finding})
+			}
+		}
+		if err := t.fillRaws(wanted); err != nil {
+			return err
+		}
+		answers = make([]store.Answer, 0, len(best))
+		for _, o := range best {
+			answers = append(answers, store.Answer{Finding: o.finding, Expires: o.expires})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answers, nil
+}
+
+// about is what an answer is about.
+type about struct {
+	addr     netip.Addr
+	provider string
+}
+
+// offer is a finding that could be reused.
+type offer struct {
+	finding *provider.Finding
+	expires time.Time
+	uuid    string // whose it is, as found
+	raw     bool
+}
+
+// offers collects the findings about the given addresses that are fresh and
+// last longest.
+func (t *tx) offers(texts []string, now time.Time, best map[about]*offer) error {
+	return t.query("look for answers", `SELECT l.attacker_uuid, l.entries FROM enrich_ledger l
+		JOIN attackers a ON a.uuid = l.attacker_uuid WHERE l.attacker_uuid IN (
+		SELECT attacker_uuid FROM enrich_ledger WHERE addr IN `+params(len(texts))+`
+		UNION SELECT attacker_uuid FROM enrich_address WHERE addr IN `+params(len(texts))+`)`, anys(slices.Repeat(texts, 2)),
+		func(scan func(...any) error) error {
+			var uuid, text string
+			if err := scan(&uuid, &text); err != nil {
+				return err
+			}
+			l, err := decode(text)
+			if err != nil {
+				return err
+			}
+			for i := range l.entries {
+				e := &l.entries[i]
+				if e.Finding == nil || !e.Expires.After(now) || !slices.Contains(texts, e.Finding.Addr.String()) {
+					continue
+				}
+				k := about{e.Finding.Addr, e.Provider}
+				if b := best[k]; b == nil || e.Expires.After(b.expires) {
+					best[k] = &offer{e.Finding, e.Expires, uuid, slices.Contains(l.raws, e.Provider)}
+				}
+			}
+			return nil
+		})
+}

@@ -1,0 +1,173 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/store"
+)
+
+// observeBatch is how many attackers are added in one transaction, so that a
+// long list does not keep everybody else from writing.
+const observeBatch = 2000
+
+// Observe implements [store.Registrar]. It adds attackers in transactions of
+// some thousand each: after an error those of earlier transactions are there.
+// Another spelling of the same address changes nothing.
+//
+// It writes the columns uuid, ip, first_seen, last_seen and updated_at of
+// attackers. Where that table is DECNET's own, it has further columns that must
+// not be null, and DECNET adds attackers.
+func (s *Store) Observe(ctx context.Context, attackers ...store.Attacker) error {
+	for i := range attackers {
+		if attackers[i].ID == uuid.Nil {
+			return fmt.Errorf("%w: attacker %d of %d has the zero UUID", store.ErrInvalid, i+1, len(attackers))
+		}
+	}
+	if len(attackers) == 0 {
+		return ctx.Err()
+	}
+	for batch := range slices.Chunk(attackers, observeBatch) {
+		if err := s.write(ctx, func(t *tx) error { return s.observe(t, batch) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// observed is a row of attackers, to be written.
+type observed struct {
+	store.Attacker
+	sighting
+	stored bool // it is in the table
+	dirty  bool // and differs from it
+}
+
+func (s *Store) observe(t *tx, attackers []store.Attacker) error {
+	byID, err := t.attackers(attackers)
+	if err != nil {
+		return err
+	}
+	var added, dirty []*observed
+	for _, a := range attackers {
+		if a.LastSeen.IsZero() {
+			a.LastSeen = time.UnixMicro(t.clock)
+		}
+		if a.FirstSeen.IsZero() {
+			a.FirstSeen = a.LastSeen
+		}
+		a.FirstSeen, a.LastSeen, a.IP = precise(a.FirstSeen), precise(a.LastSeen), store.CleanText(a.IP)
+		o := byID[a.ID]
+		if o == nil {
+			o = &observed{Attacker: a}
+			o.sighting.uuid = a.ID.String()
+			byID[a.ID], added = o, append(added, o)
+		} else if o.merge(a) && o.stored && !o.dirty {
+			o.dirty, dirty = true, append(dirty, o)
+		}
+	}
+	if err := s.insertAttackers(t, added); err != nil {
+		return err
+	}
+	for _, o := range dirty {
+		err := t.exec("update an attacker",
+			"UPDATE attackers SET ip = ?, first_seen = ?, last_seen = ?, updated_at = ? WHERE uuid = ?",
+			o.IP, s.d.time(o.FirstSeen), s.d.time(o.LastSeen), s.d.time(time.UnixMicro(t.clock)), o.sighting.uuid)
+		if err != nil {
+			return err
+		}
+	}
+	found := make([]sighting, 0, len(byID))
+	for _, o := range append(added, dirty...) {
+		g := o.sighting
+		g.ip, g.seen = o.IP, micros(o.LastSeen)
+		found = append(found, g)
+	}
+	return s.reconcile(t, found)
+}
+
+// merge takes over what is new about an attacker that is known, and reports
+// whether anything is.
+func (o *observed) merge(a store.Attacker) bool {
+	was := o.Attacker
+	if a.FirstSeen.Before(o.FirstSeen) {
+		o.FirstSeen = a.FirstSeen
+	}
+	if a.LastSeen.After(o.LastSeen) {
+		o.LastSeen = a.LastSeen
+	}
+	if !sameIP(a.IP, o.IP) {
+		o.IP = a.IP
+	}
+	return o.Attacker != was
+}
+
+// attackers returns those of the given attackers that are in the table.
+func (t *tx) attackers(of []store.Attacker) (map[uuid.UUID]*observed, error) {
+	ids := make([]uuid.UUID, len(of))
+	for i := range of {
+		ids[i] = of[i].ID
+	}
+	byID := make(map[uuid.UUID]*observed, len(of))
+	for chunk := range slices.Chunk(spellings(ids), maxParams) {
+		err := t.query("read attackers", `SELECT `+sightingSelected+`, a.first_seen`+sightingFrom+`
+			WHERE a.uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
+			o := &observed{stored: true}
+			var first timestamp
+			if err := o.sighting.scan(scan, &first); err != nil {
+				return err
+			}
+			id, _ := parseUUID(o.sighting.uuid) // spelled as we asked for it
+			o.Attacker = store.Attacker{ID: id, IP: o.sighting.ip, FirstSeen: first.Time, LastSeen: fromMicros(o.sighting.seen)}
+			if other := byID[id]; other == nil || len(o.sighting.uuid) > len(other.sighting.uuid) {
+				byID[id] = o
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return byID, nil
+}
+
+func (s *Store) insertAttackers(t *tx, added []*observed) error {
+	now := s.d.time(time.UnixMicro(t.clock))
+	for chunk := range slices.Chunk(added, enrollBatch) {
+		args := make([]any, 0, 5*len(chunk))
+		for _, o := range chunk {
+			args = append(args, o.sighting.uuid, o.IP, s.d.time(o.FirstSeen), s.d.time(o.LastSeen), now)
+		}
+		err := t.exec("add attackers", "INSERT INTO attackers (uuid, ip, first_seen, last_seen, updated_at) VALUES "+
+			strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?), ", len(chunk)), ", "), args...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Forget implements [store.Registrar]. It removes the attackers from attackers
+// and attacker_intel. Events that announce what was known stay in the outbox.
+func (s *Store) Forget(ctx context.Context, ids ...uuid.UUID) error {
+	if len(ids) == 0 {
+		return ctx.Err()
+	}
+	return s.write(ctx, func(t *tx) error {
+		for chunk := range slices.Chunk(spellings(ids), maxParams) {
+			if err := t.purge(chunk); err != nil {
+				return err
+			}
+			err := t.exec("remove attackers", "DELETE FROM attackers WHERE uuid IN "+params(len(chunk)), anys(chunk)...)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

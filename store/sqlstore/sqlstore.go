@@ -1,0 +1,113 @@
+// Package sqlstore keeps records in a SQL database, through a *sql.DB that the
+// caller opens and closes with a driver of the caller's choice. It imports no
+// driver.
+//
+// # Tables
+//
+// Attackers are the rows of DECNET's table attackers, and what was learnt about
+// them goes to its table attacker_intel, which other programs may read and
+// write too. [Store.Migrate] creates both where they are absent and never
+// alters them where they are not. Schedules, leases, the outbox and everything
+// else live in tables whose names begin with enrich_; [Store.Uninstall] drops
+// those and leaves DECNET's as they are.
+//
+// An attacker that somebody else inserts, moves to another address or sees
+// again is noticed by the next [Store.Claim], through attackers.updated_at. A
+// row of attacker_intel that somebody else wrote is adopted: its findings count
+// until they expire, and are replaced like any other.
+//
+// # SQLite
+//
+// One database file serves several processes on one machine. Every connection
+// has to wait for locks rather than to fail, and the database should be in WAL
+// mode; [SQLiteDSN] returns a data source name that says all this to the
+// drivers modernc.org/sqlite and github.com/ncruces/go-sqlite3. Transactions
+// that write begin as such (BEGIN IMMEDIATE) whatever the data source name
+// says, and are tried again when the database was busy all the same. Use a file:
+// a database in memory belongs to a single connection.
+package sqlstore
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/decnet/enrich/store"
+)
+
+// Options configure a [Store]. Dialect is required.
+type Options struct {
+	// Dialect is the kind of database.
+	Dialect Dialect
+	// Now is the store's own clock, on which leases run. The default is
+	// [time.Now].
+	Now func() time.Time
+	// Code returns the database's own number for an error of the driver, and
+	// false for any other error. The default finds a method Code() int, which
+	// the errors of modernc.org/sqlite have. Without the number, the store
+	// cannot tell that a database is only busy, and reports it as a failure.
+	Code func(error) (code int, ok bool)
+}
+
+// Store is a [store.Store] in a database. It also implements
+// [store.Registrar], [store.Answers], [store.Outbox], [store.Lister],
+// [store.Statistician] and [store.Migrator]. Its methods are safe for
+// concurrent use.
+//
+// An error names what was being done and wraps the driver's; it holds no value
+// that was read or written. While the database is busy, methods try again until
+// their context is done.
+type Store struct {
+	db    *sql.DB
+	d     *dialect
+	now   func() time.Time
+	code  func(error) (int, bool)
+	intel intelWriter
+}
+
+var _ interface {
+	store.Store
+	store.Registrar
+	store.Answers
+	store.Outbox
+	store.Lister
+	store.Statistician
+	store.Migrator
+} = (*Store)(nil)
+
+// New returns a store in db, which stays the caller's to close, after the last
+// use of the store. It does no I/O: call [Store.Migrate] next. It returns an
+// error if an option makes no sense.
+func New(db *sql.DB, o Options) (*Store, error) {
+	var errs []error
+	if db == nil {
+		errs = append(errs, errors.New("sqlstore: no database; pass an open *sql.DB"))
+	}
+	d := o.Dialect.dialect()
+	if d == nil {
+		errs = append(errs, fmt.Errorf("sqlstore: Options.Dialect is %d, which is no dialect; set it to sqlstore.SQLite", o.Dialect))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Code == nil {
+		o.Code = code
+	}
+	return &Store{db: db, d: d, now: o.Now, code: o.Code, intel: intelWriter{dialect: d}}, nil
+}
+
+// code is the default of Options.Code.
+func code(err error) (int, bool) {
+	e, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err)
+	if !ok {
+		return 0, false
+	}
+	return e.Code(), true
+}
