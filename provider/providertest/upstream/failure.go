@@ -26,7 +26,7 @@ const (
 	Truncated                   // sends half of the right answer as if it were whole
 	HTML                        // sends a web page with status 200
 	Huge                        // puts 10 MiB of white space before the right answer; 80 MiB for Feodo
-	GzipBomb                    // the same, 128 MiB, compressed to a few kilobytes
+	GzipBomb                    // the same, three times as much, compressed to some kilobytes
 	WrongTypes                  // sends JSON with the right names and the wrong types
 	Unauthorized                // 401
 	Payment                     // 402
@@ -92,11 +92,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, c *call, f Failure
 	case Huge:
 		right := s.right(r, c)
 		right.writeHead(w, -1)
-		size := 10
-		if c.source == Feodo {
-			size = 80
-		}
-		for range size {
+		for range hugeness(c.source) {
 			if _, err := w.Write(blank()); err != nil {
 				return
 			}
@@ -104,7 +100,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, c *call, f Failure
 		_, _ = w.Write(right.body)
 	case GzipBomb:
 		right := s.right(r, c)
-		right.body = append(bytes.Repeat(squeeze(blank()), 128), squeeze(right.body)...)
+		right.body = append(bytes.Repeat(squeeze(blank()), 3*hugeness(c.source)), squeeze(right.body)...)
 		w.Header().Set("Content-Encoding", "gzip")
 		right.write(w)
 	case WrongTypes:
@@ -121,6 +117,14 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, c *call, f Failure
 		}
 		s.trouble(c, status).write(w)
 	}
+}
+
+// hugeness returns how many mebibytes are too much to expect of the service.
+func hugeness(source Source) int {
+	if source == Feodo {
+		return 80
+	}
+	return 10
 }
 
 // right returns the answer the service would give if it were well.

@@ -58,9 +58,9 @@ func TestFailuresSpoilTheRightAnswer(t *testing.T) {
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 		require.Equal(t, right.body[:len(right.body)/2], string(part))
 
-		for failure, size := range map[upstream.Failure]int{upstream.Huge: 10 << 20, upstream.GzipBomb: 128 << 20} {
-			if source == upstream.Feodo && failure == upstream.Huge {
-				size = 80 << 20
+		for failure, size := range map[upstream.Failure]int{upstream.Huge: 10 << 20, upstream.GzipBomb: 30 << 20} {
+			if source == upstream.Feodo {
+				size *= 8
 			}
 			s.Fail(source, failure)
 			resp, err = newClient(t).Do(request(t, s, source, addr))

@@ -1,0 +1,73 @@
+package providertest
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptrace"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// tap is the transport that providers are given. It remembers the requests,
+// tells when they are under way, and lets none go anywhere but to the server.
+type tap struct {
+	base   *http.Transport
+	origin string
+	sent   chan struct{} // receives when a request has been written
+	heard  chan struct{} // receives when the head of a response has arrived
+
+	mu   sync.Mutex
+	urls []string
+}
+
+func newTap(origin string) *tap {
+	return &tap{
+		base:   &http.Transport{MaxIdleConnsPerHost: 64},
+		origin: origin,
+		sent:   make(chan struct{}, 1),
+		heard:  make(chan struct{}, 1),
+	}
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
+	t.mu.Lock()
+	t.urls = append(t.urls, req.URL.String())
+	t.mu.Unlock()
+	if origin := req.URL.Scheme + "://" + req.URL.Host; origin != t.origin {
+		return nil, fmt.Errorf("request to %s, which is not the base URL", origin)
+	}
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { signal(t.sent) },
+	})
+	resp, err := t.base.RoundTrip(req.WithContext(ctx))
+	if err == nil {
+		signal(t.heard)
+	}
+	return resp, err
+}
+
+// CloseIdleConnections closes the connections that are not in use.
+func (t *tap) CloseIdleConnections() { t.base.CloseIdleConnections() }
+
+// seen returns the URLs of all requests.
+func (t *tap) seen() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.urls)
+}
+
+func (t *tap) count() int { return len(t.seen()) }
+
+// strays returns the URLs of requests that were not for the server.
+func (t *tap) strays() []string {
+	return slices.DeleteFunc(t.seen(), func(u string) bool { return strings.HasPrefix(u, t.origin+"/") })
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
