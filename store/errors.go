@@ -36,25 +36,25 @@ func (e *UpdateError) Unwrap() error { return e.Err }
 
 // UpdateErrors takes apart an error returned by [Store.Save]: the updates that
 // were not stored, and an error that concerns the whole call, either of which
-// may be empty.
+// may be empty. It looks through errors wrapped around them.
 func UpdateErrors(err error) (failed []*UpdateError, whole error) {
+	first, ok := errors.AsType[*UpdateError](err)
+	if !ok {
+		return nil, err
+	}
 	switch e := err.(type) {
-	case nil:
 	case *UpdateError:
-		failed = append(failed, e)
+		return []*UpdateError{e}, nil
 	case interface{ Unwrap() []error }:
 		for _, err := range e.Unwrap() {
 			f, w := UpdateErrors(err)
 			failed, whole = append(failed, f...), errors.Join(whole, w)
 		}
-	default:
-		if ue, ok := errors.AsType[*UpdateError](err); ok {
-			failed = append(failed, ue)
-		} else {
-			whole = err
-		}
+		return failed, whole
+	case interface{ Unwrap() error }:
+		return UpdateErrors(e.Unwrap())
 	}
-	return failed, whole
+	return []*UpdateError{first}, nil
 }
 
 // Validate returns an error that wraps [ErrInvalid] if the request is missing
