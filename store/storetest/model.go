@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -33,7 +34,7 @@ func Model(tb testing.TB, h Harness, seed uint64) {
 	m.start = m.got.now
 	m.want.now = m.start
 	for range 12 {
-		m.ids = append(m.ids, uuid.New())
+		m.ids = append(m.ids, uuid.NewSHA1(uuid.NameSpaceOID, binary.BigEndian.AppendUint64(nil, m.Uint64())))
 	}
 	for m.step = range 400 {
 		m.one()

@@ -275,34 +275,32 @@ func rewrite(events []bus.Event, change func(ev *bus.Event)) []bus.Event {
 	return events
 }
 
-// modelBugs are subtle ones.
-var modelBugs = bugs{
-	"Model": {
-		"failures above 5": inEntries(func(e *store.Entry) { e.Failures = min(e.Failures, 5) }),
-		"hold ignored":     updating(func(u *store.Update) { u.Hold = false }),
-		"any fence":        latestFence,
-		"late by a minute": asking(func(req *store.ClaimRequest) { req.Now = req.Now.Add(-time.Minute) }),
-		"no grants for b": asking(func(req *store.ClaimRequest) {
-			req.Grants = maps.Clone(req.Grants)
-			delete(req.Grants, "b")
-		}),
-		"next is a minute off": returning(func(req store.ClaimRequest, c *store.Claimed) {
-			if c.NextDue.After(req.Now) {
-				c.NextDue = c.NextDue.Add(time.Minute)
-			}
-		}),
-		"order of two": returning(func(_ store.ClaimRequest, c *store.Claimed) {
-			if len(c.Records) == 2 {
-				slices.Reverse(c.Records)
-			}
-		}),
-		"answers": answeringAt(30 * time.Minute),
-		"events":  updating(func(u *store.Update) { u.Event = nil }),
-		"leased":  counting(func(s *store.Stats) { s.Leased = min(s.Leased, 1) }),
-		"page of two": paging(func(_ store.ListRequest, p *store.Page) {
-			if len(p.Records) == 2 {
-				slices.Reverse(p.Records)
-			}
-		}),
-	},
+// modelBugs are subtle ones that take some luck to notice.
+var modelBugs = map[string]func(b *broken){
+	"failures above 5": inEntries(func(e *store.Entry) { e.Failures = min(e.Failures, 5) }),
+	"hold ignored":     updating(func(u *store.Update) { u.Hold = false }),
+	"any fence":        latestFence,
+	"late by a minute": asking(func(req *store.ClaimRequest) { req.Now = req.Now.Add(-time.Minute) }),
+	"no grants for b": asking(func(req *store.ClaimRequest) {
+		req.Grants = maps.Clone(req.Grants)
+		delete(req.Grants, "b")
+	}),
+	"next is a minute off": returning(func(req store.ClaimRequest, c *store.Claimed) {
+		if c.NextDue.After(req.Now) {
+			c.NextDue = c.NextDue.Add(time.Minute)
+		}
+	}),
+	"order of two": returning(func(_ store.ClaimRequest, c *store.Claimed) {
+		if len(c.Records) == 2 {
+			slices.Reverse(c.Records)
+		}
+	}),
+	"answers": answeringAt(30 * time.Minute),
+	"events":  updating(func(u *store.Update) { u.Event = nil }),
+	"leased":  counting(func(s *store.Stats) { s.Leased = min(s.Leased, 1) }),
+	"page of two": paging(func(_ store.ListRequest, p *store.Page) {
+		if len(p.Records) == 2 {
+			slices.Reverse(p.Records)
+		}
+	}),
 }

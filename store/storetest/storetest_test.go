@@ -3,6 +3,7 @@ package storetest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
@@ -21,14 +22,14 @@ type bugs map[string]map[string]func(b *broken)
 
 func allBugs() bugs {
 	all := make(bugs)
-	for _, some := range []bugs{claimBugs, leaseBugs, scheduleBugs, ledgerBugs, callBugs, addressBugs, optionalBugs, modelBugs} {
+	for _, some := range []bugs{claimBugs, leaseBugs, scheduleBugs, ledgerBugs, callBugs, addressBugs, optionalBugs} {
 		maps.Copy(all, some)
 	}
 	return all
 }
 
 // withoutBugs are the checks that a test of their own shows to work.
-var withoutBugs = []string{"Migrate", "Reopen"}
+var withoutBugs = []string{"Migrate", "Reopen", "Model"}
 
 func TestEveryCheckNoticesItsBugs(t *testing.T) {
 	all := allBugs()
@@ -162,6 +163,23 @@ func TestOptionalInterfacesAreOptional(t *testing.T) {
 			return bare{s, s}
 		},
 	})
+}
+
+func TestModelNoticesSubtleBugs(t *testing.T) {
+	noticed := func(h storetest.Harness) bool {
+		for seed := range uint64(20) {
+			run := storetest.Check{Run: func(tb testing.TB, h storetest.Harness) { storetest.Model(tb, h, seed) }}
+			if text := failure(t, run, h); text != "" {
+				require.Contains(t, text, fmt.Sprintf("seed %d", seed))
+				return true
+			}
+		}
+		return false
+	}
+	require.False(t, noticed(brokenHarness(func(*broken) {})), "failed a store without a bug")
+	for bug, breakIt := range modelBugs {
+		require.True(t, noticed(brokenHarness(breakIt)), "did not notice a store with the bug %q", bug)
+	}
 }
 
 func FuzzModel(f *testing.F) {
