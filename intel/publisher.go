@@ -2,6 +2,7 @@ package intel
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/bus"
@@ -11,6 +12,8 @@ const (
 	// maxAnnounced is how many events may wait for the bus before further ones
 	// are left to the outbox.
 	maxAnnounced = 1024
+	// maxStall is how long a bus that hangs can hold up the saving, once.
+	maxStall = 100 * time.Millisecond
 	// ackDelay is how long an event that was published may stay in the outbox.
 	ackDelay = 100 * time.Millisecond
 	// maxAcks is the number of published events removed from the outbox in one
@@ -32,6 +35,7 @@ type publisher struct {
 	w        *Worker
 	events   chan *bus.Event
 	overflow chan struct{} // cap 1: an event had no place in events
+	direct   atomic.Bool   // events are taken from the channel, not from the outbox
 
 	acks     []string // IDs of events to be removed from the outbox
 	failures int      // of the bus in a row; while not zero, only the outbox is read
@@ -39,18 +43,32 @@ type publisher struct {
 }
 
 func newPublisher(w *Worker) *publisher {
-	return &publisher{w: w, events: make(chan *bus.Event, maxAnnounced), overflow: make(chan struct{}, 1)}
+	p := &publisher{w: w, events: make(chan *bus.Event, maxAnnounced), overflow: make(chan struct{}, 1)}
+	p.direct.Store(true)
+	return p
 }
 
-// announce hands over an event that was saved. It never blocks.
+// announce hands over an event that was saved. It waits for a bus that works
+// and is only slower than the store, but not for one that hangs.
 func (p *publisher) announce(ev *bus.Event) {
 	select {
 	case p.events <- ev:
+		return
 	default:
+	}
+	if p.direct.Load() {
+		timer := time.NewTimer(maxStall)
+		defer timer.Stop()
 		select {
-		case p.overflow <- struct{}{}:
-		default:
+		case p.events <- ev:
+			return
+		case <-timer.C:
+			p.direct.Store(false)
 		}
+	}
+	select {
+	case p.overflow <- struct{}{}:
+	default:
 	}
 }
 
@@ -82,7 +100,7 @@ func (p *publisher) run(ctx context.Context) {
 				continue
 			}
 			if p.w.publish1(ctx, ev) != nil {
-				p.failures++
+				p.failed()
 				p.drop(1)
 				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
 				continue
@@ -97,14 +115,14 @@ func (p *publisher) run(ctx context.Context) {
 		case <-p.overflow:
 			p.drop(1)
 			if p.failures == 0 {
-				p.failures = 1
+				p.failed()
 				retry.Reset(0)
 			}
 		case <-retry.C:
 			if p.drain(ctx, time.Now()) {
 				p.recover()
 			} else {
-				p.failures++
+				p.failed()
 				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
 			}
 		case <-sweep.C:
@@ -120,16 +138,23 @@ func (p *publisher) run(ctx context.Context) {
 			first = false
 			p.expire(ctx)
 			if !p.drain(ctx, before) {
-				p.failures++
+				p.failed()
 				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
 			}
 		}
 	}
 }
 
+// failed leaves events to the outbox until recover.
+func (p *publisher) failed() {
+	p.failures++
+	p.direct.Store(false)
+}
+
 // recover returns to direct publishing.
 func (p *publisher) recover() {
 	p.failures = 0
+	p.direct.Store(true)
 	if p.lost > 0 {
 		p.w.log.Warn("the bus works again; events were lost because the store has no outbox", "lost", p.lost)
 		p.lost = 0
