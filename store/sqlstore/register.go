@@ -102,9 +102,9 @@ func (o *observed) merge(a store.Attacker) bool {
 		o.LastSeen = a.LastSeen
 	}
 	if !sameIP(a.IP, o.IP) {
-		o.IP = a.IP
+		o.IP, o.moved = a.IP, true
 	}
-	return o.Attacker != was
+	return o.Attacker != was || o.moved
 }
 
 // attackers returns those of the given attackers that are in the table.

@@ -37,6 +37,7 @@ type sighting struct {
 	uuid  string
 	ip    string
 	seen  int64
+	moved bool // the address has changed, though it may have changed back
 	known bool // there is a row in the ledger, and what follows is from it
 	row   row
 }
@@ -235,7 +236,7 @@ func (s *Store) reconcile(t *tx, found []sighting) error {
 		case !isUUID:
 		case !g.known:
 			fresh = append(fresh, *g)
-		case !sameIP(g.ip, g.row.ip):
+		case g.moved || !sameIP(g.ip, g.row.ip):
 			err = t.relocate(g)
 		case g.seen != g.row.seen:
 			err = t.seenAgain(g)
