@@ -68,5 +68,5 @@ func (b *bulk) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, e
 	case b.loaded.IsZero() && b.bug != "guesses without data":
 		return provider.Finding{}, &provider.Error{Provider: "hosts", Kind: provider.ErrUnavailable}
 	}
-	return b.finding(addr, addr == addrA, []string{}, []byte(`{}`))
+	return b.finding(addr, addr == addrA && !b.loaded.IsZero(), []string{}, []byte(`{}`))
 }
