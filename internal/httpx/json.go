@@ -1,0 +1,63 @@
+package httpx
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"unicode/utf8"
+
+	"github.com/decnet/enrich/provider"
+)
+
+// Decode parses a body, which must be one JSON value, into v. Errors tell what
+// is wrong and where, and hold nothing of the body.
+func Decode(body []byte, v any) error {
+	err := json.Unmarshal(body, v)
+	if err == nil {
+		return nil
+	}
+	trimmed := bytes.TrimSpace(body)
+	switch {
+	case len(trimmed) == 0:
+		return errors.New("the body is empty")
+	case trimmed[0] == '<':
+		return errors.New("the body is a web page, not JSON")
+	}
+	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
+		if syntax.Offset >= int64(len(body)) {
+			return errors.New("the body is JSON that breaks off")
+		}
+		return fmt.Errorf("the body is not JSON; see byte %d", syntax.Offset)
+	}
+	return errors.New("the body is JSON of an unexpected shape")
+}
+
+// BadResponse returns a [provider.ErrBadResponse] about an answer with the
+// given status.
+func BadResponse(name string, status int, err error) *provider.Error {
+	return &provider.Error{Provider: name, Kind: provider.ErrBadResponse, StatusCode: status, Err: err}
+}
+
+// About returns an error if said, the address that an answer says it is about,
+// is not addr. An answer that does not say is taken to be about addr.
+func About(addr netip.Addr, said String) error {
+	if !said.OK {
+		return nil
+	}
+	if a, err := provider.ParseAddr(said.Value); err != nil || a != addr {
+		return errors.New("the answer is about another address")
+	}
+	return nil
+}
+
+// Raw returns raw in the form of [provider.Finding].Raw: see [provider.CapRaw].
+// Bytes that are not UTF-8, which JSON strings may smuggle past a parser and
+// databases refuse, become U+FFFD.
+func Raw(raw []byte) json.RawMessage {
+	if !utf8.Valid(raw) {
+		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))
+	}
+	return provider.CapRaw(raw)
+}
