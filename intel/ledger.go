@@ -26,10 +26,11 @@ type ledger struct {
 	moved    bool       // a schedule was changed
 }
 
-// openLedger prepares a claimed record. Findings about an address that is no
-// longer the attacker's are dropped.
-func openLedger(r store.Record) *ledger {
+// openLedger prepares a claimed record for a worker with so many providers.
+// Findings about an address that is no longer the attacker's are dropped.
+func openLedger(r store.Record, providers int) *ledger {
 	l := &ledger{record: r, addr: r.Addr()}
+	l.record.Entries = slices.Grow(l.record.Entries, providers)
 	for i := range l.record.Entries {
 		e := &l.record.Entries[i]
 		if e.Finding != nil && e.Finding.Addr != l.addr {

@@ -22,6 +22,7 @@ type pass struct {
 	ledger  *ledger
 	verdict provider.Verdict // as last saved
 	started time.Time
+	round   *gate.Round
 	results chan result
 	asked   []*lane // whose lookups are under way
 	cut     bool    // some lookup was cut off
@@ -35,7 +36,7 @@ type result struct {
 // begin starts a pass: it takes the answers at hand and asks all other
 // providers that are due, each in a goroutine of its own.
 func (w *Worker) begin(ctx context.Context, r store.Record, force bool) *pass {
-	p := &pass{w: w, ledger: openLedger(r), verdict: r.Decision.Verdict, started: time.Now()}
+	p := &pass{w: w, ledger: openLedger(r, len(w.gates)), verdict: r.Decision.Verdict, started: time.Now()}
 	addr := p.ledger.addr
 	for _, g := range w.gates {
 		if !p.ledger.wants(g.Gate, p.started, force) {
@@ -47,12 +48,13 @@ func (w *Worker) begin(ctx context.Context, r store.Record, force bool) *pass {
 		}
 		p.asked = append(p.asked, g)
 	}
+	p.round = gate.NewRound(ctx, w.config.LookupTimeout)
 	p.results = make(chan result, len(p.asked))
 	var fan errgroup.Group
 	for _, g := range p.asked {
 		patient := !g.slow.Load()
 		fan.Go(func() error {
-			p.results <- result{g, g.Lookup(ctx, addr, patient)}
+			p.results <- result{g, g.Lookup(p.round, addr, patient)}
 			return nil
 		})
 	}
@@ -145,8 +147,11 @@ const overrun = time.Second
 var errOverrun = errors.New("the lookup ignores its deadline")
 
 // update returns what the pass has to save now. Without hold it is the last
-// update of the pass and ends the lease.
+// update, which ends the pass and the lease.
 func (p *pass) update(hold bool) job {
+	if !hold {
+		p.round.End()
+	}
 	w, l, now := p.w, p.ledger, time.Now().UTC()
 	r := &l.record
 	learnt := len(l.answered) > 0

@@ -65,7 +65,6 @@ func NewWorker(c Config) (*Worker, error) {
 			Guard:       c.Guard,
 			TTL:         c.TTL,
 			Jitter:      c.Jitter,
-			Timeout:     c.LookupTimeout,
 			MaxWait:     c.MaxWait,
 			MaxInFlight: c.Concurrency,
 		})})

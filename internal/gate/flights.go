@@ -16,32 +16,23 @@ const recentAnswers = 4096
 type flights struct {
 	mu     sync.Mutex
 	byAddr map[netip.Addr]*flight
-	landed []netip.Addr // ring of the addresses with an answer, oldest at next
+	ring   []netip.Addr // the addresses with an answer, oldest at next
 	next   int
 }
 
-// flight is a lookup that others can wait for. out may be read once done is
-// closed.
+// flight is a lookup that others can wait for.
 type flight struct {
-	done chan struct{}
-	out  Outcome
-}
-
-func (f *flight) answered() bool {
-	select {
-	case <-f.done:
-		return true
-	default:
-		return false
-	}
+	landed bool
+	out    Outcome       // once landed
+	done   chan struct{} // closed on landing; made by the first who waits
 }
 
 // recent returns the answer about addr if there is one that is fresh at now.
 func (fs *flights) recent(addr netip.Addr, now time.Time) (Outcome, bool) {
 	fs.mu.Lock()
+	defer fs.mu.Unlock()
 	f := fs.byAddr[addr]
-	fs.mu.Unlock()
-	if f == nil || !f.answered() || !now.Before(f.out.Expires) {
+	if f == nil || !f.fresh(now) {
 		return Outcome{}, false
 	}
 	out := f.out
@@ -49,27 +40,38 @@ func (fs *flights) recent(addr netip.Addr, now time.Time) (Outcome, bool) {
 	return out, true
 }
 
-// join returns the flight for addr, and whether the caller has to make it.
-func (fs *flights) join(addr netip.Addr, now time.Time) (f *flight, leader bool) {
+func (f *flight) fresh(now time.Time) bool { return f.landed && now.Before(f.out.Expires) }
+
+// join returns the flight for addr, and whether the caller has to make it. If
+// not, the caller waits for done, which is nil if the flight has landed.
+func (fs *flights) join(addr netip.Addr, now time.Time) (f *flight, done <-chan struct{}, leader bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f := fs.byAddr[addr]; f != nil && (!f.answered() || now.Before(f.out.Expires)) {
-		return f, false
+	f = fs.byAddr[addr]
+	switch {
+	case f == nil || f.landed && !f.fresh(now):
+		f = &flight{}
+		if fs.byAddr == nil {
+			fs.byAddr = make(map[netip.Addr]*flight)
+		}
+		fs.byAddr[addr] = f
+		return f, nil, true
+	case f.landed:
+		return f, nil, false
+	case f.done == nil:
+		f.done = make(chan struct{})
 	}
-	f = &flight{done: make(chan struct{})}
-	if fs.byAddr == nil {
-		fs.byAddr = make(map[netip.Addr]*flight)
-	}
-	fs.byAddr[addr] = f
-	return f, true
+	return f, f.done, false
 }
 
 // land ends a flight. Its outcome is kept only if it is an answer.
 func (fs *flights) land(addr netip.Addr, f *flight, out Outcome) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	f.out = out
-	close(f.done)
+	f.landed, f.out = true, out
+	if f.done != nil {
+		close(f.done)
+	}
 	if out.Finding == nil {
 		delete(fs.byAddr, addr)
 		return
@@ -77,34 +79,33 @@ func (fs *flights) land(addr netip.Addr, f *flight, out Outcome) {
 	fs.keep(addr)
 }
 
-// learn adds an answer unless there is one already that lives longer.
+// learn adds an answer unless a lookup is under way or there is one already
+// that lives longer.
 func (fs *flights) learn(addr netip.Addr, out Outcome) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f := fs.byAddr[addr]; f != nil && (!f.answered() || !f.out.Expires.Before(out.Expires)) {
+	if f := fs.byAddr[addr]; f != nil && (!f.landed || !f.out.Expires.Before(out.Expires)) {
 		return
 	}
 	if fs.byAddr == nil {
 		fs.byAddr = make(map[netip.Addr]*flight)
 	}
-	f := &flight{done: make(chan struct{}), out: out}
-	close(f.done)
-	fs.byAddr[addr] = f
+	fs.byAddr[addr] = &flight{landed: true, out: out}
 	fs.keep(addr)
 }
 
 // keep remembers that addr has an answer and forgets the oldest one if there
 // are too many.
 func (fs *flights) keep(addr netip.Addr) {
-	if len(fs.landed) < recentAnswers {
-		fs.landed = append(fs.landed, addr)
+	if len(fs.ring) < recentAnswers {
+		fs.ring = append(fs.ring, addr)
 		return
 	}
-	if oldest := fs.landed[fs.next]; oldest != addr {
-		if f := fs.byAddr[oldest]; f != nil && f.answered() {
+	if oldest := fs.ring[fs.next]; oldest != addr {
+		if f := fs.byAddr[oldest]; f != nil && f.landed {
 			delete(fs.byAddr, oldest)
 		}
 	}
-	fs.landed[fs.next] = addr
+	fs.ring[fs.next] = addr
 	fs.next = (fs.next + 1) % recentAnswers
 }

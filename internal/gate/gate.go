@@ -19,7 +19,6 @@ type Config struct {
 	Guard       provider.Guard
 	TTL         time.Duration // of findings that bring none of their own
 	Jitter      float64       // fraction of a TTL by which it is shortened at random
-	Timeout     time.Duration // of one lookup
 	MaxWait     time.Duration // for a slot or for the provider's interval
 	MaxInFlight int           // if the provider does not limit itself
 }
@@ -96,42 +95,75 @@ func (g *Gate) Learn(f *provider.Finding, expires time.Time) {
 	g.flights.learn(f.Addr, Outcome{Finding: f, Expires: expires})
 }
 
+// Round is a number of lookups made together, which share a deadline and what
+// it costs.
+type Round struct {
+	ctx     context.Context // ends all of them
+	timed   context.Context // ends those that start at once after the timeout
+	timeout time.Duration
+	started time.Time
+	end     context.CancelFunc
+}
+
+// NewRound returns a round of lookups that start now, each with the given
+// timeout, or end with ctx. End it when all of them have returned or are given
+// up.
+func NewRound(ctx context.Context, timeout time.Duration) *Round {
+	r := &Round{ctx: ctx, timeout: timeout, started: time.Now()}
+	r.timed, r.end = context.WithTimeoutCause(ctx, timeout, errDeadline)
+	return r
+}
+
+// End frees what the round holds.
+func (r *Round) End() { r.end() }
+
+// deadline returns a context for a lookup that starts now. One that had to wait
+// for its turn gets its full time all the same.
+func (r *Round) deadline() (context.Context, context.CancelFunc) {
+	if time.Since(r.started) < r.timeout/100 {
+		return r.timed, func() {}
+	}
+	return context.WithTimeoutCause(r.ctx, r.timeout, errDeadline)
+}
+
 // Lookup asks the provider about addr, which it must apply to, or joins a
-// lookup of addr that is under way. Cancelling ctx ends the waiting and, if
-// this lookup is the one that calls, the call. A patient lookup waits up to
-// MaxWait for its turn, others only go if it is now.
+// lookup of addr that is under way. The end of the round's context ends the
+// waiting and, if this lookup is the one that calls, the call. A patient lookup
+// waits up to MaxWait for its turn, others only go if it is now.
 //
 // Lookup returns when the provider does, which for a provider that ignores its
 // context may be never.
-func (g *Gate) Lookup(ctx context.Context, addr netip.Addr, patient bool) Outcome {
-	f, leader := g.flights.join(addr, time.Now())
+func (g *Gate) Lookup(r *Round, addr netip.Addr, patient bool) Outcome {
+	f, done, leader := g.flights.join(addr, time.Now())
 	if !leader {
-		select {
-		case <-f.done:
-			out := f.out
-			out.Reused = out.Finding != nil
-			return out
-		case <-ctx.Done():
-			return Outcome{Cut: true}
+		if done != nil {
+			select {
+			case <-done:
+			case <-r.ctx.Done():
+				return Outcome{Cut: true}
+			}
 		}
+		out := f.out // landed: not written any more
+		out.Reused = out.Finding != nil
+		return out
 	}
-	out := g.ask(ctx, addr, patient)
+	out := g.ask(r, addr, patient)
 	g.flights.land(addr, f, out)
 	return out
 }
 
-func (g *Gate) ask(ctx context.Context, addr netip.Addr, patient bool) Outcome {
-	release, notBefore := g.admit(ctx, patient)
+func (g *Gate) ask(r *Round, addr netip.Addr, patient bool) Outcome {
+	release, notBefore := g.admit(r.ctx, patient)
 	if release == nil {
 		return Outcome{NotBefore: notBefore, Cut: notBefore.IsZero()}
 	}
 	defer release()
 	start := time.Now()
-	finding, err := g.call(ctx, addr)
+	finding, err := g.call(r, addr)
 	took := time.Since(start)
 	g.pace.observe(took)
 	if err != nil {
-		if ctx.Err() != nil {
+		if r.ctx.Err() != nil {
 			return Outcome{Cut: true, Took: took}
 		}
 		return Outcome{Err: err, Took: took}
@@ -201,8 +233,8 @@ func (g *Gate) admit(ctx context.Context, patient bool) (release func(), notBefo
 var errDeadline = errors.New("no answer in time")
 
 // call makes one lookup and returns a finding that is fit to be stored.
-func (g *Gate) call(parent context.Context, addr netip.Addr) (f *provider.Finding, err error) {
-	ctx, cancel := context.WithTimeoutCause(parent, g.config.Timeout, errDeadline)
+func (g *Gate) call(r *Round, addr netip.Addr) (f *provider.Finding, err error) {
+	ctx, cancel := r.deadline()
 	defer cancel()
 	defer func() {
 		if v := recover(); v != nil {
@@ -213,7 +245,7 @@ func (g *Gate) call(parent context.Context, addr netip.Addr) (f *provider.Findin
 	switch {
 	case err == nil:
 	case context.Cause(ctx) == errDeadline && provider.Kind(err) == provider.ErrUnavailable:
-		return nil, g.fail(provider.ErrUnavailable, fmt.Errorf("%w (%v)", errDeadline, g.config.Timeout))
+		return nil, g.fail(provider.ErrUnavailable, fmt.Errorf("%w (%v)", errDeadline, r.timeout))
 	default:
 		if _, ok := errors.AsType[*provider.Error](err); ok {
 			return nil, err
