@@ -121,7 +121,7 @@ func TestWhatIsPendingIsSaid(t *testing.T) {
 		r := newRig(t, intel.Config{Bus: b}, newSource("fast").will(says(provider.Suspicious)), slow)
 		id := r.observe(ip(1))[0]
 		r.start()
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		heard := ear.heard()
 		require.Len(t, heard, 1)
 		require.Equal(t, []any{"fast"}, heard[0]["answered"])

@@ -78,7 +78,7 @@ type Config struct {
 	MaxWait time.Duration
 	// Patience is how long a record waits for its slowest provider. What has
 	// been learnt by then is saved, the rest follows. A provider that exhausted
-	// it is not waited for again until it has answered in time. Default: 250 ms.
+	// it is not waited for again until it has answered in time. Default: 1 s.
 	Patience time.Duration
 	// RetryMin is the delay before a failed lookup is tried again; it doubles
 	// with every further failure up to RetryMax and varies by a fifth. Defaults:
@@ -124,7 +124,7 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.MaxStale, 30*24*time.Hour)
 	orDuration(&c.LookupTimeout, 10*time.Second)
 	orDuration(&c.MaxWait, time.Second)
-	orDuration(&c.Patience, 250*time.Millisecond)
+	orDuration(&c.Patience, time.Second)
 	orDuration(&c.RetryMin, time.Minute)
 	orDuration(&c.RetryMax, max(time.Hour, c.RetryMin))
 	orDuration(&c.ShutdownGrace, 10*time.Second)
