@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"time"
@@ -104,6 +105,9 @@ type Response struct {
 // the context's error if that is why, and [provider.ErrBadResponse] if the body
 // is too large or not encoded as it says.
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, c.fail(provider.ErrUnavailable, 0, fmt.Errorf("nothing was asked: %w", err))
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
