@@ -1,0 +1,149 @@
+package greynoise
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/decnet/enrich/internal/httpx"
+	"github.com/decnet/enrich/provider"
+)
+
+var errIPv6 = errors.New("the service knows no IPv6 addresses")
+
+// answer is the body of status 200 and, with fewer fields, of 404.
+type answer struct {
+	IP             httpx.String  `json:"ip"`
+	Noise          httpx.Bool    `json:"noise"`
+	RIOT           httpx.Bool    `json:"riot"`
+	Classification httpx.String  `json:"classification"`
+	Name           httpx.String  `json:"name"`
+	Link           httpx.String  `json:"link"`
+	LastSeen       httpx.String  `json:"last_seen"`
+	Tags           httpx.Strings `json:"tags"`
+}
+
+// decode turns an answer about addr, received at now, into a finding.
+func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding, error) {
+	switch r.Status {
+	case http.StatusOK, http.StatusNotFound:
+	case http.StatusTooManyRequests:
+		return provider.Finding{}, limitError(r, now)
+	case http.StatusBadRequest:
+		return provider.Finding{}, refusal(r, now)
+	default:
+		return provider.Finding{}, httpx.StatusError(Name, r, now)
+	}
+	var a answer
+	err := httpx.Decode(r.Body, &a)
+	if err == nil {
+		err = a.check(addr, r.Status)
+	}
+	if r.Status == http.StatusNotFound { // not observed, so not classified either
+		a.Classification = httpx.String{}
+	}
+	if err != nil {
+		return provider.Finding{}, httpx.BadResponse(Name, r.Status, err)
+	}
+	f := a.finding(addr, r.Body, now)
+	f.Known = r.Status == http.StatusOK && (a.Classification.OK || a.Noise.Value || a.RIOT.Value)
+	return f, nil
+}
+
+// check returns an error if a says nothing about addr.
+func (a *answer) check(addr netip.Addr, status int) error {
+	if err := httpx.About(addr, a.IP); err != nil {
+		return err
+	}
+	switch {
+	case status == http.StatusNotFound && !a.Noise.OK:
+		return errors.New("not found, but not as the service says it: no boolean noise")
+	case status == http.StatusNotFound && a.Noise.Value:
+		return errors.New("not found, and yet seen scanning")
+	case status == http.StatusOK && !a.Noise.OK && !a.RIOT.OK && a.Classification.Value == "":
+		return errors.New("no noise, no riot and no classification")
+	}
+	return nil
+}
+
+func (a *answer) finding(addr netip.Addr, body []byte, now time.Time) provider.Finding {
+	class := strings.ToLower(strings.TrimSpace(a.Classification.Value))
+	f := provider.Finding{
+		Provider:   Name,
+		Addr:       addr,
+		Verdict:    provider.Unknown,
+		Attrs:      map[string]any{},
+		Raw:        httpx.Raw(body),
+		ObservedAt: now,
+		TTL:        TTL,
+	}
+	switch class {
+	case "malicious":
+		f.Verdict = provider.Malicious
+	case "suspicious":
+		f.Verdict = provider.Suspicious
+	case "benign":
+		f.Verdict = provider.Benign
+	case "":
+		class = "unknown"
+	}
+	f.Attrs["classification"] = class
+	f.Attrs["tags"] = append([]string{}, slices.Sorted(slices.Values(a.Tags))...)
+	a.Noise.Set(f.Attrs, "noise")
+	a.RIOT.Set(f.Attrs, "riot")
+	a.Name.Set(f.Attrs, "name")
+	a.Link.Set(f.Attrs, "link")
+	a.LastSeen.Set(f.Attrs, "last_seen")
+	return f
+}
+
+// limitError tells a spent allowance, which the service reports with its size,
+// from being asked too fast.
+func limitError(r *httpx.Response, now time.Time) error {
+	e := httpx.StatusError(Name, r, now)
+	var body struct {
+		Hyphen     httpx.String `json:"rate-limit"` // as documented
+		Underscore httpx.String `json:"rate_limit"` // as seen
+	}
+	if httpx.Decode(r.Body, &body) != nil {
+		return e
+	}
+	if body.Hyphen.OK || body.Underscore.OK {
+		e.Kind = provider.ErrQuotaExhausted
+		if w := window(body.Hyphen.Value + body.Underscore.Value); w != "" {
+			e.Err = errors.New("the allowance of this " + w + " is spent")
+		}
+	}
+	return e
+}
+
+// window returns the period of an allowance such as "25-W" or
+// "100-lookups/day", and "" if it is none that is known.
+func window(limit string) string {
+	unit := strings.ToLower(limit[strings.LastIndexAny(limit, "-/")+1:])
+	switch strings.TrimSpace(unit) {
+	case "d", "day":
+		return "day"
+	case "w", "week":
+		return "week"
+	case "month":
+		return "month"
+	}
+	return ""
+}
+
+// refusal is the answer 400, by which the service refuses the address: it
+// takes it for one that is not routed. A 400 of another sort is a bad response.
+func refusal(r *httpx.Response, now time.Time) error {
+	e := httpx.StatusError(Name, r, now)
+	var body struct {
+		Message httpx.String `json:"message"`
+	}
+	if httpx.Decode(r.Body, &body) == nil && strings.Contains(body.Message.Value, "routable") {
+		e.Kind, e.Err = provider.ErrUnsupported, errors.New("the service takes the address for one that is not routed")
+	}
+	return e
+}

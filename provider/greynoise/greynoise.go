@@ -1,0 +1,108 @@
+// Package greynoise asks the community service of GreyNoise which addresses
+// scan the whole internet (https://docs.greynoise.io/reference/getcommunityip).
+//
+// # What its findings say
+//
+//	answer                              Known   Verdict
+//	classification malicious            true    malicious
+//	classification suspicious           true    suspicious
+//	classification benign               true    benign
+//	any other classification            true    unknown
+//	not seen scanning (404)             false   unknown
+//
+// Attributes: classification ("unknown" where the service gives none), name,
+// tags (never nil), noise, riot, link and last_seen (a date). The service's riot
+// flag, a common business service, is kept as an attribute and judged by
+// nobody: false says nothing, and true proves no innocence. Raw is the body.
+//
+// # Quota
+//
+// The free allowance is some 25 lookups a week, whether or not the address is
+// known. It is the account's, not this package's, so it is not in Limits:
+// declare it where quotas are kept. Once it is spent, Lookup returns
+// [provider.ErrQuotaExhausted].
+package greynoise
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/decnet/enrich/internal/httpx"
+	"github.com/decnet/enrich/provider"
+)
+
+// Name is the provider's name.
+const Name = "greynoise"
+
+// TTL is how long findings stay fresh: so long because the service looks back
+// over 90 days and allows so few lookups.
+const TTL = 72 * time.Hour
+
+// Options configure a [Provider]. The zero value asks the real service without
+// a key.
+type Options struct {
+	// Key is the API key, conventionally from DECNET_GREYNOISE_API_KEY. Without
+	// one the service answers all the same, but less often.
+	Key string
+	// BaseURL is an origin (scheme, host and port) to ask in place of
+	// https://api.greynoise.io.
+	BaseURL string
+	// Transport carries the requests. Nil means one that all providers of the
+	// process share.
+	Transport http.RoundTripper
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Provider implements [provider.Provider] and [provider.Limited]. It is safe
+// for concurrent use.
+type Provider struct {
+	client *httpx.Client
+	header http.Header
+	now    func() time.Time
+}
+
+// New returns a provider. It makes no request. The error wraps
+// [provider.ErrConfig] and names every option that is wrong.
+func New(o Options) (*Provider, error) {
+	key, keyErr := httpx.Key(o.Key, "DECNET_GREYNOISE_API_KEY", false)
+	client, err := httpx.New(httpx.Options{
+		Provider: Name, Origin: "https://api.greynoise.io", BaseURL: o.BaseURL, Transport: o.Transport,
+	})
+	if err := httpx.ConfigError(Name, keyErr, err); err != nil {
+		return nil, err
+	}
+	p := &Provider{client: client, now: o.Now}
+	if key != "" {
+		p.header = http.Header{"Key": {key}}
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	return p, nil
+}
+
+// Name returns [Name].
+func (*Provider) Name() string { return Name }
+
+// Limits says that only IPv4 addresses are known. The service publishes no
+// limit on concurrency or rate.
+func (*Provider) Limits() provider.Limits { return provider.Limits{IPv4Only: true} }
+
+// Lookup implements [provider.Provider] with one request.
+func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
+	addr, err := httpx.Admit(Name, addr)
+	if err != nil {
+		return provider.Finding{}, err
+	}
+	if !addr.Is4() {
+		return provider.Finding{}, &provider.Error{Provider: Name, Kind: provider.ErrUnsupported, Err: errIPv6}
+	}
+	resp, err := p.client.Do(ctx, httpx.Request{Path: "/v3/community/" + addr.String(), Header: p.header})
+	if err != nil {
+		return provider.Finding{}, err
+	}
+	return decode(addr, resp, p.now().UTC())
+}
