@@ -1,0 +1,126 @@
+// Package abuseipdb asks AbuseIPDB how sure its users are that an address is
+// abusive (https://docs.abuseipdb.com/#check-endpoint).
+//
+// # What its findings say
+//
+//	answer                              Known   Verdict
+//	score 75 to 100                     true    malicious
+//	score 25 to 74                      true    suspicious
+//	score 0 to 24, whitelisted          true    benign
+//	score 0 to 24                       true    unknown
+//	no reports in the last days         false   unknown
+//
+// No reports are never benign, whitelisted or not: nobody looked.
+//
+// Attributes: score (0 to 100), categories (integers, never nil; their meaning
+// is at https://www.abuseipdb.com/categories), and where the service has them
+// total_reports, distinct_users, is_tor, is_whitelisted, usage_type,
+// country_code, isp, domain, hostnames and last_reported_at (RFC 3339). Raw is
+// the answer's data object.
+//
+// # Quota
+//
+// A free account may ask 1,000 times a day. The allowance is the account's, not
+// this package's, so it is not in Limits: declare it where quotas are kept. Once
+// it is spent, Lookup returns [provider.ErrQuotaExhausted].
+package abuseipdb
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/decnet/enrich/internal/httpx"
+	"github.com/decnet/enrich/provider"
+)
+
+// Name is the provider's name.
+const Name = "abuseipdb"
+
+// DefaultMaxAgeDays is how far back reports count unless the options say
+// otherwise.
+const DefaultMaxAgeDays = 30
+
+// Options configure a [Provider]. Key is required.
+type Options struct {
+	// Key is the API key, conventionally from DECNET_ABUSEIPDB_API_KEY.
+	Key string
+	// MaxAgeDays is how many days back reports count: 1 to 365. Zero means
+	// DefaultMaxAgeDays.
+	MaxAgeDays int
+	// BaseURL is an origin (scheme, host and port) to ask in place of
+	// https://api.abuseipdb.com.
+	BaseURL string
+	// Transport carries the requests. Nil means one that all providers of the
+	// process share.
+	Transport http.RoundTripper
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Provider implements [provider.Provider] and [provider.Limited]. It is safe
+// for concurrent use.
+type Provider struct {
+	client *httpx.Client
+	header http.Header
+	days   string
+	now    func() time.Time
+}
+
+// maxBody leaves room for the many reports on a notorious address.
+const maxBody = 8 << 20
+
+// New returns a provider. It makes no request. The error wraps
+// [provider.ErrConfig] and names every option that is wrong.
+func New(o Options) (*Provider, error) {
+	key, keyErr := httpx.Key(o.Key, "DECNET_ABUSEIPDB_API_KEY", true)
+	client, err := httpx.New(httpx.Options{
+		Provider: Name, Origin: "https://api.abuseipdb.com", BaseURL: o.BaseURL, Transport: o.Transport, MaxBody: maxBody,
+	})
+	if o.MaxAgeDays == 0 {
+		o.MaxAgeDays = DefaultMaxAgeDays
+	}
+	var daysErr error
+	if o.MaxAgeDays < 1 || o.MaxAgeDays > 365 {
+		daysErr = fmt.Errorf("MaxAgeDays is %d; it must be between 1 and 365", o.MaxAgeDays)
+	}
+	if err := httpx.ConfigError(Name, keyErr, err, daysErr); err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Provider{
+		client: client,
+		header: http.Header{"Key": {key}},
+		days:   strconv.Itoa(o.MaxAgeDays),
+		now:    o.Now,
+	}, nil
+}
+
+// Name returns [Name].
+func (*Provider) Name() string { return Name }
+
+// Limits returns the zero value: IPv4 and IPv6, and the service publishes no
+// limit on concurrency or rate.
+func (*Provider) Limits() provider.Limits { return provider.Limits{} }
+
+// Lookup implements [provider.Provider] with one request.
+func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
+	addr, err := httpx.Admit(Name, addr)
+	if err != nil {
+		return provider.Finding{}, err
+	}
+	// Without the parameter verbose, whatever its value, the answer lacks the
+	// reports and so the categories.
+	query := url.Values{"ipAddress": {addr.String()}, "maxAgeInDays": {p.days}, "verbose": {"1"}}
+	resp, err := p.client.Do(ctx, httpx.Request{Path: "/api/v2/check", Query: query.Encode(), Header: p.header})
+	if err != nil {
+		return provider.Finding{}, err
+	}
+	return decode(addr, resp, p.now().UTC())
+}

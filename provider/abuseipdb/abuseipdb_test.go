@@ -1,0 +1,72 @@
+package abuseipdb_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/abuseipdb"
+	"github.com/decnet/enrich/provider/providertest"
+	"github.com/decnet/enrich/provider/providertest/upstream"
+)
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	providertest.Run(t, providertest.Harness{
+		New: func(tb testing.TB, at providertest.Endpoint) provider.Provider {
+			p, err := abuseipdb.New(abuseipdb.Options{Key: at.Key, BaseURL: at.BaseURL, Transport: at.Transport})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return p
+		},
+		Source: upstream.AbuseIPDB,
+	})
+}
+
+func TestNewRefusesNonsense(t *testing.T) {
+	t.Parallel()
+	_, err := abuseipdb.New(abuseipdb.Options{MaxAgeDays: 366, BaseURL: "https://a.test/v2"})
+	require.ErrorIs(t, err, provider.ErrConfig)
+	require.ErrorContains(t, err, "DECNET_ABUSEIPDB_API_KEY")
+	require.ErrorContains(t, err, "MaxAgeDays is 366")
+	require.ErrorContains(t, err, "BaseURL")
+
+	_, err = abuseipdb.New(abuseipdb.Options{Key: "k", MaxAgeDays: -1})
+	require.ErrorIs(t, err, provider.ErrConfig)
+}
+
+func TestRequest(t *testing.T) {
+	t.Parallel()
+	var got *http.Request
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r
+		_, _ = w.Write([]byte(`{"data":{"abuseConfidenceScore":0}}`))
+	}))
+	t.Cleanup(server.Close)
+	for days, want := range map[int]string{0: "30", 365: "365"} {
+		p, err := abuseipdb.New(abuseipdb.Options{Key: " k3y\n", MaxAgeDays: days, BaseURL: server.URL})
+		require.NoError(t, err)
+		_, err = p.Lookup(t.Context(), netip.MustParseAddr("2a0e:97c0::1"))
+		require.NoError(t, err)
+		require.Equal(t, "/api/v2/check?ipAddress=2a0e%3A97c0%3A%3A1&maxAgeInDays="+want+"&verbose=1", got.RequestURI)
+		require.Equal(t, http.MethodGet, got.Method)
+		require.Equal(t, "k3y", got.Header.Get("Key"))
+		require.Equal(t, "application/json", got.Header.Get("Accept"))
+	}
+}
+
+func TestNamesNoPrivateAddress(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was made") }))
+	t.Cleanup(server.Close)
+	p, err := abuseipdb.New(abuseipdb.Options{Key: "k", BaseURL: server.URL})
+	require.NoError(t, err)
+	require.Zero(t, p.Limits())
+	_, err = p.Lookup(t.Context(), netip.MustParseAddr("192.168.0.1"))
+	require.ErrorIs(t, err, provider.ErrUnsupported)
+}

@@ -1,0 +1,174 @@
+package abuseipdb
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/decnet/enrich/internal/httpx"
+	"github.com/decnet/enrich/provider"
+)
+
+// The scores from which an address is suspicious and malicious.
+const (
+	suspiciousScore = 25
+	maliciousScore  = 75
+)
+
+// check is the data object of an answer with status 200.
+type check struct {
+	IPAddress      httpx.String    `json:"ipAddress"`
+	Score          httpx.Int       `json:"abuseConfidenceScore"`
+	TotalReports   httpx.Int       `json:"totalReports"`
+	DistinctUsers  httpx.Int       `json:"numDistinctUsers"`
+	IsWhitelisted  httpx.Bool      `json:"isWhitelisted"`
+	IsTor          httpx.Bool      `json:"isTor"`
+	CountryCode    httpx.String    `json:"countryCode"`
+	UsageType      httpx.String    `json:"usageType"`
+	ISP            httpx.String    `json:"isp"`
+	Domain         httpx.String    `json:"domain"`
+	Hostnames      httpx.Strings   `json:"hostnames"`
+	LastReportedAt httpx.String    `json:"lastReportedAt"`
+	Reports        json.RawMessage `json:"reports"`
+}
+
+// decode turns an answer about addr, received at now, into a finding.
+func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding, error) {
+	if r.Status != http.StatusOK {
+		return provider.Finding{}, refusal(r, now)
+	}
+	var body struct {
+		Data json.RawMessage `json:"data"`
+	}
+	var c check
+	err := httpx.Decode(r.Body, &body)
+	if err == nil {
+		err = c.read(addr, body.Data)
+	}
+	if err != nil {
+		return provider.Finding{}, httpx.BadResponse(Name, r.Status, err)
+	}
+	return c.finding(addr, body.Data, now), nil
+}
+
+// read reads c from data. It returns an error if that says nothing about addr.
+func (c *check) read(addr netip.Addr, data []byte) error {
+	if len(data) == 0 || data[0] != '{' {
+		return errors.New("no data object")
+	}
+	if err := httpx.Decode(data, c); err != nil {
+		return err
+	}
+	if !c.Score.OK || c.Score.Value < 0 || c.Score.Value > 100 {
+		return errors.New("no score between 0 and 100")
+	}
+	return httpx.About(addr, c.IPAddress)
+}
+
+func (c *check) finding(addr netip.Addr, data []byte, now time.Time) provider.Finding {
+	f := provider.Finding{
+		Provider:   Name,
+		Addr:       addr,
+		Known:      c.Score.Value > 0 || c.TotalReports.Value > 0,
+		Verdict:    provider.Unknown,
+		Attrs:      map[string]any{"score": c.Score.Value, "categories": categories(c.Reports)},
+		Raw:        httpx.Raw(data),
+		ObservedAt: now,
+	}
+	switch score := c.Score.Value; {
+	case score >= maliciousScore:
+		f.Verdict = provider.Malicious
+	case score >= suspiciousScore:
+		f.Verdict = provider.Suspicious
+	case f.Known && c.IsWhitelisted.Value:
+		f.Verdict = provider.Benign
+	}
+	c.TotalReports.Set(f.Attrs, "total_reports")
+	c.DistinctUsers.Set(f.Attrs, "distinct_users")
+	c.IsWhitelisted.Set(f.Attrs, "is_whitelisted")
+	c.IsTor.Set(f.Attrs, "is_tor")
+	c.CountryCode.Set(f.Attrs, "country_code")
+	c.UsageType.Set(f.Attrs, "usage_type")
+	c.ISP.Set(f.Attrs, "isp")
+	c.Domain.Set(f.Attrs, "domain")
+	c.LastReportedAt.Set(f.Attrs, "last_reported_at")
+	if len(c.Hostnames) > 0 {
+		f.Attrs["hostnames"] = []string(c.Hostnames)
+	}
+	return f
+}
+
+// maxCategory is far above the highest category there is, 23.
+const maxCategory = 255
+
+// categories returns the distinct categories of reports in ascending order. It
+// is never nil. Reports that cannot be read have none.
+func categories(reports []byte) []int64 {
+	var list []json.RawMessage
+	_ = json.Unmarshal(reports, &list) // null, or no list: no reports
+	var found [maxCategory + 1]bool
+	for _, report := range list {
+		var r struct {
+			Categories httpx.Ints `json:"categories"`
+		}
+		_ = json.Unmarshal(report, &r) // not an object: no categories
+		for _, c := range r.Categories {
+			if c > 0 && c <= maxCategory {
+				found[c] = true
+			}
+		}
+	}
+	distinct := []int64{}
+	for c, ok := range found {
+		if ok {
+			distinct = append(distinct, int64(c))
+		}
+	}
+	return distinct
+}
+
+// refusal returns the error that an answer with a status other than 200 means.
+func refusal(r *httpx.Response, now time.Time) error {
+	e := httpx.StatusError(Name, r, now)
+	var body struct {
+		Errors []struct {
+			Detail httpx.String `json:"detail"`
+			Source struct {
+				Parameter httpx.String `json:"parameter"`
+			} `json:"source"`
+		} `json:"errors"`
+	}
+	_ = httpx.Decode(r.Body, &body) // then the status has to do
+	about := func(parameter string) bool {
+		for _, e := range body.Errors {
+			if e.Source.Parameter.Value == parameter {
+				return true
+			}
+		}
+		return false
+	}
+	switch r.Status {
+	case http.StatusTooManyRequests:
+		daily := strings.TrimSpace(r.Header.Get("X-RateLimit-Remaining")) == "0"
+		for _, e := range body.Errors {
+			daily = daily || strings.Contains(strings.ToLower(e.Detail.Value), "daily")
+		}
+		if daily {
+			e.Kind, e.Err = provider.ErrQuotaExhausted, errors.New("the allowance of this day is spent")
+		}
+		if e.RetryAfter == 0 {
+			e.RetryAfter = httpx.ResetAfter(r.Header, "X-RateLimit-Reset", now)
+		}
+	case http.StatusUnprocessableEntity:
+		switch {
+		case about("ipAddress"):
+			e.Kind, e.Err = provider.ErrUnsupported, errors.New("the service does not take this for an address")
+		case about("maxAgeInDays"):
+			e.Kind, e.Err = provider.ErrConfig, errors.New("the service refuses MaxAgeDays")
+		}
+	}
+	return e
+}
