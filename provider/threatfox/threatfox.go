@@ -1,0 +1,103 @@
+// Package threatfox asks ThreatFox of abuse.ch whether an address is an
+// indicator of compromise (https://threatfox.abuse.ch/api).
+//
+// # What its findings say
+//
+//	answer                              Known   Verdict
+//	an indicator on this very host      true    malicious
+//	no result                           false   none
+//	only indicators on other hosts      false   none
+//
+// The service searches for parts of words: asked for 1.2.3.4 it also finds
+// 1.2.3.40 and hosts that merely have the address in their name. Those are
+// dropped. What counts are indicators of the form address:port and URLs whose
+// host is the address.
+//
+// Attributes: listed, threat_types, ioc_types and malware_families (never nil,
+// sorted), and confidence (0 to 100, the greatest). Raw is the array of
+// indicators that count, and empty if there are none.
+//
+// The service publishes no quota.
+package threatfox
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/decnet/enrich/internal/httpx"
+	"github.com/decnet/enrich/provider"
+)
+
+// Name is the provider's name.
+const Name = "threatfox"
+
+// Options configure a [Provider]. Key is required.
+type Options struct {
+	// Key is the Auth-Key of abuse.ch (https://auth.abuse.ch), conventionally
+	// from DECNET_THREATFOX_API_KEY.
+	Key string
+	// BaseURL is an origin (scheme, host and port) to ask in place of
+	// https://threatfox-api.abuse.ch.
+	BaseURL string
+	// Transport carries the requests. Nil means one that all providers of the
+	// process share.
+	Transport http.RoundTripper
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Provider implements [provider.Provider] and [provider.Limited]. It is safe
+// for concurrent use.
+type Provider struct {
+	client *httpx.Client
+	header http.Header
+	now    func() time.Time
+}
+
+// New returns a provider. It makes no request. The error wraps
+// [provider.ErrConfig] and names every option that is wrong.
+func New(o Options) (*Provider, error) {
+	key, keyErr := httpx.Key(o.Key, "DECNET_THREATFOX_API_KEY", true)
+	client, err := httpx.New(httpx.Options{
+		Provider: Name, Origin: "https://threatfox-api.abuse.ch", BaseURL: o.BaseURL, Transport: o.Transport,
+	})
+	if err := httpx.ConfigError(Name, keyErr, err); err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Provider{client: client, header: http.Header{"Auth-Key": {key}}, now: o.Now}, nil
+}
+
+// Name returns [Name].
+func (*Provider) Name() string { return Name }
+
+// Limits returns the zero value: IPv4 and IPv6, and the service publishes no
+// limit on concurrency or rate.
+func (*Provider) Limits() provider.Limits { return provider.Limits{} }
+
+// query is the body of a request.
+type query struct {
+	Query      string `json:"query"`
+	SearchTerm string `json:"search_term"`
+	// ExactMatch would compare with the whole indicator, port included.
+	ExactMatch bool `json:"exact_match"`
+}
+
+// Lookup implements [provider.Provider] with one request.
+func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
+	addr, err := httpx.Admit(Name, addr)
+	if err != nil {
+		return provider.Finding{}, err
+	}
+	body, _ := json.Marshal(query{Query: "search_ioc", SearchTerm: addr.String()}) // always fits
+	resp, err := p.client.Do(ctx, httpx.Request{Method: http.MethodPost, Path: "/api/v1/", Header: p.header, Body: body})
+	if err != nil {
+		return provider.Finding{}, err
+	}
+	return decode(addr, resp, p.now().UTC())
+}
