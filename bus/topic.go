@@ -11,8 +11,9 @@ import (
 // MaxTopic is the greatest length in bytes of a topic or pattern.
 const MaxTopic = 255
 
-// MaxPayload is the greatest length in bytes of an event's payload.
-const MaxPayload = 1 << 20
+// MaxPayload is the greatest length in bytes of an event's payload: 1 MiB, the
+// greatest message of common transports, less 8 KiB for the envelope.
+const MaxPayload = 1<<20 - 8<<10
 
 // ValidateTopic returns an error that wraps [ErrInvalid] unless topic is a
 // sequence of tokens separated by dots, none of them empty and none with a
