@@ -1,0 +1,113 @@
+// Package feodo looks addresses up in the Feodo Tracker list of abuse.ch,
+// servers that command botnets (https://feodotracker.abuse.ch/blocklist). The
+// list is downloaded as a whole, so no lookup tells anyone which address it is
+// about.
+//
+// # What its findings say
+//
+//	the list has                        Known   Verdict
+//	a server that is online             true    malicious
+//	only servers that are offline       true    suspicious
+//	nothing about the address           false   none
+//
+// A server that is offline is history: such addresses are often given to
+// somebody else. The list is short and may be empty.
+//
+// Attributes: listed, and for a listed address malware_family, status (online
+// or offline), ports, and where the list has them country, as_number, as_name,
+// first_seen and last_online; all but ports are those of an online server
+// where there is one. Raw is that server's row.
+package feodo
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/decnet/enrich/internal/httpx"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/feed"
+)
+
+// Name is the provider's name.
+const Name = "feodo"
+
+// Options configure a [Provider]. The zero value downloads the real list once
+// an hour.
+type Options struct {
+	// Key is an Auth-Key of abuse.ch. The list is published without one.
+	Key string
+	// Interval is the time from one download of the list to the next, at least
+	// [feed.MinInterval]. Zero means [feed.DefaultInterval].
+	Interval time.Duration
+	// BaseURL is an origin (scheme, host and port) to download from in place of
+	// https://feodotracker.abuse.ch.
+	BaseURL string
+	// Transport carries the requests. Nil means one that all providers of the
+	// process share.
+	Transport http.RoundTripper
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
+}
+
+// Provider implements [provider.Provider], [provider.Limited] and
+// [provider.Refresher]. It is safe for concurrent use.
+type Provider struct {
+	feed *feed.Feed[[]row]
+}
+
+// New returns a provider. It makes no request. The error wraps
+// [provider.ErrConfig] and names every option that is wrong.
+func New(o Options) (*Provider, error) {
+	key, keyErr := httpx.Key(o.Key, "", false)
+	var header http.Header
+	if key != "" {
+		header = http.Header{"Auth-Key": {key}}
+	}
+	f, err := feed.New(feed.Options[[]row]{
+		Provider:  Name,
+		Origin:    "https://feodotracker.abuse.ch",
+		BaseURL:   o.BaseURL,
+		Path:      "/downloads/ipblocklist.json",
+		Header:    header,
+		Transport: o.Transport,
+		Decode:    decode,
+		Interval:  o.Interval,
+		Now:       o.Now,
+	})
+	if keyErr != nil {
+		err = httpx.ConfigError(Name, keyErr, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Provider{feed: f}, nil
+}
+
+// Name returns [Name].
+func (*Provider) Name() string { return Name }
+
+// Limits returns the zero value: a lookup is one in memory.
+func (*Provider) Limits() provider.Limits { return provider.Limits{} }
+
+// Refresh implements [provider.Refresher].
+func (p *Provider) Refresh(ctx context.Context) error { return p.feed.Refresh(ctx) }
+
+// Stats describe the list. An empty list is not an error, but one that stays
+// empty deserves a look: the publisher may have given it up.
+func (p *Provider) Stats() feed.Stats { return p.feed.Stats() }
+
+// Lookup implements [provider.Provider]. It makes no request unless a download
+// of the list is due.
+func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
+	addr = provider.Normalize(addr)
+	if !addr.IsValid() {
+		return provider.Finding{}, &provider.Error{Provider: Name, Kind: provider.ErrUnsupported}
+	}
+	a, err := p.feed.Lookup(ctx, addr)
+	if err != nil {
+		return provider.Finding{}, err
+	}
+	return finding(addr, a.Value, a.LoadedAt), nil
+}
