@@ -114,7 +114,7 @@ func fakeHarness(broken func(error) error) providertest.Harness {
 		New: func(testing.TB, providertest.Endpoint) provider.Provider {
 			return providertest.NewFake("fake").On(addrA, providertest.Reply{Finding: provider.Finding{Known: true}})
 		},
-		Known: addrA, Unknown: addrB, Patience: 300 * time.Millisecond,
+		Known: addrA, Unknown: addrB,
 		Fail: func(tb testing.TB, p provider.Provider, f upstream.Failure) bool {
 			fake := p.(*providertest.Fake)
 			if f == upstream.Hang {
