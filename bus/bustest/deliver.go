@@ -109,7 +109,7 @@ func liveOnReturn(tb testing.TB, h Harness) {
 	for range 50 {
 		sub := f.subscribe("attacker.*")
 		f.alive(sub)
-		if sub.Events() != sub.Events() {
+		if before := sub.Events(); sub.Events() != before {
 			f.Fatal("Events returns one channel now and another then")
 		}
 		f.publish("attacker.observed")
