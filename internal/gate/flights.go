@@ -16,8 +16,13 @@ const recentAnswers = 4096
 type flights struct {
 	mu     sync.Mutex
 	byAddr map[netip.Addr]*flight
-	ring   []netip.Addr // the addresses with an answer, oldest at next
+	ring   []landing // of the answers, oldest at next
 	next   int
+}
+
+type landing struct {
+	addr   netip.Addr
+	flight *flight
 }
 
 // flight is a lookup that others can wait for.
@@ -76,7 +81,7 @@ func (fs *flights) land(addr netip.Addr, f *flight, out Outcome) {
 		delete(fs.byAddr, addr)
 		return
 	}
-	fs.keep(addr)
+	fs.keep(landing{addr, f})
 }
 
 // learn adds an answer unless a lookup is under way or there is one already
@@ -90,22 +95,21 @@ func (fs *flights) learn(addr netip.Addr, out Outcome) {
 	if fs.byAddr == nil {
 		fs.byAddr = make(map[netip.Addr]*flight)
 	}
-	fs.byAddr[addr] = &flight{landed: true, out: out}
-	fs.keep(addr)
+	f := &flight{landed: true, out: out}
+	fs.byAddr[addr] = f
+	fs.keep(landing{addr, f})
 }
 
-// keep remembers that addr has an answer and forgets the oldest one if there
-// are too many.
-func (fs *flights) keep(addr netip.Addr) {
+// keep notes an answer and forgets the oldest one if there are too many, unless
+// a newer one about the same address has replaced it.
+func (fs *flights) keep(l landing) {
 	if len(fs.ring) < recentAnswers {
-		fs.ring = append(fs.ring, addr)
+		fs.ring = append(fs.ring, l)
 		return
 	}
-	if oldest := fs.ring[fs.next]; oldest != addr {
-		if f := fs.byAddr[oldest]; f != nil && f.landed {
-			delete(fs.byAddr, oldest)
-		}
+	if oldest := fs.ring[fs.next]; fs.byAddr[oldest.addr] == oldest.flight {
+		delete(fs.byAddr, oldest.addr)
 	}
-	fs.ring[fs.next] = addr
+	fs.ring[fs.next] = l
 	fs.next = (fs.next + 1) % recentAnswers
 }

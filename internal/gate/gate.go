@@ -95,75 +95,51 @@ func (g *Gate) Learn(f *provider.Finding, expires time.Time) {
 	g.flights.learn(f.Addr, Outcome{Finding: f, Expires: expires})
 }
 
-// Round is a number of lookups made together, which share a deadline and what
-// it costs.
-type Round struct {
-	ctx     context.Context // ends all of them
-	timed   context.Context // ends those that start at once after the timeout
-	timeout time.Duration
-	started time.Time
-	end     context.CancelFunc
-}
-
-// NewRound returns a round of lookups that start now, each with the given
-// timeout, or end with ctx. End it when all of them have returned or are given
-// up.
-func NewRound(ctx context.Context, timeout time.Duration) *Round {
-	r := &Round{ctx: ctx, timeout: timeout, started: time.Now()}
-	r.timed, r.end = context.WithTimeoutCause(ctx, timeout, errDeadline)
-	return r
-}
-
-// End frees what the round holds.
-func (r *Round) End() { r.end() }
-
-// deadline returns a context for a lookup that starts now. One that had to wait
-// for its turn gets its full time all the same.
-func (r *Round) deadline() (context.Context, context.CancelFunc) {
-	if time.Since(r.started) < r.timeout/100 {
-		return r.timed, func() {}
-	}
-	return context.WithTimeoutCause(r.ctx, r.timeout, errDeadline)
-}
-
 // Lookup asks the provider about addr, which it must apply to, or joins a
 // lookup of addr that is under way. The end of the round's context ends the
-// waiting and, if this lookup is the one that calls, the call. A patient lookup
-// waits up to MaxWait for its turn, others only go if it is now.
+// waiting and, if this lookup is the one that calls, the call; one of those who
+// waited for it then calls in its place. A patient lookup waits up to MaxWait
+// for its turn, others only go if it is now.
 //
 // Lookup returns when the provider does, which for a provider that ignores its
 // context may be never.
-func (g *Gate) Lookup(r *Round, addr netip.Addr, patient bool) Outcome {
-	f, done, leader := g.flights.join(addr, time.Now())
-	if !leader {
+func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr, patient bool) Outcome {
+	for {
+		f, done, leader := g.flights.join(addr, time.Now())
+		if leader {
+			out := g.ask(ctx, deadlines, addr, patient)
+			g.flights.land(addr, f, out)
+			return out
+		}
 		if done != nil {
 			select {
 			case <-done:
-			case <-r.ctx.Done():
+			case <-ctx.Done():
 				return Outcome{Cut: true}
 			}
 		}
-		out := f.out // landed: not written any more
-		out.Reused = out.Finding != nil
-		return out
+		if out := f.out; !out.Cut { // landed: not written any more
+			out.Reused = out.Finding != nil
+			return out
+		}
 	}
-	out := g.ask(r, addr, patient)
-	g.flights.land(addr, f, out)
-	return out
 }
 
-func (g *Gate) ask(r *Round, addr netip.Addr, patient bool) Outcome {
-	release, notBefore := g.admit(r.ctx, patient)
+func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, addr netip.Addr, patient bool) Outcome {
+	release, notBefore := g.admit(ctx, patient)
 	if release == nil {
 		return Outcome{NotBefore: notBefore, Cut: notBefore.IsZero()}
 	}
 	defer release()
+	if r.ctx.Err() != nil {
+		return Outcome{Cut: true}
+	}
 	start := time.Now()
-	finding, err := g.call(r, addr)
+	finding, err := g.call(deadlines.Next(), addr)
 	took := time.Since(start)
 	g.pace.observe(took)
 	if err != nil {
-		if r.ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return Outcome{Cut: true, Took: took}
 		}
 		return Outcome{Err: err, Took: took}
@@ -174,7 +150,7 @@ func (g *Gate) ask(r *Round, addr netip.Addr, patient bool) Outcome {
 	}
 	ttl = max(ttl, minTTL)
 	ttl -= time.Duration(rand.Float64() * g.config.Jitter * float64(ttl))
-	return Outcome{Finding: finding, Expires: start.Add(took + ttl).UTC().Truncate(precision), Took: took}
+	return Outcome{Finding: finding, Expires: start.Add(took).Add(ttl).UTC().Truncate(precision), Took: took}
 }
 
 // minTTL keeps a finding that claims to expire at once from being asked for
@@ -229,13 +205,8 @@ func (g *Gate) admit(ctx context.Context, patient bool) (release func(), notBefo
 	return release, time.Time{}
 }
 
-// errDeadline is the cause of a lookup's context ending by its own deadline.
-var errDeadline = errors.New("no answer in time")
-
 // call makes one lookup and returns a finding that is fit to be stored.
-func (g *Gate) call(r *Round, addr netip.Addr) (f *provider.Finding, err error) {
-	ctx, cancel := r.deadline()
-	defer cancel()
+func (g *Gate) call(ctx context.Context, addr netip.Addr) (f *provider.Finding, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			f, err = nil, g.fail(provider.ErrUnavailable, &PanicError{Value: v, Stack: debug.Stack()})
@@ -245,7 +216,7 @@ func (g *Gate) call(r *Round, addr netip.Addr) (f *provider.Finding, err error) 
 	switch {
 	case err == nil:
 	case context.Cause(ctx) == errDeadline && provider.Kind(err) == provider.ErrUnavailable:
-		return nil, g.fail(provider.ErrUnavailable, fmt.Errorf("%w (%v)", errDeadline, r.timeout))
+		return nil, g.fail(provider.ErrUnavailable, errDeadline)
 	default:
 		if _, ok := errors.AsType[*provider.Error](err); ok {
 			return nil, err
@@ -260,7 +231,9 @@ func (g *Gate) call(r *Round, addr netip.Addr) (f *provider.Finding, err error) 
 	}
 	finding.Addr = addr
 	if len(finding.Raw) > provider.MaxRaw {
-		finding.Raw = provider.CapRaw(finding.Raw)
+		if raw := provider.CapRaw(finding.Raw); raw != nil {
+			finding.Raw = raw
+		}
 	}
 	if err := finding.Validate(); err != nil {
 		return nil, g.fail(provider.ErrBadResponse, err)

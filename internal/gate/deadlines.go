@@ -1,0 +1,43 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// errDeadline is the cause of a context ending by its own deadline.
+var errDeadline = errors.New("no answer in time")
+
+// Deadlines hands out contexts that end a given time after they were asked
+// for. Those asked for at nearly the same time share one, so that thousands a
+// second cost a few timers. It is safe for concurrent use.
+type Deadlines struct {
+	parent  context.Context
+	timeout time.Duration
+
+	mu    sync.Mutex
+	ctx   context.Context // to be shared
+	until time.Time       // when it is too old for that
+}
+
+// NewDeadlines returns deadlines that also end with ctx.
+func NewDeadlines(ctx context.Context, timeout time.Duration) *Deadlines {
+	return &Deadlines{parent: ctx, timeout: timeout}
+}
+
+// Next returns a context that ends after the timeout, or up to a hundredth of
+// it later.
+func (d *Deadlines) Next() context.Context {
+	slack := d.timeout / 100
+	now := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx == nil || now.After(d.until) {
+		// The context is freed when it ends, which it does by itself.
+		d.ctx, _ = context.WithDeadlineCause(d.parent, now.Add(d.timeout+slack), errDeadline) //nolint:govet
+		d.until = now.Add(slack)
+	}
+	return d.ctx
+}
