@@ -50,15 +50,20 @@ type announcement struct {
 	changed   bool     // the verdict
 }
 
+// maxAttrsEnd is where the attributes of custom providers have to end in a
+// payload, so that a bus can carry it with what follows them.
+const maxAttrsEnd = bus.MaxPayload - 16<<10
+
 // enrichedEvent returns the event that announces a record. All of the keys
-// that DECNET's consumers know are always present.
+// that DECNET's consumers know are always present. The attributes of a custom
+// provider for which there is no room are left out; the record has them.
 func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
 	id := EventID(r.ID, r.Revision)
 	b := make([]byte, 0, 1024)
 	b = append(b, `{"attacker_uuid":"`...)
 	b = append(b, r.ID.String()...)
 	b = append(b, `","attacker_ip":`...)
-	b = appendString(b, store.CleanText(r.IP))
+	b = appendString(b, r.IP)
 	b = append(b, `,"aggregate_verdict":`...)
 	b = appendValue(b, nilIfEmpty(r.Decision.Verdict.String()))
 	b = append(b, `,"providers":`...)
@@ -73,7 +78,9 @@ func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
 	}
 	for i := range r.Entries {
 		if e := &r.Entries[i]; e.Finding != nil && !hasColumns(e.Provider) {
-			b = appendAttrs(b, e.Provider, e.Finding.Attrs)
+			if longer := appendAttrs(b, e.Provider, e.Finding.Attrs); len(longer) <= maxAttrsEnd {
+				b = longer
+			}
 		}
 	}
 	b = append(b, `,"event_id":"`...)
@@ -167,12 +174,13 @@ func appendStrings(b []byte, list []string) []byte {
 	return append(b, ']')
 }
 
-// appendString appends s as a JSON string. Text that needs no escaping, nearly
-// all there is, is copied; the rest is left to encoding/json.
+// appendString appends s, as a store would keep it, as a JSON string. Text that
+// needs no escaping, nearly all there is, is copied; the rest is left to
+// encoding/json.
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			quoted, _ := json.Marshal(s) // strings always marshal
+			quoted, _ := json.Marshal(store.CleanText(s)) // strings always marshal
 			return append(b, quoted...)
 		}
 	}
