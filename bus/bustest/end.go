@@ -129,7 +129,7 @@ func closeWhilePublishing(tb testing.TB, h Harness) {
 					errs <- fmt.Errorf("%s while the bus is closed, and after: error is %v, want %v", what, err, bus.ErrClosed)
 					return
 				}
-				if n == 20 {
+				if n == 5 {
 					started()
 				}
 			}
