@@ -42,8 +42,8 @@ and must not be named to anybody, or that was left out, has "not asked". What
 an interrupted run did not come to is "pending". None of these means harmless.
 
 Ctrl-C ends a run; what is done by then is saved and printed. The exit code is
-0, 1 if something failed, nobody answered or the run was interrupted, and 2 if
-the arguments or the input make no sense.
+0, 1 if something failed, nobody answered or addresses are left pending, and 2
+if the arguments or the input make no sense.
 `
 
 // options are the flags and arguments.

@@ -90,6 +90,8 @@ func quickstart(ctx context.Context, o options, stdin io.Reader, stdout io.Write
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("interrupted; " + o.kept())
+	case totals.pending > 0:
+		return errors.New("another run has some of the addresses, or had until it was killed; try again in 2 minutes")
 	case done.lookups > 0 && done.answers == 0:
 		return errors.New("no provider answered")
 	}

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"io"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/provider/providertest/upstream"
+	"github.com/decnet/enrich/store"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -288,8 +290,7 @@ func TestSlowProviderAnswersAll(t *testing.T) {
 }
 
 func TestManyAddresses(t *testing.T) {
-	db := filepath.Join(t.TempDir(), "x.db")
-	r := ok(t, "# a list\n"+manyAddresses(1200), "-db", db)
+	r := ok(t, "# a list\n"+manyAddresses(1200))
 	require.Len(t, r.lines(), 1+1200)
 	require.NotContains(t, r.stdout, pending)
 	require.Contains(t, r.stderr, "Read 1,200 addresses")
@@ -331,6 +332,27 @@ func TestCtrlC(t *testing.T) {
 	require.NotContains(t, rest.stdout, pending)
 	require.Equal(t, 400, server.Calls(upstream.AbuseIPDB), "nothing is asked twice")
 	require.Equal(t, 400, server.Calls(upstream.ThreatFox), "nothing is asked twice")
+}
+
+// What a run that was killed had in its hands is left alone for a while.
+func TestAnotherRunHasAnAddress(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.db")
+	ok(t, "9.9.9.9", "-db", path)
+
+	db, err := openDatabase(t.Context(), options{db: path})
+	require.NoError(t, err)
+	addr := netip.MustParseAddr("8.8.4.4")
+	require.NoError(t, db.Observe(t.Context(), store.Attacker{ID: attackerID(addr), IP: addr.String()}))
+	claimed, err := db.Claim(t.Context(), store.ClaimRequest{Now: time.Now(), Owner: "killed", Lease: time.Hour, Limit: 1})
+	require.NoError(t, err)
+	require.Len(t, claimed.Records, 1)
+	require.NoError(t, db.close())
+
+	r := runText(t.Context(), "9.9.9.9 8.8.4.4", "-db", path)
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.stderr, "another run has some of the addresses")
+	require.NotContains(t, r.lines()[1], pending)
+	require.Equal(t, 5, strings.Count(r.lines()[2], pending))
 }
 
 func TestCtrlCWhileReading(t *testing.T) {

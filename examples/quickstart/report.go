@@ -94,8 +94,7 @@ func (t *totals) summary(o options, done *tally) string {
 	}
 	fmt.Fprintf(&b, "Lookups made: %s.\n", thousands(done.lookups))
 	if t.pending > 0 {
-		fmt.Fprintf(&b, "Still to be asked: %s, left by a run that was interrupted, or in the hands of one that is running or was killed less than 2 minutes ago.\n",
-			count(t.pending, "address", "addresses"))
+		fmt.Fprintf(&b, "Still to be asked: %s.\n", count(t.pending, "address", "addresses"))
 	}
 	return b.String()
 }
