@@ -3,6 +3,8 @@ package membus_test
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/bus/bustest"
 	"github.com/decnet/enrich/bus/membus"
@@ -30,4 +32,38 @@ func TestBus(t *testing.T) {
 
 func BenchmarkBus(b *testing.B) {
 	bustest.Benchmark(b, harness(0))
+}
+
+func TestDropped(t *testing.T) {
+	b := membus.New(membus.Options{Buffer: 3})
+	_, err := b.Subscribe(t.Context(), "a")
+	require.NoError(t, err)
+	_, err = b.Subscribe(t.Context(), ">")
+	require.NoError(t, err)
+	for range 10 {
+		require.NoError(t, b.Publish(t.Context(), bus.Event{Topic: "a"}))
+	}
+	require.NoError(t, b.Publish(t.Context(), bus.Event{Topic: "b"}))
+	require.EqualValues(t, 7+8, b.Dropped())
+}
+
+func TestDefaultBuffer(t *testing.T) {
+	for _, buffer := range []int{0, -1, membus.DefaultBuffer} {
+		sub, err := membus.New(membus.Options{Buffer: buffer}).Subscribe(t.Context(), "a")
+		require.NoError(t, err)
+		require.Equal(t, membus.DefaultBuffer, cap(sub.Events()))
+	}
+}
+
+// TestClosedIsNotLost: a closed bus can neither be lost nor restored.
+func TestClosedIsNotLost(t *testing.T) {
+	b := membus.New(membus.Options{})
+	sub, err := b.Subscribe(t.Context(), "a")
+	require.NoError(t, err)
+	require.NoError(t, b.Close())
+	for _, change := range []func(){b.Lose, b.Restore} {
+		change()
+		require.ErrorIs(t, b.Publish(t.Context(), bus.Event{Topic: "a"}), bus.ErrClosed)
+		require.ErrorIs(t, sub.Err(), bus.ErrClosed)
+	}
 }
