@@ -67,3 +67,18 @@ func harness() storetest.Harness {
 func TestSQLiteConforms(t *testing.T) {
 	storetest.Run(t, harness())
 }
+
+// column returns the values of a query's only column.
+func column[T any](tb testing.TB, db *sql.DB, query string, args ...any) (values []T) {
+	tb.Helper()
+	rows, err := db.Query(query, args...)
+	require.NoError(tb, err)
+	defer rows.Close()
+	for rows.Next() {
+		var v T
+		require.NoError(tb, rows.Scan(&v))
+		values = append(values, v)
+	}
+	require.NoError(tb, rows.Err())
+	return values
+}

@@ -256,7 +256,7 @@ func (s *Store) importForeign(t *tx, rows []*row) error {
 			if err := scan(dest...); err != nil {
 				return err
 			}
-			l, err := decode(byUUID[uuid].entries)
+			l, err := byUUID[uuid].ledger()
 			if err != nil {
 				return err
 			}
@@ -308,7 +308,7 @@ func isNewer(at time.Time, e *store.Entry) bool {
 
 // takeOver merges newer findings of attacker_intel into a row of the ledger.
 func (t *tx) takeOver(r *row, ir *intelRow) error {
-	l, err := decode(r.entries)
+	l, err := r.ledger()
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,20 @@ type row struct {
 
 	gone     bool // there is no such attacker any more
 	attacker store.Attacker
+
+	decoded *ledger // entries, see ledger
+}
+
+// ledger returns the decoded entries, decoding them once.
+func (r *row) ledger() (*ledger, error) {
+	if r.decoded == nil {
+		l, err := decode(r.entries)
+		if err != nil {
+			return nil, fmt.Errorf("sqlstore: attacker %s: %w", r.id, err)
+		}
+		r.decoded = &l
+	}
+	return r.decoded, nil
 }
 
 const rowColumns = `l.attacker_uuid, l.ip, l.last_seen, l.state, l.due_at, l.fence, l.queues, l.revision,
@@ -114,11 +128,11 @@ func better(r, other *row) bool {
 // record returns the record, without Raw, and the names of the providers whose
 // findings have one.
 func (r *row) record() (rec store.Record, raws []string, err error) {
-	l, err := decode(r.entries)
-	if err == nil {
-		rec.Decision, err = decodeDecision(r.decision)
-	}
+	l, err := r.ledger()
 	if err != nil {
+		return rec, nil, err
+	}
+	if rec.Decision, err = decodeDecision(r.decision); err != nil {
 		return rec, nil, fmt.Errorf("sqlstore: attacker %s: %w", r.id, err)
 	}
 	rec.Attacker = r.attacker

@@ -168,7 +168,7 @@ type merged struct {
 // merge applies an update to a row. The error says why it cannot.
 func merge(r *row, u *store.Update) (*merged, error) {
 	m := &merged{changed: slices.Clone(u.Changed), decision: r.decision}
-	old, err := decode(r.entries)
+	old, err := r.ledger()
 	if err != nil {
 		return nil, err
 	}
@@ -250,6 +250,7 @@ func (s *Store) writeLedger(t *tx, r *row, u *store.Update, m *merged) error {
 	}
 	r.state, r.due, r.fence, r.queues = state, due, fence, queues
 	r.revision, r.cachedAt, r.entries, r.decision = int64(u.Revision), micros(m.rec.CachedAt), m.doc, m.decision
+	r.decoded = nil
 	if held {
 		return nil
 	}

@@ -105,10 +105,12 @@ func (s *Store) sync(t *tx) (more bool, err error) {
 func (s *Store) advance(t *tx, c *cursor, until time.Time) (more bool, err error) {
 	var found []sighting
 	updated := s.d.text("a.updated_at")
-	err = t.query("read new attackers", `SELECT `+sightingSelected+`, `+updated+sightingFrom+`
-		WHERE a.updated_at >= ? AND (a.updated_at > ? OR a.uuid > ?) AND a.updated_at <= ?
-		ORDER BY a.updated_at, a.uuid LIMIT ?`,
-		[]any{c.at, c.at, c.uuid, s.d.time(until), syncBatch},
+	err = t.query("read new attackers", `SELECT `+sightingSelected+`, `+updated+` FROM (
+			SELECT uuid, ip, last_seen, updated_at FROM attackers
+			WHERE (updated_at, uuid) > (?, ?) AND updated_at <= ?
+			ORDER BY updated_at, uuid LIMIT ?) a
+		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid ORDER BY a.updated_at, a.uuid`,
+		[]any{c.at, c.uuid, s.d.time(until), syncBatch},
 		func(scan func(...any) error) error {
 			var g sighting
 			err := g.scan(scan, &c.at)
