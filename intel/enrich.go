@@ -54,7 +54,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 	}()
 	return safely(func() error {
 		w.recall(ctx, []store.Record{r}, time.Now())
-		p := w.begin(ctx, r, true)
+		p := w.begin(ctx, w.newLimits(ctx), r, true)
 		p.finish(ctx)
 		j := p.update(false)
 		if j.release {

@@ -22,7 +22,6 @@ type pass struct {
 	ledger  *ledger
 	verdict provider.Verdict // as last saved
 	started time.Time
-	round   *gate.Round
 	results chan result
 	asked   []*lane // whose lookups are under way
 	cut     bool    // some lookup was cut off
@@ -33,9 +32,22 @@ type result struct {
 	out  gate.Outcome
 }
 
+// limits are the deadlines of what a worker waits for.
+type limits struct {
+	lookup   *gate.Deadlines // for one lookup
+	patience *gate.Deadlines // for all lookups of one attacker
+}
+
+func (w *Worker) newLimits(ctx context.Context) limits {
+	return limits{
+		lookup:   gate.NewDeadlines(ctx, w.config.LookupTimeout),
+		patience: gate.NewDeadlines(ctx, w.config.Patience),
+	}
+}
+
 // begin starts a pass: it takes the answers at hand and asks all other
 // providers that are due, each in a goroutine of its own.
-func (w *Worker) begin(ctx context.Context, r store.Record, force bool) *pass {
+func (w *Worker) begin(ctx context.Context, lim limits, r store.Record, force bool) *pass {
 	p := &pass{w: w, ledger: openLedger(r, len(w.gates)), verdict: r.Decision.Verdict, started: time.Now()}
 	addr := p.ledger.addr
 	for _, g := range w.gates {
@@ -48,13 +60,12 @@ func (w *Worker) begin(ctx context.Context, r store.Record, force bool) *pass {
 		}
 		p.asked = append(p.asked, g)
 	}
-	p.round = gate.NewRound(ctx, w.config.LookupTimeout)
 	p.results = make(chan result, len(p.asked))
 	var fan errgroup.Group
 	for _, g := range p.asked {
 		patient := !g.slow.Load()
 		fan.Go(func() error {
-			p.results <- result{g, g.Lookup(p.round, addr, patient)}
+			p.results <- result{g, g.Lookup(ctx, lim.lookup, addr, patient)}
 			return nil
 		})
 	}
@@ -82,23 +93,21 @@ func (p *pass) take(r result) {
 
 // wait takes results until all providers that are expected to answer in time
 // have done so or the patience is exhausted.
-func (p *pass) wait(ctx context.Context) {
+func (p *pass) wait(ctx context.Context, lim limits) {
 	hurried := func() bool {
 		return !slices.ContainsFunc(p.asked, func(g *lane) bool { return !g.slow.Load() })
 	}
 	if len(p.asked) > 0 {
-		patience := time.NewTimer(p.w.config.Patience)
-		defer patience.Stop()
+		patience := lim.patience.Next().Done()
 		for !hurried() {
 			select {
 			case r := <-p.results:
 				p.take(r)
 				continue
-			case <-patience.C:
+			case <-patience:
 				for _, g := range p.asked {
-					g.slow.Store(true)
+					g.slow.Store(ctx.Err() == nil)
 				}
-			case <-ctx.Done():
 			}
 			break
 		}
@@ -147,11 +156,8 @@ const overrun = time.Second
 var errOverrun = errors.New("the lookup ignores its deadline")
 
 // update returns what the pass has to save now. Without hold it is the last
-// update, which ends the pass and the lease.
+// update of the pass and ends the lease.
 func (p *pass) update(hold bool) job {
-	if !hold {
-		p.round.End()
-	}
 	w, l, now := p.w, p.ledger, time.Now().UTC()
 	r := &l.record
 	learnt := len(l.answered) > 0
@@ -189,11 +195,11 @@ func (p *pass) update(hold bool) job {
 
 // pass works on one attacker: it saves what is learnt in time, and leaves the
 // rest to a goroutine of its own among the stragglers.
-func (w *Worker) pass(ctx context.Context, r store.Record, wr *writer, stragglers *sync.WaitGroup) {
+func (w *Worker) pass(ctx context.Context, lim limits, r store.Record, wr *writer, stragglers *sync.WaitGroup) {
 	lease := store.Lease{ID: r.ID, Fence: r.Fence}
 	defer w.rescue(wr, lease)
-	p := w.begin(ctx, r, false)
-	p.wait(ctx)
+	p := w.begin(ctx, lim, r, false)
+	p.wait(ctx, lim)
 	if len(p.asked) == 0 || ctx.Err() != nil {
 		p.cut = p.cut || len(p.asked) > 0
 		wr.put(p.update(false))

@@ -175,15 +175,17 @@ const flushGrace = 5 * time.Second
 // given back instead.
 func (w *Worker) dispatch(work, ctx context.Context, queue <-chan store.Record, wr *writer) {
 	var passes errgroup.Group
-	passes.SetLimit(w.config.Concurrency)
 	var stragglers sync.WaitGroup
-	for r := range queue {
-		if ctx.Err() != nil {
-			wr.release(store.Lease{ID: r.ID, Fence: r.Fence})
-			continue
-		}
+	lim := w.newLimits(work)
+	for range w.config.Concurrency {
 		passes.Go(func() error {
-			w.pass(work, r, wr, &stragglers)
+			for r := range queue {
+				if ctx.Err() != nil {
+					wr.release(store.Lease{ID: r.ID, Fence: r.Fence})
+					continue
+				}
+				w.pass(work, lim, r, wr, &stragglers)
+			}
 			return nil
 		})
 	}

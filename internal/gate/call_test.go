@@ -202,7 +202,7 @@ func TestDeadline(t *testing.T) {
 		out := lookup(t.Context(), newGate(&source{answer: takes(time.Hour)}), addr)
 		require.EqualError(t, out.Err, "source: unavailable: no answer in time (10s)")
 		require.Equal(t, provider.ErrUnavailable, provider.Kind(out.Err))
-		require.Equal(t, timeout, out.Took)
+		require.Equal(t, timeout+timeout/100, out.Took)
 		require.False(t, out.Cut)
 	})
 }
@@ -228,29 +228,33 @@ func TestDeadlineAfterWait(t *testing.T) {
 		first, second := begin(t.Context(), g, addr), begin(t.Context(), g, other)
 		for _, out := range []Outcome{<-first, <-second} {
 			require.EqualError(t, out.Err, "source: unavailable: no answer in time (10s)")
-			require.Equal(t, timeout, out.Took)
+			require.Equal(t, timeout+timeout/100, out.Took)
 		}
 	})
 }
 
-// TestRound: lookups that start at once share a deadline, which is cheap.
-func TestRound(t *testing.T) {
+// TestDeadlines: what starts at nearly the same time shares a deadline, which is
+// cheap, and nobody gets less than the timeout.
+func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := NewRound(t.Context(), timeout)
-		ctx, cancel := r.deadline()
-		cancel()
-		require.Equal(t, r.timed, ctx)
-		require.NoError(t, ctx.Err())
-
-		<-time.After(timeout / 10)
-		late, cancel := r.deadline()
-		defer cancel()
-		until, _ := late.Deadline()
+		parent, cancel := context.WithCancel(t.Context())
+		d := NewDeadlines(parent, timeout)
+		ctx := d.Next()
+		<-time.After(timeout / 100)
+		require.True(t, ctx == d.Next())
+		until, _ := ctx.Deadline()
 		require.Equal(t, timeout, time.Until(until))
 
-		r.End()
-		require.ErrorIs(t, ctx.Err(), context.Canceled)
-		require.NoError(t, t.Context().Err())
+		<-time.After(time.Nanosecond)
+		late := d.Next()
+		require.True(t, ctx != late)
+		<-ctx.Done()
+		require.ErrorIs(t, context.Cause(ctx), errDeadline)
+		require.NoError(t, late.Err())
+
+		cancel()
+		require.ErrorIs(t, late.Err(), context.Canceled)
+		require.ErrorIs(t, d.Next().Err(), context.Canceled)
 	})
 }
 

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -16,6 +17,7 @@ var errDeadline = errors.New("no answer in time")
 type Deadlines struct {
 	parent  context.Context
 	timeout time.Duration
+	cause   error
 
 	mu    sync.Mutex
 	ctx   context.Context // to be shared
@@ -24,7 +26,7 @@ type Deadlines struct {
 
 // NewDeadlines returns deadlines that also end with ctx.
 func NewDeadlines(ctx context.Context, timeout time.Duration) *Deadlines {
-	return &Deadlines{parent: ctx, timeout: timeout}
+	return &Deadlines{parent: ctx, timeout: timeout, cause: fmt.Errorf("%w (%v)", errDeadline, timeout)}
 }
 
 // Next returns a context that ends after the timeout, or up to a hundredth of
@@ -35,9 +37,9 @@ func (d *Deadlines) Next() context.Context {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ctx == nil || now.After(d.until) {
-		// The context is freed when it ends, which it does by itself.
-		d.ctx, _ = context.WithDeadlineCause(d.parent, now.Add(d.timeout+slack), errDeadline) //nolint:govet
-		d.until = now.Add(slack)
+		ctx, cancel := context.WithDeadlineCause(d.parent, now.Add(d.timeout+slack), d.cause)
+		context.AfterFunc(ctx, cancel) // it ends by itself, nobody knows when it is no longer needed
+		d.ctx, d.until = ctx, now.Add(slack)
 	}
 	return d.ctx
 }

@@ -96,10 +96,10 @@ func (g *Gate) Learn(f *provider.Finding, expires time.Time) {
 }
 
 // Lookup asks the provider about addr, which it must apply to, or joins a
-// lookup of addr that is under way. The end of the round's context ends the
-// waiting and, if this lookup is the one that calls, the call; one of those who
-// waited for it then calls in its place. A patient lookup waits up to MaxWait
-// for its turn, others only go if it is now.
+// lookup of addr that is under way. The end of ctx ends the waiting and, if this
+// lookup is the one that calls, the call; one of those who waited for it then
+// calls in its place. A patient lookup waits up to MaxWait for its turn, others
+// only go if it is now. The deadlines must not outlive ctx.
 //
 // Lookup returns when the provider does, which for a provider that ignores its
 // context may be never.
@@ -131,7 +131,7 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, addr netip.Addr, p
 		return Outcome{NotBefore: notBefore, Cut: notBefore.IsZero()}
 	}
 	defer release()
-	if r.ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return Outcome{Cut: true}
 	}
 	start := time.Now()
@@ -215,8 +215,8 @@ func (g *Gate) call(ctx context.Context, addr netip.Addr) (f *provider.Finding, 
 	finding, err := g.provider.Lookup(ctx, addr)
 	switch {
 	case err == nil:
-	case context.Cause(ctx) == errDeadline && provider.Kind(err) == provider.ErrUnavailable:
-		return nil, g.fail(provider.ErrUnavailable, errDeadline)
+	case errors.Is(context.Cause(ctx), errDeadline) && provider.Kind(err) == provider.ErrUnavailable:
+		return nil, g.fail(provider.ErrUnavailable, context.Cause(ctx))
 	default:
 		if _, ok := errors.AsType[*provider.Error](err); ok {
 			return nil, err

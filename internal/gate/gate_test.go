@@ -88,18 +88,14 @@ func newGate(s *source) *Gate {
 	return New(s, Config{TTL: time.Hour, MaxWait: time.Second, MaxInFlight: 2})
 }
 
-// lookup makes a patient lookup in a round of its own.
+// lookup makes a patient lookup.
 func lookup(ctx context.Context, g *Gate, addr netip.Addr) Outcome {
-	r := NewRound(ctx, timeout)
-	defer r.End()
-	return g.Lookup(r, addr, true)
+	return g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, true)
 }
 
 // hurried makes a lookup that does not wait for its turn.
 func hurried(ctx context.Context, g *Gate, addr netip.Addr) Outcome {
-	r := NewRound(ctx, timeout)
-	defer r.End()
-	return g.Lookup(r, addr, false)
+	return g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, false)
 }
 
 // begin starts a patient lookup and returns where its outcome will arrive.
