@@ -16,7 +16,7 @@ const (
 	promotion = 1000
 	// expiry is how many expired leases one claim ends.
 	expiry = 1000
-	// rounds is how often one claim reads on in attackers for something due.
+	// rounds is how many batches of new attackers one claim reads at most.
 	rounds = 8
 )
 
@@ -124,10 +124,14 @@ func (c *claim) choose() ([]*row, error) {
 	if c.req.Only != nil {
 		return c.chosen()
 	}
-	for range rounds {
+	enough := min(4*c.req.Limit, rounds*syncBatch) // for the newest to be among what was read
+	for read := syncBatch; read <= rounds*syncBatch; read += syncBatch {
 		more, err := c.s.sync(c.tx)
 		if err != nil {
 			return nil, err
+		}
+		if more && read < enough {
+			continue
 		}
 		if err := c.promote(); err != nil {
 			return nil, err

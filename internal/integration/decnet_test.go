@@ -1,0 +1,424 @@
+package integration
+
+import (
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/sqlstore"
+)
+
+// decnetSchema is how DECNET creates the tables, with some of the columns that
+// are not our business and one that we do not know.
+const decnetSchema = `
+CREATE TABLE attackers (
+	uuid VARCHAR NOT NULL, ip VARCHAR NOT NULL, first_seen DATETIME NOT NULL, last_seen DATETIME NOT NULL,
+	event_count INTEGER NOT NULL, services TEXT NOT NULL, country_code VARCHAR(2), updated_at DATETIME NOT NULL,
+	PRIMARY KEY (uuid)
+);
+CREATE INDEX ix_attackers_updated_at ON attackers (updated_at);
+CREATE TABLE attacker_intel (
+	uuid VARCHAR NOT NULL, attacker_uuid VARCHAR NOT NULL, attacker_ip VARCHAR NOT NULL, schema_version INTEGER NOT NULL,
+	greynoise_classification VARCHAR(32), greynoise_name VARCHAR(128), greynoise_tags JSON NOT NULL,
+	greynoise_raw JSON NOT NULL, greynoise_queried_at DATETIME,
+	abuseipdb_score INTEGER, abuseipdb_categories JSON NOT NULL, abuseipdb_raw JSON NOT NULL, abuseipdb_queried_at DATETIME,
+	feodo_listed BOOLEAN, feodo_malware_family VARCHAR(64), feodo_raw JSON NOT NULL, feodo_queried_at DATETIME,
+	threatfox_listed BOOLEAN, threatfox_threat_types JSON NOT NULL, threatfox_ioc_types JSON NOT NULL,
+	threatfox_malware_families JSON NOT NULL, threatfox_raw JSON NOT NULL, threatfox_queried_at DATETIME,
+	aggregate_verdict VARCHAR(32), cached_at DATETIME NOT NULL, expires_at DATETIME NOT NULL,
+	of_tomorrow VARCHAR,
+	PRIMARY KEY (uuid), FOREIGN KEY(attacker_uuid) REFERENCES attackers (uuid)
+);
+CREATE UNIQUE INDEX ix_attacker_intel_attacker_uuid ON attacker_intel (attacker_uuid);
+CREATE INDEX ix_attacker_intel_attacker_ip ON attacker_intel (attacker_ip);
+CREATE INDEX ix_attacker_intel_expires_at ON attacker_intel (expires_at);
+`
+
+// decnet is a database that DECNET made, and a store in it with a clock that
+// can be moved.
+type decnet struct {
+	*testing.T
+	db    *sql.DB
+	store *sqlstore.Store
+	now   time.Time
+}
+
+func newDECNET(t *testing.T) *decnet {
+	d := &decnet{T: t, db: open(t, filepath.Join(t.TempDir(), "decnet.db")), now: time.Now().UTC().Truncate(time.Microsecond)}
+	d.exec(decnetSchema)
+	var err error
+	d.store, err = sqlstore.New(d.db, sqlstore.Options{Dialect: sqlstore.SQLite, Now: func() time.Time { return d.now }})
+	require.NoError(t, err)
+	require.NoError(t, d.store.Migrate(t.Context()))
+	return d
+}
+
+func (d *decnet) exec(text string, args ...any) {
+	d.Helper()
+	_, err := d.db.Exec(text, args...)
+	require.NoError(d, err)
+}
+
+func sqlalchemy(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000000") }
+
+// profile writes an attacker as DECNET's profiler does, at the given time.
+func (d *decnet) profile(uuid, ip string, at time.Time) {
+	d.Helper()
+	d.exec(`INSERT INTO attackers (uuid, ip, first_seen, last_seen, event_count, services, updated_at) VALUES (?, ?, ?, ?, 7, '["ssh"]', ?)
+		ON CONFLICT (uuid) DO UPDATE SET ip = excluded.ip, last_seen = excluded.last_seen, updated_at = excluded.updated_at`,
+		uuid, ip, sqlalchemy(at), sqlalchemy(at), sqlalchemy(at))
+}
+
+// enrich writes a row as DECNET's own worker does.
+func (d *decnet) enrich(attacker, ip string, at, expires time.Time) {
+	d.Helper()
+	d.exec(`INSERT INTO attacker_intel (uuid, attacker_uuid, attacker_ip, schema_version,
+		greynoise_classification, greynoise_tags, greynoise_raw, greynoise_queried_at,
+		abuseipdb_score, abuseipdb_categories, abuseipdb_raw, abuseipdb_queried_at, feodo_raw,
+		threatfox_threat_types, threatfox_ioc_types, threatfox_malware_families, threatfox_raw,
+		aggregate_verdict, cached_at, expires_at, of_tomorrow)
+		VALUES (?, ?, ?, 1, 'malicious', '["Mirai"]', '{"noise": true}', ?, 80, '[18, 22]', '{"totalReports": 5}', ?, '{}',
+		'[]', '[]', '[]', '{}', 'malicious', ?, ?, 'theirs')`,
+		strings.ReplaceAll(uuid.NewString(), "-", ""), attacker, ip, sqlalchemy(at), sqlalchemy(at), sqlalchemy(at), sqlalchemy(expires))
+}
+
+// claim claims what is due at d.now.
+func (d *decnet) claim() []store.Record {
+	d.Helper()
+	c, err := d.store.Claim(d.Context(), store.ClaimRequest{Now: d.now, Owner: "test", Lease: time.Minute, Limit: 2000})
+	require.NoError(d, err)
+	return c.Records
+}
+
+// contents returns every row of a table, column by column, as text.
+func contents(tb testing.TB, db *sql.DB, table string) []string {
+	tb.Helper()
+	names := column[string](tb, db, "SELECT 'quote('||name||')' FROM pragma_table_info(?)", table)
+	return column[string](tb, db, "SELECT "+strings.Join(names, "||'|'||")+" FROM "+table+" ORDER BY 1")
+}
+
+// plain returns one row as text, as it is stored.
+func plain(tb testing.TB, db *sql.DB, table, key, value string) map[string]string {
+	tb.Helper()
+	row := make(map[string]string)
+	for _, name := range column[string](tb, db, "SELECT name FROM pragma_table_info(?)", table) {
+		text := column[string](tb, db, "SELECT typeof("+name+")||':'||coalesce("+name+", '') FROM "+table+" WHERE "+key+" = ?", value)
+		require.Len(tb, text, 1)
+		row[name] = text[0]
+	}
+	return row
+}
+
+func TestRowsOfDECNETAreAdopted(t *testing.T) {
+	d := newDECNET(t)
+	for i := range 1000 {
+		id, ip := uuid.NewString(), fmt.Sprintf("45.9.%d.%d", i/250, i%250)
+		d.profile(id, ip, d.now.Add(-time.Hour))
+		d.enrich(id, ip, d.now.Add(-time.Hour), d.now.Add(time.Hour))
+	}
+	attackers, intel := contents(t, d.db, "attackers"), contents(t, d.db, "attacker_intel")
+	require.Equal(t, 0, len(d.claim()), "of fresh rows are due")
+	require.True(t, slices.Equal(attackers, contents(t, d.db, "attackers")))
+	require.True(t, slices.Equal(intel, contents(t, d.db, "attacker_intel")))
+	stats, err := d.store.Stats(t.Context(), d.now)
+	require.NoError(t, err)
+	require.Equal(t, store.Stats{Attackers: 1000, Enriched: 1000, Waiting: map[string]int{}}, stats)
+
+	d.now = d.now.Add(time.Hour)
+	recs := d.claim()
+	require.Equal(t, 1000, len(recs), "of 1000 rows that have expired are due")
+	rec := recs[0]
+	require.Equal(t, provider.Malicious, rec.Decision.Verdict)
+	require.Equal(t, []string{"abuseipdb", "greynoise"}, []string{rec.Entries[0].Provider, rec.Entries[1].Provider})
+	require.Equal(t, []int64{18, 22}, rec.Entries[0].Finding.Attrs["categories"])
+	require.Equal(t, d.now, rec.Entries[0].Expires)
+	require.True(t, slices.Equal(intel, contents(t, d.db, "attacker_intel")))
+}
+
+func TestRowOfDECNETIsReadBeforeAnyClaim(t *testing.T) {
+	d := newDECNET(t)
+	id := uuid.New()
+	d.profile(id.String(), "45.9.0.1", d.now)
+	rec, err := d.store.Get(t.Context(), id)
+	require.NoError(t, err)
+	require.Zero(t, rec.Revision)
+	d.enrich(id.String(), "45.9.0.1", d.now, d.now.Add(time.Hour))
+	rec, err = d.store.Get(t.Context(), id)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, rec.Revision)
+	require.JSONEq(t, `{"noise": true}`, string(rec.Entry("greynoise").Finding.Raw))
+	stats, err := d.store.Stats(t.Context(), d.now)
+	require.NoError(t, err)
+	require.Equal(t, store.Stats{Attackers: 1, Enriched: 1, Waiting: map[string]int{}}, stats)
+}
+
+func TestSaveWritesOnlyWhatChanged(t *testing.T) {
+	d := newDECNET(t)
+	id, other := uuid.NewString(), uuid.NewString()
+	for _, a := range []string{id, other} {
+		d.profile(a, "45.9.0.1", d.now.Add(-time.Hour))
+		d.enrich(a, "45.9.0.1", d.now.Add(-2*time.Hour), d.now.Add(-time.Hour))
+	}
+	before, others, attackers := plain(t, d.db, "attacker_intel", "attacker_uuid", id),
+		plain(t, d.db, "attacker_intel", "attacker_uuid", other), contents(t, d.db, "attackers")
+	i := slices.IndexFunc(d.claim(), func(r store.Record) bool { return r.ID.String() == id })
+	require.GreaterOrEqual(t, i, 0)
+	c, err := d.store.Get(t.Context(), uuid.MustParse(id))
+	require.NoError(t, err)
+	fence := column[uint64](t, d.db, "SELECT fence FROM enrich_ledger WHERE attacker_uuid = ?", id)[0]
+	u := store.Update{
+		Lease: store.Lease{ID: c.ID, Fence: fence, Due: d.now.Add(time.Hour)}, IP: c.IP, Entries: c.Entries,
+		Changed: []string{"feodo"}, Revision: 2, SavedAt: d.now,
+	}
+	u.Entries = append(u.Entries, store.Entry{Provider: "feodo", State: store.Fresh, Expires: d.now.Add(time.Hour), Finding: &provider.Finding{
+		Provider: "feodo", Addr: c.Addr(), Known: true, Verdict: provider.Malicious, ObservedAt: d.now,
+		Attrs: map[string]any{"listed": true, "malware_family": "Emotet"}, Raw: json.RawMessage(`{"malware":"Emotet"}`),
+	}})
+	require.NoError(t, d.store.Save(t.Context(), u))
+
+	want := maps.Clone(before)
+	want["feodo_listed"], want["feodo_malware_family"] = "integer:1", "text:Emotet"
+	want["feodo_raw"], want["feodo_queried_at"] = `text:{"malware":"Emotet"}`, "text:"+sqlalchemy(d.now)
+	want["cached_at"] = "text:" + sqlalchemy(d.now)
+	require.Equal(t, want, plain(t, d.db, "attacker_intel", "attacker_uuid", id))
+	require.Equal(t, others, plain(t, d.db, "attacker_intel", "attacker_uuid", other))
+	require.True(t, slices.Equal(attackers, contents(t, d.db, "attackers")))
+}
+
+func TestForeignFindingIsImportedNotOverwritten(t *testing.T) {
+	d := newDECNET(t)
+	id := uuid.NewString()
+	d.profile(id, "45.9.0.1", d.now.Add(-time.Hour))
+	recs := d.claim()
+	require.Len(t, recs, 1)
+	u := enriched(recs[0], d.now)
+	u.Due = d.now.Add(time.Hour)
+	require.NoError(t, d.store.Save(t.Context(), u))
+
+	d.now = d.now.Add(time.Hour)
+	theirs := sqlalchemy(d.now.Add(-time.Minute))
+	d.exec(`UPDATE attacker_intel SET greynoise_classification = 'benign', greynoise_raw = '{"theirs": 1}',
+		greynoise_queried_at = ?, expires_at = ? WHERE attacker_uuid = ?`, theirs, sqlalchemy(d.now.Add(time.Hour)), id)
+	recs = d.claim()
+	require.Len(t, recs, 1)
+	e := recs[0].Entry("greynoise")
+	require.Equal(t, provider.Benign, e.Finding.Verdict)
+	require.Equal(t, d.now.Add(time.Hour), e.Expires)
+	require.Equal(t, provider.Malicious, recs[0].Entry("feodo").Finding.Verdict)
+	require.EqualValues(t, 1, recs[0].Revision)
+	rec, err := d.store.Get(t.Context(), recs[0].ID)
+	require.NoError(t, err)
+	require.JSONEq(t, `{"theirs": 1}`, string(rec.Entry("greynoise").Finding.Raw))
+
+	u = store.Update{
+		Lease: store.Lease{ID: rec.ID, Fence: recs[0].Fence, Due: d.now.Add(time.Hour)}, IP: rec.IP,
+		Entries: recs[0].Entries, Revision: 1,
+	}
+	require.NoError(t, d.store.Save(t.Context(), u))
+	row := plain(t, d.db, "attacker_intel", "attacker_uuid", id)
+	require.Equal(t, "text:benign", row["greynoise_classification"])
+	require.Equal(t, "text:"+theirs, row["greynoise_queried_at"])
+}
+
+func TestAddressChangeClearsColumns(t *testing.T) {
+	d := newDECNET(t)
+	id := uuid.NewString()
+	d.profile(id, "45.9.0.1", d.now.Add(-time.Hour))
+	require.NoError(t, d.store.Save(t.Context(), enriched(d.claim()[0], d.now)))
+	d.profile(id, "45.9.0.2", d.now)
+	recs := d.claim()
+	require.Len(t, recs, 1, "an attacker whose address changed is not due")
+	require.Equal(t, "45.9.0.2", recs[0].IP)
+	u := enriched(recs[0], d.now)
+	u.Entries = nil
+	u.Decision.Verdict, u.Decision.Reasons = provider.None, nil
+	before := plain(t, d.db, "attacker_intel", "attacker_uuid", id)
+	require.NoError(t, d.store.Save(t.Context(), u))
+	row := plain(t, d.db, "attacker_intel", "attacker_uuid", id)
+	for _, c := range store.Columns {
+		want, ok := map[store.Kind]string{store.List: "text:[]", store.Raw: "text:{}"}[c.Kind]
+		if !ok {
+			want = "null:"
+		}
+		require.Equal(t, want, row[c.Name], c.Name)
+	}
+	require.Equal(t, "text:45.9.0.2", row["attacker_ip"])
+	require.Equal(t, "null:", row["aggregate_verdict"])
+	require.Equal(t, before["expires_at"], row["expires_at"])
+}
+
+func TestWhatDECNETWritesIsNoticed(t *testing.T) {
+	d := newDECNET(t)
+	first, second := uuid.NewString(), uuid.NewString()
+	hex := strings.ReplaceAll(uuid.NewString(), "-", "")
+	d.profile("no uuid", "45.9.0.9", d.now)
+	d.profile(first, "45.9.0.1", d.now)
+	require.Equal(t, []string{first}, idsOf(d.claim()))
+
+	d.now = d.now.Add(time.Second)
+	d.profile(second, "45.9.0.2", d.now)
+	d.profile(hex, "45.9.0.3", d.now.Add(-time.Microsecond))
+	recs := d.claim()
+	require.Equal(t, []string{second, uuid.MustParse(hex).String()}, idsOf(recs))
+	require.NoError(t, d.store.Save(t.Context(), enriched(recs[1], d.now)))
+	require.Equal(t, "text:"+hex, plain(t, d.db, "attacker_intel", "attacker_ip", "45.9.0.3")["attacker_uuid"])
+}
+
+func TestWhatIsCommittedLateIsNoticed(t *testing.T) {
+	d := newDECNET(t)
+	for range 600 { // so many that the sweep takes three steps
+		d.profile(uuid.NewString(), "45.9.0.1", d.now)
+	}
+	require.Equal(t, 600, len(d.claim()))
+	d.now = d.now.Add(9 * time.Second)
+	const late = "ffffffff-ffff-4fff-bfff-ffffffffffff" // where the sweep comes last
+	d.profile(late, "45.9.0.4", d.now.Add(-10*time.Second))
+	require.Empty(t, idsOf(d.claim()))
+	d.now = d.now.Add(51 * time.Second)
+	require.Contains(t, idsOf(d.claim()), late)
+}
+
+func idsOf(recs []store.Record) []string {
+	ids := []string{}
+	for _, r := range recs {
+		ids = append(ids, r.ID.String())
+	}
+	return ids
+}
+
+func TestSweepFindsWhatHasNoTime(t *testing.T) {
+	d := newDECNET(t)
+	require.Empty(t, idsOf(d.claim()))
+	id := uuid.NewString()
+	d.profile(id, "45.9.0.1", d.now)
+	d.exec("UPDATE attackers SET updated_at = 'never' WHERE uuid = ?", id)
+	require.Empty(t, d.claim(), "what the sweep is for is found without it")
+	d.now = d.now.Add(10 * time.Second)
+	require.Equal(t, []string{id}, idsOf(d.claim()))
+}
+
+func TestSeenAgainComesFirst(t *testing.T) {
+	d := newDECNET(t)
+	a, b := uuid.NewString(), uuid.NewString()
+	d.profile(a, "45.9.0.1", d.now.Add(-2*time.Hour))
+	d.profile(b, "45.9.0.2", d.now.Add(-time.Hour))
+	for _, r := range d.claim() {
+		require.NoError(t, d.store.Release(t.Context(), store.Lease{ID: r.ID, Fence: r.Fence}))
+	}
+	d.profile(a, "45.9.0.1", d.now)
+	recs := d.claim()
+	require.Equal(t, []string{a, b}, idsOf(recs))
+	require.Equal(t, d.now, recs[0].LastSeen)
+}
+
+func TestPurgeByDECNET(t *testing.T) {
+	for name, pragma := range map[string]string{"foreign keys on": "ON", "foreign keys off": "OFF"} {
+		t.Run(name, func(t *testing.T) {
+			d := newDECNET(t)
+			saved, leased := uuid.NewString(), uuid.NewString()
+			d.profile(saved, "45.9.0.1", d.now)
+			d.profile(leased, "45.9.0.2", d.now)
+			recs := d.claim()
+			require.Len(t, recs, 2)
+			for _, r := range recs {
+				u := enriched(r, d.now)
+				u.Hold = r.ID.String() == leased
+				require.NoError(t, d.store.Save(t.Context(), u))
+			}
+			conn, err := d.db.Conn(t.Context())
+			require.NoError(t, err)
+			if pragma == "ON" {
+				_, err = conn.ExecContext(t.Context(), "DELETE FROM attacker_intel")
+				require.NoError(t, err)
+			}
+			for _, text := range []string{"PRAGMA foreign_keys = " + pragma, "DELETE FROM attackers", "PRAGMA foreign_keys = ON"} {
+				_, err = conn.ExecContext(t.Context(), text)
+				require.NoError(t, err)
+			}
+			require.NoError(t, conn.Close())
+
+			for _, r := range recs {
+				_, err = d.store.Get(t.Context(), r.ID)
+				require.ErrorIs(t, err, store.ErrNotFound)
+			}
+			for _, r := range recs {
+				if r.ID.String() == leased {
+					require.NoError(t, d.store.Save(t.Context(), enriched(r, d.now)))
+				}
+			}
+			d.now = d.now.Add(48 * time.Hour)
+			require.Empty(t, idsOf(d.claim()))
+			for _, table := range []string{"enrich_ledger", "enrich_queue", "enrich_raw", "attacker_intel", "attackers"} {
+				require.Empty(t, contents(t, d.db, table), table)
+			}
+		})
+	}
+}
+
+func TestStandaloneTablesBearABarePurge(t *testing.T) {
+	s, db := openStore(t)
+	require.NoError(t, s.Observe(t.Context(), crowd(3)...))
+	now := time.Now().UTC()
+	c, err := s.Claim(t.Context(), store.ClaimRequest{Now: now, Owner: "test", Lease: time.Minute, Limit: 3})
+	require.NoError(t, err)
+	for _, r := range c.Records {
+		require.NoError(t, s.Save(t.Context(), enriched(r, now)))
+	}
+	require.Equal(t, []int{1}, column[int](t, db, "PRAGMA foreign_keys"))
+	_, err = db.Exec("DELETE FROM attackers")
+	require.NoError(t, err)
+	require.Empty(t, contents(t, db, "attacker_intel"))
+}
+
+func TestRowEqualsRecordFieldByField(t *testing.T) {
+	d := newDECNET(t)
+	id := uuid.NewString()
+	d.profile(id, "45.9.0.1", d.now)
+	rec := d.claim()[0]
+	u := enriched(rec, d.now)
+	require.NoError(t, d.store.Save(t.Context(), u))
+	at, expires := "text:"+sqlalchemy(d.now), "text:"+sqlalchemy(d.now.Add(24*time.Hour))
+	raw := func(i int) string { return "text:" + string(u.Entries[i].Finding.Raw) }
+	require.Equal(t, map[string]string{
+		"uuid": "text:" + store.RowID(rec.ID).String(), "attacker_uuid": "text:" + id, "attacker_ip": "text:45.9.0.1",
+		"schema_version":           "integer:1",
+		"greynoise_classification": "text:malicious", "greynoise_name": "text:unknown",
+		"greynoise_tags": `text:["SSH Bruteforcer"]`, "greynoise_raw": raw(2), "greynoise_queried_at": at,
+		"abuseipdb_score": "integer:87", "abuseipdb_categories": "text:[18,22]", "abuseipdb_raw": raw(0), "abuseipdb_queried_at": at,
+		"feodo_listed": "integer:1", "feodo_malware_family": "text:Emotet", "feodo_raw": raw(1), "feodo_queried_at": at,
+		"threatfox_listed": "integer:1", "threatfox_threat_types": `text:["botnet_cc"]`, "threatfox_ioc_types": `text:["ip:port"]`,
+		"threatfox_malware_families": `text:["win.emotet"]`, "threatfox_raw": raw(3), "threatfox_queried_at": at,
+		"aggregate_verdict": "text:malicious", "cached_at": at, "expires_at": expires, "of_tomorrow": "null:",
+	}, plain(t, d.db, "attacker_intel", "attacker_uuid", id))
+}
+
+func TestHostileTextIsStorable(t *testing.T) {
+	d := newDECNET(t)
+	id := uuid.NewString()
+	d.profile(id, "45.9.0.1", d.now)
+	u := enriched(d.claim()[0], d.now)
+	f := *u.Entries[2].Finding
+	long := strings.Repeat("ü", 500)
+	f.Attrs = map[string]any{"classification": "a\x00b\xff" + long, "name": long, "tags": []string{"x\x00\xfe", long}}
+	f.Raw = json.RawMessage("{\"a\":\"\xff\",\"b\":\"\\u0000\"}")
+	u.Entries[2].Finding = &f
+	require.NoError(t, d.store.Save(t.Context(), u))
+	row := plain(t, d.db, "attacker_intel", "attacker_uuid", id)
+	require.Equal(t, "text:ab\uFFFD"+strings.Repeat("ü", 29), row["greynoise_classification"])
+	require.Equal(t, "text:"+strings.Repeat("ü", 128), row["greynoise_name"])
+	require.Equal(t, "text:{\"a\":\"\uFFFD\",\"b\":\"\\u0000\"}", row["greynoise_raw"])
+	rec, err := d.store.Get(t.Context(), u.ID)
+	require.NoError(t, err)
+	require.Equal(t, long, rec.Entry("greynoise").Finding.Attrs["name"], "the ledger keeps everything")
+}
