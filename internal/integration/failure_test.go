@@ -1,0 +1,233 @@
+package integration
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/sqlstore"
+)
+
+// claimed registers n attackers and returns updates of all of them.
+func claimed(t *testing.T, s *sqlstore.Store, n int) []store.Update {
+	t.Helper()
+	require.NoError(t, s.Observe(t.Context(), crowd(n)...))
+	now := time.Now().UTC()
+	c, err := s.Claim(t.Context(), store.ClaimRequest{Now: now, Owner: "test", Lease: time.Minute, Limit: n})
+	require.NoError(t, err)
+	require.Equal(t, n, len(c.Records))
+	var updates []store.Update
+	for _, r := range c.Records {
+		updates = append(updates, enriched(r, now))
+	}
+	return updates
+}
+
+// poison makes the database refuse rows about an attacker.
+func poison(t *testing.T, db *sql.DB, u store.Update) {
+	t.Helper()
+	_, err := db.Exec(`CREATE TRIGGER poison BEFORE INSERT ON attacker_intel WHEN NEW.attacker_uuid = '` + u.ID.String() + `'
+		BEGIN SELECT RAISE(ABORT, 'poison'); END`)
+	require.NoError(t, err)
+}
+
+func TestPoisonousUpdateAloneIsNotStored(t *testing.T) {
+	s, db := openStore(t)
+	updates := claimed(t, s, 10)
+	poison(t, db, updates[4])
+	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
+	require.NoError(t, whole)
+	require.Len(t, failed, 1)
+	require.Equal(t, updates[4].ID, failed[0].ID)
+	require.NotErrorIs(t, failed[0], store.ErrConflict)
+	require.NotContains(t, failed[0].Err.Error(), updates[4].IP)
+	for i, u := range updates {
+		rec, err := s.Get(t.Context(), u.ID)
+		require.NoError(t, err)
+		if i == 4 {
+			require.Zero(t, rec.Revision)
+			require.Empty(t, rec.Entries)
+		} else {
+			require.EqualValues(t, 1, rec.Revision)
+		}
+	}
+	require.Equal(t, []int{9}, column[int](t, db, "SELECT count(*) FROM enrich_outbox"))
+
+	// By itself it is as poisonous, and may be stored once it is not.
+	failed, whole = store.UpdateErrors(s.Save(t.Context(), updates[4]))
+	require.NoError(t, whole)
+	require.Len(t, failed, 1)
+	_, err := db.Exec("DROP TRIGGER poison")
+	require.NoError(t, err)
+	require.NoError(t, s.Save(t.Context(), updates[4]))
+}
+
+func TestPoisonAndConflictAreBothReported(t *testing.T) {
+	s, db := openStore(t)
+	updates := claimed(t, s, 3)
+	poison(t, db, updates[0])
+	updates[1].Fence--
+	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
+	require.NoError(t, whole)
+	require.Len(t, failed, 2)
+	require.Equal(t, updates[0].ID, failed[0].ID)
+	require.Equal(t, updates[1].ID, failed[1].ID)
+	require.ErrorIs(t, failed[1], store.ErrConflict)
+}
+
+func TestBrokenDatabaseFailsTheWholeSave(t *testing.T) {
+	s, db := openStore(t)
+	updates := claimed(t, s, 3)
+	_, err := db.Exec("ALTER TABLE enrich_outbox RENAME TO away")
+	require.NoError(t, err)
+	for n := 1; n <= len(updates); n++ {
+		failed, whole := store.UpdateErrors(s.Save(t.Context(), updates[:n]...))
+		require.Error(t, whole)
+		require.Empty(t, failed)
+	}
+	_, err = db.Exec("ALTER TABLE away RENAME TO enrich_outbox")
+	require.NoError(t, err)
+	require.NoError(t, s.Save(t.Context(), updates...))
+}
+
+func TestClosedDatabaseFailsTheWholeSave(t *testing.T) {
+	db, err := sql.Open("sqlite", sqlstore.SQLiteDSN(filepath.Join(t.TempDir(), "enrich.db")))
+	require.NoError(t, err)
+	s := newStore(t, db)
+	updates := claimed(t, s, 2)
+	require.NoError(t, db.Close())
+	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
+	require.Error(t, whole)
+	require.Empty(t, failed)
+}
+
+func TestDamagedLedgerIsNotQuoted(t *testing.T) {
+	s, db := openStore(t)
+	u := claimed(t, s, 1)[0]
+	_, err := db.Exec("UPDATE enrich_ledger SET entries = 'secret'")
+	require.NoError(t, err)
+	_, err = s.Get(t.Context(), u.ID)
+	require.ErrorContains(t, err, u.ID.String())
+	require.NotContains(t, err.Error(), "secret")
+	failed, whole := store.UpdateErrors(s.Save(t.Context(), u))
+	require.NoError(t, whole)
+	require.Len(t, failed, 1)
+}
+
+func TestInvalidUpdatesAreRefusedOneByOne(t *testing.T) {
+	s, _ := openStore(t)
+	updates := claimed(t, s, 4)
+	updates[0].Entries = append(updates[0].Entries, updates[0].Entries[0])
+	updates[1].Entries[0].Provider = "No Name"
+	f := *updates[2].Entries[0].Finding
+	f.Attrs = map[string]any{"x": 1}
+	updates[2].Entries[0].Finding = &f
+	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
+	require.NoError(t, whole)
+	require.Len(t, failed, 3)
+	for i, ue := range failed {
+		require.Equal(t, updates[i].ID, ue.ID)
+		require.ErrorIs(t, ue, store.ErrInvalid)
+	}
+	rec, err := s.Get(t.Context(), updates[3].ID)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, rec.Revision)
+}
+
+// lock holds the write lock of a database file until the function it returns
+// is called.
+func lock(t *testing.T, path string) (unlock func()) {
+	t.Helper()
+	conn, err := open(t, path).Conn(t.Context())
+	require.NoError(t, err)
+	_, err = conn.ExecContext(t.Context(), "BEGIN IMMEDIATE")
+	require.NoError(t, err)
+	return sync.OnceFunc(func() {
+		_, err := conn.ExecContext(context.Background(), "ROLLBACK")
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+	})
+}
+
+func TestBusyDatabaseIsTriedUntilTheContextEnds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "enrich.db")
+	newStore(t, open(t, path))
+	impatient, err := sql.Open("sqlite", "file:"+path) // whose connections do not wait for locks
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, impatient.Close()) })
+	s, err := sqlstore.New(impatient, sqlstore.Options{Dialect: sqlstore.SQLite})
+	require.NoError(t, err)
+	unlock := lock(t, path)
+	defer unlock()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err = s.Observe(ctx, crowd(1)...)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "busy")
+
+	tried := make(chan error, 1)
+	go func() { tried <- s.Observe(t.Context(), crowd(1)...) }()
+	time.AfterFunc(20*time.Millisecond, unlock)
+	require.NoError(t, <-tried)
+}
+
+func TestCallerTellsTheCodesOfAnotherDriver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "enrich.db")
+	newStore(t, open(t, path))
+	impatient, err := sql.Open("sqlite", "file:"+path)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, impatient.Close()) })
+	asked := 0
+	s, err := sqlstore.New(impatient, sqlstore.Options{Dialect: sqlstore.SQLite, Code: func(error) (int, bool) {
+		asked++
+		return 0, false
+	}})
+	require.NoError(t, err)
+	defer lock(t, path)()
+	require.ErrorContains(t, s.Observe(t.Context(), crowd(1)...), "begin a transaction")
+	require.Equal(t, 1, asked)
+}
+
+func TestOneConnectionIsEnough(t *testing.T) {
+	s, db := openStore(t)
+	db.SetMaxOpenConns(1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	updates := claimed(t, s, 5)
+	require.NoError(t, s.Save(ctx, updates...))
+	_, err := s.List(ctx, store.ListRequest{Limit: 2})
+	require.NoError(t, err)
+	_, err = s.Answers(ctx, time.Now(), updates[0].Entries[0].Finding.Addr)
+	require.NoError(t, err)
+	_, err = s.Stats(ctx, time.Now())
+	require.NoError(t, err)
+}
+
+func TestRawOfOtherProvidersIsKept(t *testing.T) {
+	s, db := openStore(t)
+	u := claimed(t, s, 1)[0]
+	f := *u.Entries[0].Finding
+	f.Provider, f.Raw = "shodan", json.RawMessage(`{"ports":[22]}`)
+	u.Entries = append(u.Entries, store.Entry{Provider: "shodan", State: store.Fresh, Finding: &f, Expires: u.Entries[0].Expires})
+	u.Changed = append(u.Changed, "shodan")
+	u.Hold = true
+	require.NoError(t, s.Save(t.Context(), u))
+	answers, err := s.Answers(t.Context(), time.Now(), f.Addr)
+	require.NoError(t, err)
+	require.Len(t, answers, 5)
+	for _, a := range answers {
+		require.NotEmpty(t, a.Finding.Raw, a.Finding.Provider)
+	}
+	u.Entries = u.Entries[:4] // the provider is no longer there
+	u.Changed, u.Hold, u.Event = nil, false, nil
+	require.NoError(t, s.Save(t.Context(), u))
+	require.Empty(t, contents(t, db, "enrich_raw"))
+}
