@@ -59,7 +59,7 @@ const maxAttrsEnd = bus.MaxPayload - 16<<10
 // provider for which there is no room are left out; the record has them.
 func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
 	id := EventID(r.ID, r.Revision)
-	b := make([]byte, 0, 1024)
+	b := make([]byte, 0, 768)
 	b = append(b, `{"attacker_uuid":"`...)
 	b = append(b, r.ID.String()...)
 	b = append(b, `","attacker_ip":`...)
@@ -74,10 +74,10 @@ func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
 			continue
 		}
 		b = appendKey(b, "", c.Name)
-		b = appendValue(b, c.Value(finding(r, c.Provider)))
+		b = appendColumn(b, c, finding(r, c.Provider))
 	}
 	for i := range r.Entries {
-		if e := &r.Entries[i]; e.Finding != nil && !hasColumns(e.Provider) {
+		if e := &r.Entries[i]; e.Finding != nil && slices.Contains(a.providers, e.Provider) && !hasColumns(e.Provider) {
 			if longer := appendAttrs(b, e.Provider, e.Finding.Attrs); len(longer) <= maxAttrsEnd {
 				b = longer
 			}
@@ -93,6 +93,23 @@ func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
 	b = strconv.AppendBool(b, a.changed)
 	b = append(b, '}')
 	return &bus.Event{ID: id, Topic: TopicEnriched, Type: typeEnriched, Time: at, Payload: b}
+}
+
+// appendColumn appends what a column holds. Plain lists are written as they are,
+// everything else goes through [store.Column.Value].
+func appendColumn(b []byte, c *store.Column, f *provider.Finding) []byte {
+	if c.Kind == store.List {
+		if f == nil {
+			return append(b, "[]"...)
+		}
+		switch list := f.Attrs[c.Attr].(type) {
+		case []string:
+			return appendStrings(b, list)
+		case []int64:
+			return appendValue(b, list)
+		}
+	}
+	return appendValue(b, c.Value(f))
 }
 
 func finding(r *store.Record, name string) *provider.Finding {

@@ -145,7 +145,7 @@ func TestEnrichedEventFalse(t *testing.T) {
 		known("abuseipdb", map[string]any{"score": int64(0), "categories": []int64{}}),
 		known("feodo", map[string]any{"listed": false}),
 		known("greynoise", map[string]any{"classification": "", "tags": []string{}}),
-	), announcement{})
+	), announcement{providers: []string{"acme", "zeta"}})
 	require.Equal(t, 0.0, payload["abuseipdb_score"])
 	require.Equal(t, false, payload["feodo_listed"])
 	require.Equal(t, "", payload["greynoise_classification"])
@@ -161,7 +161,7 @@ func TestEnrichedEventOfCustomProviders(t *testing.T) {
 		}),
 		known("feodo", map[string]any{"listed": true, "port": int64(443)}),
 		known("zeta", map[string]any{"score": int64(3)}),
-	), announcement{})
+	), announcement{providers: []string{"acme", "zeta"}})
 	want := map[string]any{
 		"acme_text": "x", "acme_flag": true, "acme_count": float64(math.MaxInt64), "acme_ratio": 0.25,
 		"acme_names": []any{"a", "b"}, "acme_numbers": []any{-1.0, float64(math.MinInt64)}, "acme_nothing": nil,
@@ -198,7 +198,7 @@ func TestEnrichedEventOfOddText(t *testing.T) {
 		known("greynoise", map[string]any{"name": strings.Repeat("é\x00", 200), "tags": []string{odd, "\x00"}}),
 	)
 	r.IP = odd
-	payload := decode(t, r, announcement{pending: []string{odd}})
+	payload := decode(t, r, announcement{providers: []string{"acme", "zeta"}, pending: []string{odd}})
 	require.Equal(t, clean, payload["attacker_ip"])
 	require.Equal(t, strings.Repeat("é", 128), payload["greynoise_name"])
 	require.Equal(t, []any{clean, ""}, payload["greynoise_tags"])
@@ -217,12 +217,12 @@ func TestEnrichedEventIsBounded(t *testing.T) {
 	entries := []store.Entry{known("abuseipdb", numbers), known("greynoise", tags)}
 	small := known("zeta", map[string]any{"score": int64(3)})
 
-	payload := decode(t, record(provider.None, append(entries, known("acme", map[string]any{"text": escaped}), small)...), announcement{})
+	payload := decode(t, record(provider.None, append(entries, known("acme", map[string]any{"text": escaped}), small)...), announcement{providers: []string{"acme", "zeta"}})
 	require.Len(t, payload["acme_text"], provider.MaxAttrs)
 	require.Equal(t, 3.0, payload["zeta_score"])
 
 	entries = append(entries, known("threatfox", tags))
-	payload = decode(t, record(provider.None, append(entries, known("acme", map[string]any{"text": escaped}), small)...), announcement{})
+	payload = decode(t, record(provider.None, append(entries, known("acme", map[string]any{"text": escaped}), small)...), announcement{providers: []string{"acme", "zeta"}})
 	require.Subset(t, slices.Collect(maps.Keys(payload)), payloadKeys)
 	require.NotContains(t, payload, "acme_text")
 	require.Equal(t, 3.0, payload["zeta_score"])
@@ -286,7 +286,7 @@ func FuzzEnrichedEvent(f *testing.F) {
 		}
 		r := record(provider.Verdict(n&3), entries...)
 		r.IP = ip
-		payload := decode(t, r, announcement{providers: []string{text}, answered: []string{ip}, changed: yes})
+		payload := decode(t, r, announcement{providers: []string{text, "zeta"}, answered: []string{ip}, changed: yes})
 		for _, key := range append(payloadKeys, "zeta_"+name, "zeta_x") {
 			require.Contains(t, payload, key)
 		}

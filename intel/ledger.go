@@ -83,7 +83,7 @@ func (l *ledger) wants(g *gate.Gate, now time.Time, force bool) bool {
 
 // settle enters what became of a lookup. Whatever failed or was put off leaves
 // the finding alone.
-func (l *ledger) settle(name string, out gate.Outcome, now time.Time, retry retrySchedule) {
+func (l *ledger) settle(name string, out *gate.Outcome, now time.Time, retry retrySchedule) {
 	e := l.entry(name)
 	l.moved = true
 	switch {

@@ -7,9 +7,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/decnet/enrich/internal/gate"
 	"github.com/decnet/enrich/provider"
@@ -22,14 +21,8 @@ type pass struct {
 	ledger  *ledger
 	verdict provider.Verdict // as last saved
 	started time.Time
-	results chan result
-	asked   []*lane // whose lookups are under way
-	cut     bool    // some lookup was cut off
-}
-
-type result struct {
-	lane *lane
-	out  gate.Outcome
+	fan     *fan
+	cut     bool // some lookup was cut off
 }
 
 // limits are the deadlines of what a worker waits for.
@@ -46,107 +39,81 @@ func (w *Worker) newLimits(ctx context.Context) limits {
 }
 
 // begin starts a pass: it takes the answers at hand and asks all other
-// providers that are due, each in a goroutine of its own.
+// providers that are due.
 func (w *Worker) begin(ctx context.Context, lim limits, r store.Record, force bool) *pass {
 	p := &pass{w: w, ledger: openLedger(r, len(w.gates)), verdict: r.Decision.Verdict, started: time.Now()}
 	addr := p.ledger.addr
+	asked := make([]*lane, 0, len(w.gates))
 	for _, g := range w.gates {
 		if !p.ledger.wants(g.Gate, p.started, force) {
 			continue
 		}
 		if out, ok := g.Recent(addr, p.started); ok {
-			p.take(result{g, out})
+			p.take(g, &out)
 			continue
 		}
-		p.asked = append(p.asked, g)
+		asked = append(asked, g)
 	}
-	p.results = make(chan result, len(p.asked))
-	var fan errgroup.Group
-	for _, g := range p.asked {
-		patient := !g.slow.Load()
-		fan.Go(func() error {
-			p.results <- result{g, g.Lookup(ctx, lim.lookup, addr, patient)}
-			return nil
-		})
-	}
-	// Nobody waits for the group: a provider that never returns must not hold
-	// up its siblings. Each result arrives on the channel.
+	p.fan = fanOut(ctx, lim.lookup, addr, asked)
 	return p
 }
 
-// take enters a result into the ledger.
-func (p *pass) take(r result) {
-	if i := slices.Index(p.asked, r.lane); i >= 0 {
-		p.asked = slices.Delete(p.asked, i, i+1)
-	}
-	if r.out.Cut {
+// take enters the outcome of a lookup into the ledger.
+func (p *pass) take(g *lane, out *gate.Outcome) {
+	if out.Cut {
 		p.cut = true
 		return
 	}
-	w := p.w
-	if r.out.Took > 0 {
-		r.lane.slow.Store(r.out.Took > w.config.Patience)
+	if out.Took > 0 && !out.Reused {
+		set(&g.slow, out.Took > p.w.config.Patience)
 	}
-	p.ledger.settle(r.lane.Name(), r.out, time.Now(), w.retry)
-	w.observe(p.ledger, r)
+	p.ledger.settle(g.Name(), out, time.Now(), p.w.retry)
+	p.w.observe(p.ledger, g, out)
 }
 
-// wait takes results until all providers that are expected to answer in time
+// wait takes outcomes until all providers that are expected to answer in time
 // have done so or the patience is exhausted.
 func (p *pass) wait(ctx context.Context, lim limits) {
-	hurried := func() bool {
-		return !slices.ContainsFunc(p.asked, func(g *lane) bool { return !g.slow.Load() })
+	late := false
+	select {
+	case <-p.fan.inTime:
+	case <-lim.patience.Next(p.started).Done():
+		late = ctx.Err() == nil
 	}
-	if len(p.asked) > 0 {
-		patience := lim.patience.Next().Done()
-		for !hurried() {
-			select {
-			case r := <-p.results:
-				p.take(r)
-				continue
-			case <-patience:
-				for _, g := range p.asked {
-					g.slow.Store(ctx.Err() == nil)
-				}
-			}
-			break
+	p.fan.each(p.take)
+	if late {
+		for _, g := range p.fan.rest() {
+			set(&g.slow, true)
 		}
-	}
-	for len(p.asked) > 0 {
-		select {
-		case r := <-p.results:
-			p.take(r)
-			continue
-		default:
-		}
-		break
 	}
 }
 
-// finish takes the remaining results. A provider that does not even return
+// finish takes the remaining outcomes. A provider that does not even return
 // after its deadline has failed.
 func (p *pass) finish(ctx context.Context) {
-	deadline := time.NewTimer(p.w.config.LookupTimeout + p.w.config.MaxWait + overrun - time.Since(p.started))
+	timeout := p.w.config.LookupTimeout
+	deadline := time.NewTimer(p.w.config.MaxWait + timeout + timeout/100 + overrun - time.Since(p.started))
 	defer deadline.Stop()
-	for len(p.asked) > 0 {
-		select {
-		case r := <-p.results:
-			p.take(r)
-			continue
-		default:
+	select {
+	case <-p.fan.all:
+		p.fan.each(p.take)
+	case <-ctx.Done():
+		p.fan.each(p.take)
+		p.cut = p.cut || p.fan.left > 0
+	case <-deadline.C:
+		p.fan.each(p.take)
+		for _, g := range p.fan.rest() {
+			err := &provider.Error{Provider: g.Name(), Kind: provider.ErrUnavailable, Err: errOverrun}
+			p.take(g, &gate.Outcome{Err: err, Took: time.Since(p.started)})
 		}
-		select {
-		case r := <-p.results:
-			p.take(r)
-		case <-ctx.Done():
-			p.cut = true
-			return
-		case <-deadline.C:
-			for _, g := range slices.Clone(p.asked) {
-				err := &provider.Error{Provider: g.Name(), Kind: provider.ErrUnavailable, Err: errOverrun}
-				p.take(result{g, gate.Outcome{Err: err, Took: time.Since(p.started)}})
-			}
-		}
+	}
+}
+
+// set stores v unless it is there already: what all lookups share is better
+// read than written.
+func set(b *atomic.Bool, v bool) {
+	if b.Load() != v {
+		b.Store(v)
 	}
 }
 
@@ -200,8 +167,8 @@ func (w *Worker) pass(ctx context.Context, lim limits, r store.Record, wr *write
 	defer w.rescue(wr, lease)
 	p := w.begin(ctx, lim, r, false)
 	p.wait(ctx, lim)
-	if len(p.asked) == 0 || ctx.Err() != nil {
-		p.cut = p.cut || len(p.asked) > 0
+	if p.fan.left == 0 || ctx.Err() != nil {
+		p.cut = p.cut || p.fan.left > 0
 		wr.put(p.update(false))
 		return
 	}
@@ -227,8 +194,8 @@ func (w *Worker) rescue(wr *writer, lease store.Lease) {
 }
 
 // observe counts, reports and logs a lookup.
-func (w *Worker) observe(l *ledger, r result) {
-	out, name := r.out, r.lane.Name()
+func (w *Worker) observe(l *ledger, g *lane, out *gate.Outcome) {
+	name := g.Name()
 	info := LookupInfo{
 		Provider: name, Attacker: l.record.ID, Addr: l.addr, Took: out.Took,
 		Reused: out.Reused, NotBefore: out.NotBefore, Err: out.Err,
@@ -241,12 +208,12 @@ func (w *Worker) observe(l *ledger, r result) {
 		} else {
 			w.counts.answered.Add(1)
 		}
-		if out.Took > 0 && r.lane.failing.Swap(false) {
+		if g.failing.Load() && !out.Reused && g.failing.Swap(false) {
 			w.log.Info("provider answers again", "provider", name)
 		}
 	case out.Err != nil:
 		w.counts.failed.Add(1)
-		if !r.lane.failing.Swap(true) {
+		if !g.failing.Swap(true) {
 			w.warn(name, out.Err)
 		}
 	default:

@@ -2,10 +2,12 @@ package intel
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/internal/gate"
 )
 
 const (
@@ -37,9 +39,10 @@ type publisher struct {
 	overflow chan struct{} // cap 1: an event had no place in events
 	direct   atomic.Bool   // events are taken from the channel, not from the outbox
 
-	acks     []string // IDs of events to be removed from the outbox
-	failures int      // of the bus in a row; while not zero, only the outbox is read
-	lost     int      // events that were neither published nor kept
+	deadlines *gate.Deadlines
+	acks      []string // IDs of events to be removed from the outbox
+	failures  int      // of the bus in a row; while not zero, only the outbox is read
+	lost      int      // events that were neither published nor kept
 }
 
 func newPublisher(w *Worker) *publisher {
@@ -79,6 +82,7 @@ func (p *publisher) close() { close(p.events) }
 // run publishes until close is called; once ctx is done it gives up on what is
 // left.
 func (p *publisher) run(ctx context.Context) {
+	p.deadlines = gate.NewDeadlines(ctx, publishTimeout)
 	ack := time.NewTimer(ackDelay)
 	ack.Stop()
 	sweep := time.NewTimer(0)
@@ -99,7 +103,7 @@ func (p *publisher) run(ctx context.Context) {
 				p.drop(1)
 				continue
 			}
-			if p.w.publish1(ctx, ev) != nil {
+			if p.send(ev) != nil {
 				p.failed()
 				p.drop(1)
 				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
@@ -127,6 +131,7 @@ func (p *publisher) run(ctx context.Context) {
 			}
 		case <-sweep.C:
 			sweep.Reset(sweepInterval)
+			p.expire(ctx)
 			if p.failures > 0 {
 				continue
 			}
@@ -136,7 +141,6 @@ func (p *publisher) run(ctx context.Context) {
 				before = before.Add(-sweepInterval)
 			}
 			first = false
-			p.expire(ctx)
 			if !p.drain(ctx, before) {
 				p.failed()
 				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
@@ -182,7 +186,7 @@ func (p *publisher) drain(ctx context.Context, before time.Time) bool {
 			return false
 		}
 		for i := range events {
-			if p.w.publish1(ctx, &events[i]) != nil {
+			if p.send(&events[i]) != nil {
 				p.acknowledge(ctx)
 				return false
 			}
@@ -228,21 +232,30 @@ func (p *publisher) expire(ctx context.Context) {
 	}
 }
 
-// publish1 makes one attempt to publish an event about an attacker.
-func (w *Worker) publish1(ctx context.Context, ev *bus.Event) error {
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
+// send makes one attempt to publish an event, in bounded time.
+func (p *publisher) send(ev *bus.Event) error {
+	return p.w.send(p.deadlines.Next(time.Now()), ev)
+}
+
+// send makes one attempt to publish an event about an attacker. An event that
+// the bus will never take counts as sent.
+func (w *Worker) send(ctx context.Context, ev *bus.Event) error {
 	err := safely(func() error { return w.config.Bus.Publish(ctx, *ev) })
-	if err == nil {
+	if w.config.Hooks.Published != nil {
+		w.config.Hooks.Published(PublishedInfo{ID: ev.ID, Err: err})
+	}
+	switch {
+	case err == nil:
 		w.counts.published.Add(1)
 		if w.busDown.Swap(false) {
 			w.log.Info("the bus works again")
 		}
-	} else if !w.busDown.Swap(true) {
+	case errors.Is(err, bus.ErrInvalid):
+		w.counts.unpublished.Add(1)
+		w.log.Error("the bus refuses an event; dropping it", "topic", ev.Topic, "event", ev.ID, "error", err)
+		return nil
+	case !w.busDown.Swap(true):
 		w.log.Warn("cannot publish; enrichment goes on and events follow later", "topic", ev.Topic, "error", err)
-	}
-	if w.config.Hooks.Published != nil {
-		w.config.Hooks.Published(PublishedInfo{ID: ev.ID, Err: err})
 	}
 	return err
 }
@@ -250,7 +263,9 @@ func (w *Worker) publish1(ctx context.Context, ev *bus.Event) error {
 // publish announces one saved event and removes it from the outbox. If that
 // fails it stays there for the worker that runs.
 func (w *Worker) publish(ctx context.Context, ev *bus.Event) {
-	if w.publish1(ctx, ev) != nil || w.outbox == nil {
+	timed, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	if w.send(timed, ev) != nil || w.outbox == nil {
 		return
 	}
 	if err := w.outbox.Published(context.WithoutCancel(ctx), ev.ID); err != nil {

@@ -239,14 +239,14 @@ func TestDeadlines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithCancel(t.Context())
 		d := NewDeadlines(parent, timeout)
-		ctx := d.Next()
+		ctx := d.Next(time.Now())
 		<-time.After(timeout / 100)
-		require.True(t, ctx == d.Next())
+		require.True(t, ctx == d.Next(time.Now()))
 		until, _ := ctx.Deadline()
 		require.Equal(t, timeout, time.Until(until))
 
 		<-time.After(time.Nanosecond)
-		late := d.Next()
+		late := d.Next(time.Now())
 		require.True(t, ctx != late)
 		<-ctx.Done()
 		require.ErrorIs(t, context.Cause(ctx), errDeadline)
@@ -254,7 +254,7 @@ func TestDeadlines(t *testing.T) {
 
 		cancel()
 		require.ErrorIs(t, late.Err(), context.Canceled)
-		require.ErrorIs(t, d.Next().Err(), context.Canceled)
+		require.ErrorIs(t, d.Next(time.Now()).Err(), context.Canceled)
 	})
 }
 

@@ -29,11 +29,10 @@ func NewDeadlines(ctx context.Context, timeout time.Duration) *Deadlines {
 	return &Deadlines{parent: ctx, timeout: timeout, cause: fmt.Errorf("%w (%v)", errDeadline, timeout)}
 }
 
-// Next returns a context that ends after the timeout, or up to a hundredth of
-// it later.
-func (d *Deadlines) Next() context.Context {
+// Next returns a context that ends the timeout after now, or up to a hundredth
+// of it later.
+func (d *Deadlines) Next(now time.Time) context.Context {
 	slack := d.timeout / 100
-	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.ctx == nil || now.After(d.until) {

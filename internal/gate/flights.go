@@ -9,7 +9,7 @@ import (
 // recentAnswers is how many answers a gate keeps at hand. They bridge the time
 // until an answer can be found in the store, so that attackers behind one
 // address cost one call.
-const recentAnswers = 4096
+const recentAnswers = 1024
 
 // flights are the lookups under way and the answers of recent ones, by
 // address. The zero value is ready to use.

@@ -103,39 +103,38 @@ func (g *Gate) Learn(f *provider.Finding, expires time.Time) {
 //
 // Lookup returns when the provider does, which for a provider that ignores its
 // context may be never.
-func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr, patient bool) Outcome {
+func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr, patient bool) *Outcome {
 	for {
-		f, done, leader := g.flights.join(addr, time.Now())
+		now := time.Now()
+		f, done, leader := g.flights.join(addr, now)
 		if leader {
-			out := g.ask(ctx, deadlines, addr, patient)
-			g.flights.land(addr, f, out)
-			return out
+			g.flights.land(addr, f, g.ask(ctx, deadlines, now, addr, patient))
+			return &f.out
 		}
 		if done != nil {
 			select {
 			case <-done:
 			case <-ctx.Done():
-				return Outcome{Cut: true}
+				return &Outcome{Cut: true}
 			}
 		}
 		if out := f.out; !out.Cut { // landed: not written any more
 			out.Reused = out.Finding != nil
-			return out
+			return &out
 		}
 	}
 }
 
-func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, addr netip.Addr, patient bool) Outcome {
-	release, notBefore := g.admit(ctx, patient)
-	if release == nil {
+func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, addr netip.Addr, patient bool) Outcome {
+	start, notBefore := g.admit(ctx, now, patient)
+	if start.IsZero() {
 		return Outcome{NotBefore: notBefore, Cut: notBefore.IsZero()}
 	}
-	defer release()
+	defer func() { <-g.slots }()
 	if ctx.Err() != nil {
 		return Outcome{Cut: true}
 	}
-	start := time.Now()
-	finding, err := g.call(deadlines.Next(), addr)
+	finding, err := g.call(deadlines.Next(start), addr)
 	took := time.Since(start)
 	g.pace.observe(took)
 	if err != nil {
@@ -161,48 +160,45 @@ const minTTL = time.Second
 // is stored expire together.
 const precision = time.Microsecond
 
-// admit takes a slot and waits for the provider's interval. If there is no
-// place it returns no release but the time to come again, which is zero if ctx
-// ended meanwhile.
-func (g *Gate) admit(ctx context.Context, patient bool) (release func(), notBefore time.Time) {
-	wait := g.config.MaxWait
-	if !patient {
-		wait = 0
+// admit takes a slot, which is to be given back, waits for the provider's
+// interval and returns when that was over. If there is no place it returns no
+// start but the time to come again, which is zero if ctx ended meanwhile.
+func (g *Gate) admit(ctx context.Context, now time.Time, patient bool) (start, notBefore time.Time) {
+	deadline := now
+	if patient {
+		deadline = now.Add(g.config.MaxWait)
 	}
-	deadline := time.Now().Add(wait)
 	select {
 	case g.slots <- struct{}{}:
 	default:
-		if !patient {
-			return nil, g.pace.later(time.Now(), deadline, cap(g.slots))
-		}
-		timer := time.NewTimer(wait)
+		timer := time.NewTimer(deadline.Sub(now))
 		defer timer.Stop()
 		select {
 		case g.slots <- struct{}{}:
+			now = time.Now()
 		case <-timer.C:
-			return nil, g.pace.later(time.Now(), deadline, cap(g.slots))
+			return time.Time{}, g.pace.later(deadline, deadline, cap(g.slots))
 		case <-ctx.Done():
-			return nil, time.Time{}
+			return time.Time{}, time.Time{}
 		}
 	}
-	release = func() { <-g.slots }
-	delay, ok := g.pace.reserve(time.Now(), deadline)
+	delay, ok := g.pace.reserve(now, deadline)
 	switch {
 	case !ok:
-		release()
-		return nil, g.pace.later(time.Now(), deadline, cap(g.slots))
+		<-g.slots
+		return time.Time{}, g.pace.later(now, deadline, cap(g.slots))
 	case delay > 0:
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
 		select {
 		case <-timer.C:
+			now = time.Now()
 		case <-ctx.Done():
-			release()
-			return nil, time.Time{}
+			<-g.slots
+			return time.Time{}, time.Time{}
 		}
 	}
-	return release, time.Time{}
+	return now, time.Time{}
 }
 
 // call makes one lookup and returns a finding that is fit to be stored.

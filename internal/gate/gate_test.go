@@ -90,12 +90,12 @@ func newGate(s *source) *Gate {
 
 // lookup makes a patient lookup.
 func lookup(ctx context.Context, g *Gate, addr netip.Addr) Outcome {
-	return g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, true)
+	return *g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, true)
 }
 
 // hurried makes a lookup that does not wait for its turn.
 func hurried(ctx context.Context, g *Gate, addr netip.Addr) Outcome {
-	return g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, false)
+	return *g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, false)
 }
 
 // begin starts a patient lookup and returns where its outcome will arrive.

@@ -56,12 +56,16 @@ func (s *Store) Audit() error {
 	defer s.mu.Unlock()
 	slots := 0
 	for _, q := range s.queues() {
-		slots += len(q.slots)
-		for i, slot := range q.slots {
+		slots += len(q.heap)
+		for i, n := range q.heap {
+			slot := n.slot
 			if slot.in != q || slot.index != i || s.rows[slot.row.ID] != slot.row {
 				return fmt.Errorf("slot %d of a queue is not where it says, or its attacker is gone", i)
 			}
-			if i > 0 && q.before(slot.row, q.slots[(i-1)/2].row) {
+			if n.key != q.key(slot.row) {
+				return fmt.Errorf("slot %d of a queue has an outdated key", i)
+			}
+			if i > 0 && n.before(q.heap[(i-1)/2]) {
 				return fmt.Errorf("slot %d of a queue is before the one above it", i)
 			}
 		}

@@ -2,7 +2,6 @@ package memstore
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,7 +21,6 @@ func (s *Store) post(ev bus.Event, saved time.Time) {
 		ev.ID = uuid.NewString()
 	}
 	if s.byID[ev.ID] == nil {
-		ev.Payload = slices.Clone(ev.Payload)
 		s.byID[ev.ID] = s.outbox.PushBack(&letter{ev, saved})
 	}
 }
@@ -41,7 +39,6 @@ func (s *Store) Unpublished(ctx context.Context, before time.Time, limit int) ([
 			break
 		}
 		ev := l.event
-		ev.Payload = slices.Clone(ev.Payload)
 		events = append(events, ev)
 	}
 	return events, nil

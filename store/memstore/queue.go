@@ -5,10 +5,25 @@ import (
 	"cmp"
 )
 
-// queue is a binary heap of rows, the first according to before on top.
+// queue is a binary heap of rows, the one with the least key on top, and among
+// equal keys the one with the least ID.
 type queue struct {
-	before func(a, b *row) bool
-	slots  []*slot
+	key  func(*row) int64 // constant while the row is in the queue
+	heap []node
+}
+
+// node holds the key beside the slot, so that comparing mostly stays within the
+// heap.
+type node struct {
+	key  int64
+	slot *slot
+}
+
+func (n node) before(other node) bool {
+	if n.key != other.key {
+		return n.key < other.key
+	}
+	return bytes.Compare(n.slot.row.ID[:], other.slot.row.ID[:]) < 0
 }
 
 // slot is a row's place in a queue, or in none. It lets a row leave from the
@@ -31,18 +46,21 @@ func byNewest(a, b *row) int {
 // newer reports whether a comes before b in the order of byNewest.
 func newer(a, b *row) bool { return byNewest(a, b) < 0 }
 
+// newest is the key of queues in the order of byNewest.
+func newest(r *row) int64 { return -r.seen }
+
 // first returns the row on top, or nil.
 func (q *queue) first() *row {
-	if len(q.slots) == 0 {
+	if len(q.heap) == 0 {
 		return nil
 	}
-	return q.slots[0].row
+	return q.heap[0].slot.row
 }
 
 // push puts the slot, which must be in no queue, into q.
 func (q *queue) push(s *slot) {
-	s.in, s.index = q, len(q.slots)
-	q.slots = append(q.slots, s)
+	s.in, s.index = q, len(q.heap)
+	q.heap = append(q.heap, node{q.key(s.row), s})
 	q.up(s.index)
 }
 
@@ -53,53 +71,53 @@ func (s *slot) leave() {
 		return
 	}
 	s.in = nil
-	last := len(q.slots) - 1
+	last := len(q.heap) - 1
 	i := s.index
-	q.put(i, q.slots[last])
-	q.slots[last] = nil
-	q.slots = q.slots[:last]
+	q.put(i, q.heap[last])
+	q.heap[last] = node{}
+	q.heap = q.heap[:last]
 	if i < last && !q.up(i) {
 		q.down(i)
 	}
 }
 
-func (q *queue) put(i int, s *slot) {
-	q.slots[i] = s
-	s.index = i
+func (q *queue) put(i int, n node) {
+	q.heap[i] = n
+	n.slot.index = i
 }
 
-// up moves the slot at i towards the top as far as it belongs, and reports
+// up moves the node at i towards the top as far as it belongs, and reports
 // whether it moved.
 func (q *queue) up(i int) bool {
-	s, start := q.slots[i], i
+	n, start := q.heap[i], i
 	for i > 0 {
 		parent := (i - 1) / 2
-		if !q.before(s.row, q.slots[parent].row) {
+		if !n.before(q.heap[parent]) {
 			break
 		}
-		q.put(i, q.slots[parent])
+		q.put(i, q.heap[parent])
 		i = parent
 	}
-	q.put(i, s)
+	q.put(i, n)
 	return i != start
 }
 
-// down moves the slot at i away from the top as far as it belongs.
+// down moves the node at i away from the top as far as it belongs.
 func (q *queue) down(i int) {
-	s := q.slots[i]
+	n := q.heap[i]
 	for {
 		child := 2*i + 1
-		if child >= len(q.slots) {
+		if child >= len(q.heap) {
 			break
 		}
-		if right := child + 1; right < len(q.slots) && q.before(q.slots[right].row, q.slots[child].row) {
+		if right := child + 1; right < len(q.heap) && q.heap[right].before(q.heap[child]) {
 			child = right
 		}
-		if !q.before(q.slots[child].row, s.row) {
+		if !q.heap[child].before(n) {
 			break
 		}
-		q.put(i, q.slots[child])
+		q.put(i, q.heap[child])
 		i = child
 	}
-	q.put(i, s)
+	q.put(i, n)
 }

@@ -12,7 +12,7 @@ import (
 func TestQueueGivesRowsInOrderWhoeverLeaves(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
-		q := &queue{before: newer}
+		q := &queue{key: newest}
 		var rows []*row
 		for range 1 + rnd.IntN(60) {
 			r := &row{seen: rnd.Int64N(20)}

@@ -96,9 +96,9 @@ func (s *Store) lackingQueue(name string) *queue {
 	q := s.lacking[name]
 	if q == nil {
 		q = named(s.lacking, name)
-		for _, slot := range s.parked.slots {
-			if slot.row.entry(name) == nil {
-				slot.row.join(q)
+		for _, n := range s.parked.heap {
+			if r := n.slot.row; r.entry(name) == nil {
+				r.join(q)
 			}
 		}
 	}
@@ -109,7 +109,7 @@ func (s *Store) lackingQueue(name string) *queue {
 func named(queues map[string]*queue, name string) *queue {
 	q := queues[name]
 	if q == nil {
-		q = &queue{before: newer}
+		q = &queue{key: newest}
 		queues[name] = q
 	}
 	return q
