@@ -179,7 +179,7 @@ func TestEnrichedEventOfCustomProviders(t *testing.T) {
 // TestEnrichedEventIsStable: equal records give equal events, byte for byte.
 func TestEnrichedEventIsStable(t *testing.T) {
 	attrs := make(map[string]any)
-	for _, name := range strings.Fields("a b c d e f g h i j k l m n o p q r s t u v w x y z") {
+	for name := range strings.FieldsSeq("a b c d e f g h i j k l m n o p q r s t u v w x y z") {
 		attrs[name] = name
 	}
 	r := record(provider.Unknown, known("acme", attrs))

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -213,10 +214,8 @@ func says(body []byte) bool {
 		case string:
 			return strings.Contains(v, "139.180.203.104") || strings.Contains(strings.ToLower(v), "8bb4:cb68")
 		case []any:
-			for _, v := range v {
-				if in(v) {
-					return true
-				}
+			if slices.ContainsFunc(v, in) {
+				return true
 			}
 		case map[string]any:
 			for _, v := range v {
