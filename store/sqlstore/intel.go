@@ -34,7 +34,7 @@ type intelStatement struct {
 // statement returns the statement that writes the columns of the named
 // providers. Names without columns are ignored.
 func (w *intelWriter) statement(names []string, insert bool) *intelStatement {
-	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(columnProviders, name) })
+	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !hasColumns(name) })
 	slices.Sort(names)
 	names = slices.Compact(names)
 	key := statementKey{strings.Join(names, ","), insert}
@@ -134,6 +134,3 @@ func (w *intelWriter) bind(v any) any {
 	}
 	return v
 }
-
-// hasColumns reports whether attacker_intel has columns of the named provider.
-func hasColumns(name string) bool { return slices.Contains(columnProviders, name) }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -100,19 +99,6 @@ func (w *wants) give(name string, raw any) {
 	}
 	w.rec.Entry(name).Finding.Raw = []byte(text)
 }
-
-// rawColumns are the Raw columns in the order of columnProviders.
-var rawColumns = func() string {
-	var names []string
-	for _, name := range columnProviders {
-		for i := range store.Columns {
-			if c := &store.Columns[i]; c.Provider == name && c.Kind == store.Raw {
-				names = append(names, c.Name)
-			}
-		}
-	}
-	return strings.Join(names, ", ")
-}()
 
 // fillRaws reads what is wanted, by the attackers' UUIDs as found.
 func (t *tx) fillRaws(wanted map[string]*wants) error {

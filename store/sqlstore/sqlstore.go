@@ -44,9 +44,11 @@ type Options struct {
 	// [time.Now].
 	Now func() time.Time
 	// Code returns the database's own number for an error of the driver, and
-	// false for any other error. The default finds a method Code() int, which
-	// the errors of modernc.org/sqlite have. Without the number, the store
-	// cannot tell that a database is only busy, and reports it as a failure.
+	// false for any other error: for SQLite a result code, primary or extended.
+	// The default finds a method Code() int, which the errors of
+	// modernc.org/sqlite have; other drivers need a function of their own.
+	// Without the number the store reports a database that is only busy as one
+	// that failed.
 	Code func(error) (code int, ok bool)
 }
 

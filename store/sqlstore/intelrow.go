@@ -1,0 +1,265 @@
+package sqlstore
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// columnProviders are the providers that attacker_intel has columns of, sorted.
+var columnProviders = func() (names []string) {
+	for i := range store.Columns {
+		names = append(names, store.Columns[i].Provider)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}()
+
+// hasColumns reports whether attacker_intel has columns of the named provider.
+func hasColumns(name string) bool { return slices.Contains(columnProviders, name) }
+
+// The columns of a kind that every provider has one of, in the order of
+// columnProviders.
+var (
+	timeColumns = columnsOf(store.Time)
+	rawColumns  = columnsOf(store.Raw)
+)
+
+func columnsOf(kind store.Kind) string {
+	var names []string
+	for _, name := range columnProviders {
+		for i := range store.Columns {
+			if c := &store.Columns[i]; c.Provider == name && c.Kind == kind {
+				names = append(names, c.Name)
+			}
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// intelRow is a row of attacker_intel, read.
+type intelRow struct {
+	uuid     string // the attacker's
+	ip       any
+	values   []any // of store.Columns
+	verdict  any
+	cachedAt timestamp
+	expires  timestamp
+}
+
+// intelColumns are what intelRow.scan reads.
+var intelColumns = func() string {
+	names := []string{"i.attacker_uuid", "i.attacker_ip"}
+	for i := range store.Columns {
+		names = append(names, "i."+store.Columns[i].Name)
+	}
+	return strings.Join(append(names, "i.aggregate_verdict", "i.cached_at", "i.expires_at"), ", ")
+}()
+
+func (r *intelRow) scan(scan func(...any) error) error {
+	r.values = make([]any, len(store.Columns))
+	dest := []any{&r.uuid, &r.ip}
+	for i := range r.values {
+		dest = append(dest, &r.values[i])
+	}
+	return scan(append(dest, &r.verdict, &r.cachedAt, &r.expires)...)
+}
+
+// intelRows returns the rows of attacker_intel about the given attackers, by
+// attacker.
+func (t *tx) intelRows(uuids []string) (map[string]*intelRow, error) {
+	rows := make(map[string]*intelRow)
+	for chunk := range slices.Chunk(uuids, maxParams) {
+		err := t.query("read rows of attacker_intel", `SELECT `+intelColumns+` FROM attacker_intel i
+			WHERE i.attacker_uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
+			r := new(intelRow)
+			if err := r.scan(scan); err != nil {
+				return err
+			}
+			rows[r.uuid] = r
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return rows, nil
+}
+
+// queriedAt returns when the named provider answered, and zero if it did not.
+func (r *intelRow) queriedAt(name string) time.Time {
+	for i := range store.Columns {
+		if c := &store.Columns[i]; c.Provider == name && c.Kind == store.Time {
+			return asTime(r.values[i])
+		}
+	}
+	return time.Time{}
+}
+
+// entries returns a fresh entry for each provider that answered, in order of
+// name.
+func (r *intelRow) entries() []store.Entry {
+	addr, _ := provider.ParseAddr(asText(r.ip)) // the zero Addr is no attacker's
+	var entries []store.Entry
+	for _, name := range columnProviders {
+		at := r.queriedAt(name)
+		if at.IsZero() {
+			continue
+		}
+		f := &provider.Finding{Provider: name, Addr: addr, Attrs: make(map[string]any), ObservedAt: at}
+		if ttl := r.expires.Sub(at); ttl > 0 && !r.expires.IsZero() {
+			f.TTL = ttl
+		}
+		for i := range store.Columns {
+			if c := &store.Columns[i]; c.Provider == name {
+				r.fill(f, c, r.values[i])
+			}
+		}
+		judge(f)
+		entries = append(entries, store.Entry{Provider: name, State: store.Fresh, Finding: f, Expires: r.expires.Time})
+	}
+	return entries
+}
+
+// fill puts the value of a column into a finding.
+func (r *intelRow) fill(f *provider.Finding, c *store.Column, value any) {
+	if value == nil {
+		return
+	}
+	switch c.Kind {
+	case store.Text:
+		f.Attrs[c.Attr] = asText(value)
+	case store.Int:
+		if n, ok := asInt(value); ok {
+			f.Attrs[c.Attr] = n
+		}
+	case store.Bool:
+		if n, ok := asInt(value); ok {
+			f.Attrs[c.Attr] = n != 0
+		}
+	case store.List:
+		f.Attrs[c.Attr] = asList(asText(value), c)
+	case store.Raw:
+		f.Raw = asRaw(asText(value))
+	}
+}
+
+// record returns the record that a row makes by itself.
+func (r *intelRow) record() (entries []store.Entry, decision aggregate.Decision, revision int64) {
+	if entries = r.entries(); len(entries) == 0 {
+		return nil, decision, 0
+	}
+	decision.Verdict, _ = provider.ParseVerdict(asText(r.verdict)) // another text is no opinion
+	return entries, decision, 1
+}
+
+// judge sets what the columns say only indirectly: whether the provider knows
+// the address, and its verdict.
+func judge(f *provider.Finding) {
+	raw := func(name string) any {
+		var body map[string]any
+		_ = json.Unmarshal(f.Raw, &body) // what is no object says nothing
+		return body[name]
+	}
+	listed, _ := f.Attrs["listed"].(bool)
+	f.Known = listed
+	switch f.Provider {
+	case "greynoise":
+		class, _ := f.Attrs["classification"].(string)
+		verdict, err := provider.ParseVerdict(class)
+		if err != nil || verdict == provider.None {
+			verdict = provider.Unknown
+		}
+		f.Known, f.Verdict = class != "", verdict
+	case "abuseipdb":
+		score, _ := f.Attrs["score"].(int64)
+		reports, _ := raw("totalReports").(float64)
+		f.Known = score > 0 || reports > 0
+		switch {
+		case score >= 75:
+			f.Verdict = provider.Malicious
+		case score >= 25:
+			f.Verdict = provider.Suspicious
+		case raw("isWhitelisted") == true:
+			f.Verdict = provider.Benign
+		default:
+			f.Verdict = provider.Unknown
+		}
+	case "feodo":
+		switch {
+		case !listed:
+		case raw("status") == "offline":
+			f.Verdict = provider.Suspicious
+		default:
+			f.Verdict = provider.Malicious
+		}
+	case "threatfox":
+		if listed {
+			f.Verdict = provider.Malicious
+		}
+	}
+}
+
+// Values of DECNET's tables as a driver returns them.
+
+func asText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case []byte:
+		return string(v)
+	}
+	return ""
+}
+
+func asTime(v any) time.Time {
+	var t timestamp
+	_ = t.Scan(v) // never fails
+	return t.Time
+}
+
+func asInt(v any) (int64, bool) {
+	switch v := v.(type) {
+	case int64:
+		return v, true
+	case bool:
+		if v {
+			return 1, true
+		}
+		return 0, true
+	}
+	n, err := strconv.ParseInt(asText(v), 10, 64)
+	return n, err == nil
+}
+
+// asList decodes a JSON array of strings or of integers; anything else is an
+// empty list.
+func asList(text string, c *store.Column) any {
+	numbers := c.Attr == "categories" // the one list of numbers
+	if numbers {
+		ints := []int64{}
+		if json.Unmarshal([]byte(text), &ints) != nil || ints == nil {
+			return []int64{}
+		}
+		return ints
+	}
+	texts := []string{}
+	if json.Unmarshal([]byte(text), &texts) != nil || texts == nil {
+		return []string{}
+	}
+	return texts
+}
+
+// asRaw returns the content of a Raw column, which is {} when there is nothing.
+func asRaw(text string) json.RawMessage {
+	if text == "" || text == "{}" || !json.Valid([]byte(text)) {
+		return nil
+	}
+	return json.RawMessage(text)
+}
