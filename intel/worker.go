@@ -276,6 +276,7 @@ func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *write
 			return claimed, time.Time{}, fmt.Errorf("claim: %w", err)
 		}
 		claimed += len(c.Records)
+		wr.claimed.Add(int64(len(c.Records)))
 		w.recall(ctx, c.Records, now)
 		for i, r := range c.Records {
 			select {

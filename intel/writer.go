@@ -13,8 +13,13 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// maxSave is the greatest number of updates saved in one call.
-const maxSave = 256
+const (
+	// maxSave is the greatest number of updates saved in one call.
+	maxSave = 256
+	// linger is how long updates gather while there is a backlog, which makes
+	// saving them cheaper and delays nobody. Without one they are saved at once.
+	linger = 20 * time.Millisecond
+)
 
 // job is one thing for the store to do: save an update, or only release its
 // lease.
@@ -30,6 +35,7 @@ type writer struct {
 	w       *Worker
 	pub     *publisher
 	jobs    chan job
+	claimed atomic.Int64 // attackers claimed and not yet saved or released
 	due     chan time.Time        // cap 1: when the first of the attackers saved lately is due again
 	setback atomic.Pointer[error] // of the last save, if it failed as a whole
 }
@@ -53,24 +59,41 @@ func (wr *writer) failing() error {
 	return nil
 }
 
+// backlog reports whether more attackers are claimed than are worked on at once.
+func (wr *writer) backlog() bool { return wr.claimed.Load() > int64(wr.w.config.Concurrency) }
+
 // run does the jobs. Once ctx is done it gives up on those that are left.
 func (wr *writer) run(ctx context.Context) {
 	var saves, releases []job
 	for first := range wr.jobs {
 		saves, releases = saves[:0], releases[:0]
+		var full <-chan time.Time
+		if wr.backlog() {
+			full = time.After(linger)
+		}
 		for j, more := first, true; more; {
 			if j.release {
 				releases = append(releases, j)
 			} else {
 				saves = append(saves, j)
 			}
+			if !j.update.Hold {
+				wr.claimed.Add(-1)
+			}
 			if len(saves)+len(releases) == maxSave {
 				break
 			}
 			select {
 			case j, more = <-wr.jobs:
+				continue
 			default:
-				more = false
+			}
+			if more = full != nil && wr.backlog(); more {
+				select {
+				case j, more = <-wr.jobs:
+				case <-full:
+					more = false
+				}
 			}
 		}
 		if len(saves) > 0 {
