@@ -49,7 +49,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 	keep := context.WithoutCancel(ctx) // what was learnt is saved in any case
 	defer func() {
 		if err != nil {
-			w.giveBack(keep, []job{{update: store.Update{Lease: lease}}})
+			w.giveBack(keep, []*job{{update: store.Update{Lease: lease}}})
 		}
 	}()
 	return safely(func() error {
@@ -58,7 +58,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 		p.finish(ctx)
 		j := p.update(false)
 		if j.release {
-			w.giveBack(keep, []job{j})
+			w.giveBack(keep, []*job{j})
 			return ctx.Err()
 		}
 		failed, whole := store.UpdateErrors(w.config.Store.Save(keep, j.update))
@@ -68,7 +68,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 		if len(failed) > 0 {
 			return failed[0]
 		}
-		w.counts.save(&j)
+		w.counts.save(j)
 		if w.config.Hooks.Saved != nil {
 			w.config.Hooks.Saved(j.saved)
 		}

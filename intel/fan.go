@@ -15,9 +15,9 @@ type fan struct {
 	lanes   []*lane                        // nil once the outcome was taken
 	outs    []atomic.Pointer[gate.Outcome] // by lane, as they return
 	left    int                            // outcomes not taken yet
-	inTime  chan struct{}                  // closed when all that are expected in time have returned
-	all     chan struct{}                  // closed when all have
-	waiting [2]atomic.Int32                // lookups that inTime and all wait for
+	all     chan struct{}                  // closed when all have returned
+	inTime  chan struct{}                  // closed when those expected in time have; all, if all are
+	waiting [2]atomic.Int32                // how many inTime and all wait for
 }
 
 // fanOut asks the providers behind lanes, each in a goroutine of its own. Those
@@ -25,22 +25,23 @@ type fan struct {
 func fanOut(ctx context.Context, deadlines *gate.Deadlines, addr netip.Addr, lanes []*lane) *fan {
 	f := &fan{
 		lanes: lanes, outs: make([]atomic.Pointer[gate.Outcome], len(lanes)), left: len(lanes),
-		inTime: make(chan struct{}), all: make(chan struct{}),
+		all: make(chan struct{}),
 	}
 	patient := make([]bool, len(lanes))
-	prompt := int32(0)
+	prompt := 0
 	for i, g := range lanes {
 		if patient[i] = !g.slow.Load(); patient[i] {
 			prompt++
 		}
 	}
-	f.waiting[0].Store(prompt)
+	f.inTime = f.all
+	if prompt < len(lanes) {
+		f.inTime = make(chan struct{})
+	}
+	f.waiting[0].Store(int32(prompt))
 	f.waiting[1].Store(int32(len(lanes)))
 	if prompt == 0 {
 		close(f.inTime)
-	}
-	if len(lanes) == 0 {
-		close(f.all)
 	}
 	// Nobody waits for the group: a provider that never returns must not hold up
 	// its siblings.
@@ -48,7 +49,7 @@ func fanOut(ctx context.Context, deadlines *gate.Deadlines, addr netip.Addr, lan
 	for i, g := range lanes {
 		group.Go(func() error {
 			f.outs[i].Store(g.Lookup(ctx, deadlines, addr, patient[i]))
-			if patient[i] && f.waiting[0].Add(-1) == 0 {
+			if patient[i] && f.inTime != f.all && f.waiting[0].Add(-1) == 0 {
 				close(f.inTime)
 			}
 			if f.waiting[1].Add(-1) == 0 {

@@ -124,7 +124,7 @@ var errOverrun = errors.New("the lookup ignores its deadline")
 
 // update returns what the pass has to save now. Without hold it is the last
 // update of the pass and ends the lease.
-func (p *pass) update(hold bool) job {
+func (p *pass) update(hold bool) *job {
 	w, l, now := p.w, p.ledger, time.Now().UTC()
 	r := &l.record
 	learnt := len(l.answered) > 0
@@ -157,7 +157,7 @@ func (p *pass) update(hold bool) job {
 	u.Entries = info.Record.Entries
 	idle := !learnt && len(l.changed) == 0 && !l.moved
 	l.changed, l.answered, l.moved = nil, nil, false
-	return job{update: u, saved: info, release: idle && p.cut}
+	return &job{update: u, saved: info, release: idle && p.cut}
 }
 
 // pass works on one attacker: it saves what is learnt in time, and leaves the
@@ -189,7 +189,7 @@ func (w *Worker) rescue(wr *writer, lease store.Lease) {
 		w.log.Error("panic while enriching an attacker; trying again later",
 			"attacker", lease.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		lease.Due = time.Now().Add(w.trouble.delay(lease.ID, w.config.RetryMin, w.config.RetryMax)).UTC()
-		wr.put(job{update: store.Update{Lease: lease}, release: true})
+		wr.put(&job{update: store.Update{Lease: lease}, release: true})
 	}
 }
 

@@ -34,19 +34,19 @@ type job struct {
 type writer struct {
 	w       *Worker
 	pub     *publisher
-	jobs    chan job
-	claimed atomic.Int64 // attackers claimed and not yet saved or released
+	jobs    chan *job
+	claimed atomic.Int64          // attackers claimed and not yet saved or released
 	due     chan time.Time        // cap 1: when the first of the attackers saved lately is due again
 	setback atomic.Pointer[error] // of the last save, if it failed as a whole
 }
 
 func newWriter(w *Worker, pub *publisher) *writer {
-	return &writer{w: w, pub: pub, jobs: make(chan job, maxSave), due: make(chan time.Time, 1)}
+	return &writer{w: w, pub: pub, jobs: make(chan *job, maxSave), due: make(chan time.Time, 1)}
 }
 
-func (wr *writer) put(j job) { wr.jobs <- j }
+func (wr *writer) put(j *job) { wr.jobs <- j }
 
-func (wr *writer) release(l store.Lease) { wr.put(job{update: store.Update{Lease: l}, release: true}) }
+func (wr *writer) release(l store.Lease) { wr.put(&job{update: store.Update{Lease: l}, release: true}) }
 
 // close ends run once everything that was put is done.
 func (wr *writer) close() { close(wr.jobs) }
@@ -64,7 +64,7 @@ func (wr *writer) backlog() bool { return wr.claimed.Load() > int64(wr.w.config.
 
 // run does the jobs. Once ctx is done it gives up on those that are left.
 func (wr *writer) run(ctx context.Context) {
-	var saves, releases []job
+	var saves, releases []*job
 	for first := range wr.jobs {
 		saves, releases = saves[:0], releases[:0]
 		var full <-chan time.Time
@@ -111,7 +111,7 @@ func (wr *writer) run(ctx context.Context) {
 }
 
 // remind tells the loop when the first of these attackers is due again.
-func (wr *writer) remind(lists ...[]job) {
+func (wr *writer) remind(lists ...[]*job) {
 	var first time.Time
 	sooner := func(t time.Time) {
 		if first.IsZero() || !t.IsZero() && t.Before(first) {
@@ -138,7 +138,7 @@ func (wr *writer) remind(lists ...[]job) {
 // save stores updates and announces those that were stored. An update that
 // cannot be stored is put off, a little longer at each failure. It returns an
 // error if the store seems to be unable to save anything.
-func (w *Worker) save(ctx context.Context, jobs []job, announce func(*bus.Event)) error {
+func (w *Worker) save(ctx context.Context, jobs []*job, announce func(*bus.Event)) error {
 	updates := make([]store.Update, len(jobs))
 	for i := range jobs {
 		updates[i] = jobs[i].update
@@ -153,14 +153,14 @@ func (w *Worker) save(ctx context.Context, jobs []job, announce func(*bus.Event)
 	for _, f := range failed {
 		lost[f.ID] = f.Err
 	}
-	var putOff []job
+	var putOff []*job
 	for i := range jobs {
 		id := jobs[i].update.ID
 		err, bad := lost[id]
 		switch {
 		case !bad:
 			w.trouble.over(id)
-			w.counts.save(&jobs[i])
+			w.counts.save(jobs[i])
 			if w.config.Hooks.Saved != nil {
 				w.config.Hooks.Saved(jobs[i].saved)
 			}
@@ -210,7 +210,7 @@ func (w *Worker) saveSingly(ctx context.Context, updates []store.Update, whole e
 }
 
 // giveBack releases leases. If that fails they expire by themselves.
-func (w *Worker) giveBack(ctx context.Context, jobs []job) {
+func (w *Worker) giveBack(ctx context.Context, jobs []*job) {
 	if len(jobs) == 0 {
 		return
 	}
