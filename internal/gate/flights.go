@@ -28,7 +28,7 @@ type landing struct {
 // flight is a lookup that others can wait for.
 type flight struct {
 	landed bool
-	out    Outcome       // once landed
+	out    Outcome       // written by who makes the lookup, read by others once landed
 	done   chan struct{} // closed on landing; made by the first who waits
 }
 
@@ -70,14 +70,14 @@ func (fs *flights) join(addr netip.Addr, now time.Time) (f *flight, done <-chan 
 }
 
 // land ends a flight. Its outcome is kept only if it is an answer.
-func (fs *flights) land(addr netip.Addr, f *flight, out Outcome) {
+func (fs *flights) land(addr netip.Addr, f *flight) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	f.landed, f.out = true, out
+	f.landed = true
 	if f.done != nil {
 		close(f.done)
 	}
-	if out.Finding == nil {
+	if f.out.Finding == nil {
 		delete(fs.byAddr, addr)
 		return
 	}

@@ -238,7 +238,8 @@ func TestEviction(t *testing.T) {
 
 	_, _, leader = fs.join(other, now)
 	require.False(t, leader, "the lookup under way was forgotten")
-	fs.land(other, f, answered(time.Hour))
+	f.out = answered(time.Hour)
+	fs.land(other, f)
 	_, ok := fs.recent(other, now)
 	require.True(t, ok)
 	require.Len(t, fs.byAddr, recentAnswers)
@@ -269,7 +270,8 @@ func TestFailedRenewal(t *testing.T) {
 	later := time.Now().Add(time.Hour)
 	f, _, leader := fs.join(addr, later)
 	require.True(t, leader)
-	fs.land(addr, f, Outcome{Err: provider.ErrUnavailable})
+	f.out.Err = provider.ErrUnavailable
+	fs.land(addr, f)
 	require.Empty(t, fs.byAddr)
 	_, _, leader = fs.join(addr, later)
 	require.True(t, leader)

@@ -108,7 +108,8 @@ func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr
 		now := time.Now()
 		f, done, leader := g.flights.join(addr, now)
 		if leader {
-			g.flights.land(addr, f, g.ask(ctx, deadlines, now, addr, patient))
+			g.ask(ctx, deadlines, now, addr, patient, &f.out)
+			g.flights.land(addr, f)
 			return &f.out
 		}
 		if done != nil {
@@ -125,31 +126,39 @@ func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr
 	}
 }
 
-func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, addr netip.Addr, patient bool) Outcome {
+// ask makes a lookup and writes down what became of it.
+func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, addr netip.Addr, patient bool, out *Outcome) {
 	start, notBefore := g.admit(ctx, now, patient)
 	if start.IsZero() {
-		return Outcome{NotBefore: notBefore, Cut: notBefore.IsZero()}
+		out.NotBefore, out.Cut = notBefore, notBefore.IsZero()
+		return
 	}
 	defer func() { <-g.slots }()
 	if ctx.Err() != nil {
-		return Outcome{Cut: true}
+		out.Cut = true
+		return
 	}
 	finding, err := g.call(deadlines.Next(start), addr)
-	took := time.Since(start)
-	g.pace.observe(took)
-	if err != nil {
-		if ctx.Err() != nil {
-			return Outcome{Cut: true, Took: took}
-		}
-		return Outcome{Err: err, Took: took}
+	out.Took = time.Since(start)
+	g.pace.observe(out.Took)
+	switch {
+	case err == nil:
+		out.Finding, out.Expires = finding, start.Add(out.Took).Add(g.ttl(finding)).UTC().Truncate(precision)
+	case ctx.Err() != nil:
+		out.Cut = true
+	default:
+		out.Err = err
 	}
-	ttl := finding.TTL
+}
+
+// ttl returns how long the finding is to be fresh, shortened at random.
+func (g *Gate) ttl(f *provider.Finding) time.Duration {
+	ttl := f.TTL
 	if ttl == 0 {
 		ttl = g.config.TTL
 	}
 	ttl = max(ttl, minTTL)
-	ttl -= time.Duration(rand.Float64() * g.config.Jitter * float64(ttl))
-	return Outcome{Finding: finding, Expires: start.Add(took).Add(ttl).UTC().Truncate(precision), Took: took}
+	return ttl - time.Duration(rand.Float64()*g.config.Jitter*float64(ttl))
 }
 
 // minTTL keeps a finding that claims to expire at once from being asked for
