@@ -171,7 +171,6 @@ func TestBusyDatabaseIsTriedUntilTheContextEnds(t *testing.T) {
 	defer cancel()
 	err = s.Observe(ctx, crowd(1)...)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "busy")
 
 	tried := make(chan error, 1)
 	go func() { tried <- s.Observe(t.Context(), crowd(1)...) }()
