@@ -44,7 +44,7 @@ func TestEachSourceFailsAlone(t *testing.T) {
 				require.NoError(t, s.Observe(t.Context(), attacker))
 				w, err := intel.NewWorker(intel.Config{
 					Store: s, Providers: theFour(t, up), Logger: slog.New(slog.DiscardHandler),
-					LookupTimeout: 300 * time.Millisecond, Patience: 5 * time.Second, MaxWait: time.Second,
+					LookupTimeout: time.Second, Patience: 5 * time.Second, MaxWait: time.Second,
 				})
 				require.NoError(t, err)
 				require.NoError(t, w.Drain(t.Context()))
