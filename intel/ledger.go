@@ -31,6 +31,8 @@ type ledger struct {
 func openLedger(r store.Record, providers int) *ledger {
 	l := &ledger{record: r, addr: r.Addr()}
 	l.record.Entries = slices.Grow(l.record.Entries, providers)
+	names := make([]string, 2*providers)
+	l.changed, l.answered = names[:0:providers], names[providers:providers]
 	for i := range l.record.Entries {
 		e := &l.record.Entries[i]
 		if e.Finding != nil && e.Finding.Addr != l.addr {
@@ -83,7 +85,7 @@ func (l *ledger) wants(g *gate.Gate, now time.Time, force bool) bool {
 
 // settle enters what became of a lookup. Whatever failed or was put off leaves
 // the finding alone.
-func (l *ledger) settle(name string, out *gate.Outcome, now time.Time, retry retrySchedule) {
+func (l *ledger) settle(name string, out *gate.Outcome, retry retrySchedule) {
 	e := l.entry(name)
 	l.moved = true
 	switch {
@@ -96,7 +98,7 @@ func (l *ledger) settle(name string, out *gate.Outcome, now time.Time, retry ret
 	case out.Err != nil:
 		e.Failures++
 		e.Error = provider.Kind(out.Err).Error()
-		e.State, e.Due = store.Due, now.Add(retry.after(out.Err, e.Failures)).UTC()
+		e.State, e.Due = store.Due, time.Now().Add(retry.after(out.Err, e.Failures)).UTC()
 	default:
 		e.State, e.Due = store.Due, out.NotBefore
 	}

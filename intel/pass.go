@@ -67,7 +67,7 @@ func (p *pass) take(g *lane, out *gate.Outcome) {
 	if out.Took > 0 && !out.Reused {
 		set(&g.slow, out.Took > p.w.config.Patience)
 	}
-	p.ledger.settle(g.Name(), out, time.Now(), p.w.retry)
+	p.ledger.settle(g.Name(), out, p.w.retry)
 	p.w.observe(p.ledger, g, out)
 }
 

@@ -139,11 +139,16 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 		return
 	}
 	finding, err := g.call(deadlines.Next(start), addr)
-	out.Took = time.Since(start)
+	now = time.Now()
+	out.Took = now.Sub(start)
 	g.pace.observe(out.Took)
 	switch {
 	case err == nil:
-		out.Finding, out.Expires = finding, start.Add(out.Took).Add(g.ttl(finding)).UTC().Truncate(precision)
+		if finding.ObservedAt.IsZero() || finding.ObservedAt.After(now) {
+			finding.ObservedAt = now
+		}
+		finding.ObservedAt = finding.ObservedAt.UTC().Truncate(precision)
+		out.Finding, out.Expires = finding, now.Add(g.ttl(finding)).UTC().Truncate(precision)
 	case ctx.Err() != nil:
 		out.Cut = true
 	default:
@@ -243,10 +248,6 @@ func (g *Gate) call(ctx context.Context, addr netip.Addr) (f *provider.Finding, 
 	if err := finding.Validate(); err != nil {
 		return nil, g.fail(provider.ErrBadResponse, err)
 	}
-	if now := time.Now(); finding.ObservedAt.IsZero() || finding.ObservedAt.After(now) {
-		finding.ObservedAt = now
-	}
-	finding.ObservedAt = finding.ObservedAt.UTC().Truncate(precision)
 	return &finding, nil
 }
 
