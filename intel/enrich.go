@@ -29,7 +29,7 @@ func (w *Worker) Enrich(ctx context.Context, id uuid.UUID) (store.Record, error)
 		}
 		if len(c.Records) == 1 {
 			if err := w.enrich(ctx, c.Records[0]); err != nil && !errors.Is(err, store.ErrConflict) {
-				return store.Record{}, fmt.Errorf("intel: save attacker %s: %w", id, err)
+				return store.Record{}, fmt.Errorf("intel: enrich attacker %s: %w", id, err)
 			}
 			return w.config.Store.Get(ctx, id)
 		}

@@ -11,7 +11,8 @@ import (
 
 // Hooks are functions that a [Worker] calls as it goes, for metrics, tests and
 // progress displays. Any may be nil. They are called from several goroutines
-// at once, must return quickly, and must not modify what they are passed.
+// at once, must return quickly, must not panic, and must not modify what they are
+// passed.
 type Hooks struct {
 	// Pass is called after each look at the store for attackers that are due.
 	Pass func(PassInfo)
