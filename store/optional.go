@@ -78,6 +78,20 @@ type Outbox interface {
 	Expire(ctx context.Context, before time.Time) (int, error)
 }
 
+// QuotaLedger is implemented by a store that keeps what is left of each
+// provider's quotas, so that it survives a restart and all workers share it. To
+// the store a budget is a document that it does not read.
+type QuotaLedger interface {
+	// Budget returns the provider's document and its version. Both are zero if
+	// none was stored yet.
+	Budget(ctx context.Context, provider string) (doc []byte, version uint64, err error)
+
+	// SwapBudget stores the document as the successor of the given version,
+	// with the version that follows it. It reports false, and stores nothing,
+	// if that is no longer the version there is.
+	SwapBudget(ctx context.Context, provider string, version uint64, doc []byte) (swapped bool, err error)
+}
+
 // Lister is implemented by a store that can enumerate its records.
 type Lister interface {
 	// List returns one page of records, most recently seen first, with Raw.

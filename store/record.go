@@ -50,6 +50,9 @@ type Record struct {
 	// Fence is the fence of the claim that returned the record, and zero in a
 	// record that was not claimed.
 	Fence uint64
+	// Granted are the providers whose grant the claim used to hand the attacker
+	// out, in order of name; nil if it was due.
+	Granted []string
 }
 
 // Entry returns the entry of the named provider, and nil if the record has
@@ -82,6 +85,11 @@ type Entry struct {
 	// Error is the kind of the last failure (the text of a sentinel of package
 	// provider), and empty after a success.
 	Error string
+	// Rank is the entry's place among those that wait for the provider, in
+	// State Waiting: greater ranks go first.
+	Rank int
+	// Since is since when the entry has been waiting, in State Waiting, in UTC.
+	Since time.Time
 }
 
 // State is what an entry's schedule is at.
@@ -93,8 +101,9 @@ const (
 	Due State = iota
 	// Fresh: the finding is reused until it expires.
 	Fresh
-	// Waiting: to be asked when the provider's quota allows. It has no time of
-	// its own; claims hand waiting attackers out as the quota grants.
+	// Waiting: to be asked when the provider can be, because its quota is spent
+	// or it is being left alone. It has no time of its own; claims hand waiting
+	// attackers out as they are granted.
 	Waiting
 	// NotApplicable: this provider is never asked about this address.
 	NotApplicable

@@ -33,10 +33,14 @@ import (
 // never enriched is due at once.
 type Store interface {
 	// Claim leases attackers to req.Owner and returns them with their fences:
-	// those that are due, and those of which an entry waits for a provider that
-	// req.Grants names; most recently seen first, each at most once, at most
-	// req.Limit. An attacker under a lease that has not expired is not
+	// those that are due, and of those of which an entry waits for a provider
+	// as many as req.Grants says; most recently seen first, each at most once,
+	// at most req.Limit. An attacker under a lease that has not expired is not
 	// returned. It returns no error if there is nothing to do.
+	//
+	// Of the attackers that wait for a provider, those whose entry has the
+	// greater Rank go first, and among equals the most recently seen; see
+	// [Grant] for the exception.
 	//
 	// The findings in the records may lack Raw.
 	Claim(ctx context.Context, req ClaimRequest) (Claimed, error)
@@ -74,7 +78,7 @@ type ClaimRequest struct {
 	Limit int
 	// Grants says for each provider how many attackers with an entry that waits
 	// for it may be handed out although they are not due.
-	Grants map[string]int
+	Grants map[string]Grant
 	// Providers are the names of the providers the worker has. An attacker that
 	// is not due because no provider applied to it is handed out again once
 	// this list names one that its record has no entry of.
@@ -82,6 +86,17 @@ type ClaimRequest struct {
 	// Only restricts the claim to these attackers and claims them whether due
 	// or not.
 	Only []uuid.UUID
+}
+
+// Grant is how many attackers that wait for a provider a claim may hand out. An
+// attacker that waits for several providers counts against the grant of each
+// of them.
+type Grant struct {
+	// Calls is the number of attackers; none if it is not positive.
+	Calls int
+	// Oldest is how many of them, at most Calls, are those that have been
+	// waiting longest, by their entry's Since, whatever their rank.
+	Oldest int
 }
 
 // Claimed is the result of a claim.
@@ -129,4 +144,8 @@ type Lease struct {
 	// Due is when the attacker may be claimed next. For Release, zero means at
 	// once.
 	Due time.Time
+	// Ahead is from when on being seen again makes the attacker due before Due:
+	// at once if it is seen then, and at Ahead if it is seen before that. Zero
+	// means never. Only Save heeds it; being claimed ends its effect.
+	Ahead time.Time
 }

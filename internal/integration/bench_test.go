@@ -75,7 +75,7 @@ func round(b *testing.B, s store.Store, now time.Time, n int) (done int, claimin
 	start := cpu()
 	c, err := s.Claim(b.Context(), store.ClaimRequest{
 		Now: now, Owner: "bench", Lease: time.Hour, Limit: n,
-		Grants:    map[string]int{"greynoise": 10},
+		Grants:    map[string]store.Grant{"greynoise": {Calls: 10}},
 		Providers: []string{"abuseipdb", "feodo", "greynoise", "threatfox"},
 	})
 	require.NoError(b, err)

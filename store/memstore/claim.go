@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -15,9 +16,6 @@ import (
 // proportion to the records it returns and to the logarithm of the store,
 // except for the first claim that names a provider, which looks at every
 // attacker that no provider applied to.
-//
-// An attacker that waits for several providers counts against the grant of
-// each of them.
 func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claimed, error) {
 	if err := req.Validate(); err != nil {
 		return store.Claimed{}, err
@@ -35,18 +33,19 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 		next = r.until
 	}
 
-	var rows []*row
+	var picks []pick
 	if len(req.Only) > 0 {
-		rows = s.chosen(req.Only, req.Limit)
+		picks = s.chosen(req.Only, req.Limit)
 	} else {
-		rows = s.claimable(&req, now)
+		picks = s.claimable(&req, now)
 	}
 	var claimed store.Claimed
-	if len(rows) > 0 {
+	if len(picks) > 0 {
 		until := time.Now().Add(req.Lease).UnixMicro()
-		claimed.Records = make([]store.Record, len(rows))
-		for i, r := range rows {
-			claimed.Records[i] = s.lease(r, until)
+		claimed.Records = make([]store.Record, len(picks))
+		for i, p := range picks {
+			claimed.Records[i] = s.lease(p.row, until)
+			claimed.Records[i].Granted = p.granted
 		}
 	}
 
@@ -65,34 +64,51 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 func (s *Store) lease(r *row, until int64) store.Record {
 	s.fence++
 	r.fence, r.valid, r.moved = s.fence, true, false
-	r.leased, r.until = true, until
+	r.leased, r.until, r.ahead = true, until, never
 	s.enter(r)
 	rec := r.record()
 	rec.Fence = r.fence
 	return rec
 }
 
+// pick is a row to be claimed, and the providers whose grants pay for it.
+type pick struct {
+	row     *row
+	granted []string
+}
+
 // source is a queue that a claim may take from.
 type source struct {
 	queue *queue
-	left  int // how many rows it may still take
+	left  int    // how many rows it may still take
+	name  string // the provider that its rows wait for; empty if they wait for none
 }
 
-// claimable takes up to req.Limit rows that may be claimed out of their queues,
-// newest first.
-func (s *Store) claimable(req *store.ClaimRequest, now int64) []*row {
+// claimable takes up to req.Limit rows that may be claimed out of their queues
+// and returns them newest first.
+func (s *Store) claimable(req *store.ClaimRequest, now int64) []pick {
 	sources := make([]source, 0, len(req.Grants)+len(req.Providers))
-	for name, n := range req.Grants {
-		if q := s.waiting[name]; q != nil && n > 0 {
-			sources = append(sources, source{q, n})
+	for _, name := range slices.Sorted(maps.Keys(req.Grants)) {
+		if q := s.waiting[name]; q != nil {
+			sources = append(sources, source{q, req.Grants[name].Calls, name})
 		}
 	}
+	granted := sources
 	for _, name := range req.Providers {
-		sources = append(sources, source{s.lackingQueue(name), math.MaxInt})
+		sources = append(sources, source{s.lackingQueue(name), math.MaxInt, ""})
 	}
 
-	var rows []*row
-	for len(rows) < req.Limit {
+	var picks []pick
+	for i := range granted {
+		for range min(req.Grants[granted[i].name].Oldest, req.Limit-len(picks)) {
+			r := s.longest[granted[i].name].first()
+			if r == nil || granted[i].left <= 0 {
+				break
+			}
+			picks = append(picks, take(r, sources))
+		}
+	}
+	for len(picks) < req.Limit {
 		newest := s.firstReady(now)
 		due := newest != nil
 		for i := range sources {
@@ -105,17 +121,30 @@ func (s *Store) claimable(req *store.ClaimRequest, now int64) []*row {
 		if newest == nil {
 			break
 		}
-		if !due {
-			for i := range sources {
-				if newest.stands(sources[i].queue) {
-					sources[i].left--
-				}
+		if due {
+			picks = append(picks, take(newest, nil))
+		} else {
+			picks = append(picks, take(newest, sources))
+		}
+	}
+	slices.SortFunc(picks, func(a, b pick) int { return byNewest(a.row, b.row) })
+	return picks
+}
+
+// take takes the row out of its queues. Those sources that it stands in pay for
+// it.
+func take(r *row, sources []source) pick {
+	p := pick{row: r}
+	for i := range sources {
+		if src := &sources[i]; src.left > 0 && r.stands(src.queue) {
+			src.left--
+			if src.name != "" {
+				p.granted = append(p.granted, src.name)
 			}
 		}
-		newest.leave()
-		rows = append(rows, newest)
 	}
-	return rows
+	r.leave()
+	return p
 }
 
 // stands reports whether the row is in a queue it has joined.
@@ -125,7 +154,7 @@ func (r *row) stands(q *queue) bool {
 
 // chosen takes the rows with the given IDs out of their queues, newest first,
 // and without those under a lease.
-func (s *Store) chosen(ids []uuid.UUID, limit int) []*row {
+func (s *Store) chosen(ids []uuid.UUID, limit int) []pick {
 	var rows []*row
 	for _, id := range ids {
 		if r := s.rows[id]; r != nil && !r.leased {
@@ -134,9 +163,9 @@ func (s *Store) chosen(ids []uuid.UUID, limit int) []*row {
 	}
 	slices.SortFunc(rows, byNewest)
 	rows = slices.Compact(rows)
-	rows = rows[:min(limit, len(rows))]
-	for _, r := range rows {
-		r.leave()
+	picks := make([]pick, min(limit, len(rows)))
+	for i := range picks {
+		picks[i] = take(rows[i], nil)
 	}
-	return rows
+	return picks
 }

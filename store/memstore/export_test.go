@@ -1,6 +1,8 @@
 package memstore
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -17,34 +19,82 @@ import (
 func (s *Store) Claimable(req store.ClaimRequest) []uuid.UUID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	free := make(map[uuid.UUID]*row) // not leased and not picked
+	for _, r := range s.rows {
+		if !r.leased || r.until <= time.Now().UnixMicro() {
+			free[r.ID] = r
+		}
+	}
 	grants := maps.Clone(req.Grants)
-	var ids []uuid.UUID
-	for _, r := range slices.SortedFunc(maps.Values(s.rows), byNewest) {
-		var granted []string
-		waits := false
+	var picked []*row
+	pick := func(r *row, pays bool) {
+		delete(free, r.ID)
+		picked = append(picked, r)
 		for _, e := range r.entries {
-			if e.State == store.Waiting {
-				waits = true
-				if grants[e.Provider] > 0 {
-					granted = append(granted, e.Provider)
-				}
+			if g := grants[e.Provider]; pays && e.State == store.Waiting {
+				g.Calls--
+				grants[e.Provider] = g
 			}
 		}
-		lacks := slices.ContainsFunc(req.Providers, func(name string) bool { return r.entry(name) == nil })
-		due := r.due <= req.Now.UnixMicro()
-		wanted := due || len(granted) > 0 || r.due == never && !waits && lacks
+	}
+	// first returns the first of the free rows that are wanted.
+	first := func(wanted func(*row) bool, by func(a, b *row) int) (best *row) {
+		for _, r := range free {
+			if wanted(r) && (best == nil || by(r, best) < 0) {
+				best = r
+			}
+		}
+		return best
+	}
+	waitsFor := func(name string) func(*row) bool {
+		return func(r *row) bool {
+			e := r.entry(name)
+			return e != nil && e.State == store.Waiting
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(req.Grants)) {
+		for range req.Grants[name].Oldest {
+			longest := first(waitsFor(name), func(a, b *row) int {
+				return cmp.Or(a.entry(name).Since.Compare(b.entry(name).Since), bytes.Compare(a.ID[:], b.ID[:]))
+			})
+			if longest != nil && grants[name].Calls > 0 && len(picked) < req.Limit {
+				pick(longest, true)
+			}
+		}
+	}
+	for len(picked) < req.Limit {
+		isDue := func(r *row) bool { return r.due <= req.Now.UnixMicro() }
 		if len(req.Only) > 0 {
-			wanted, due = slices.Contains(req.Only, r.ID), true
+			isDue = func(r *row) bool { return slices.Contains(req.Only, r.ID) }
 		}
-		if !wanted || r.leased && r.until > time.Now().UnixMicro() || len(ids) == req.Limit {
-			continue
-		}
-		ids = append(ids, r.ID)
-		if !due {
-			for _, name := range granted {
-				grants[name]--
+		best := first(isDue, byNewest)
+		due := best != nil
+		consider := func(r *row) {
+			if r != nil && len(req.Only) == 0 && (best == nil || newer(r, best)) {
+				best, due = r, false
 			}
 		}
+		for name, g := range grants {
+			if g.Calls > 0 {
+				consider(first(waitsFor(name), func(a, b *row) int {
+					return cmp.Or(cmp.Compare(b.entry(name).Rank, a.entry(name).Rank), byNewest(a, b))
+				}))
+			}
+		}
+		consider(first(func(r *row) bool {
+			waits := slices.ContainsFunc(r.entries, func(e store.Entry) bool { return e.State == store.Waiting })
+			return r.due == never && !waits &&
+				slices.ContainsFunc(req.Providers, func(name string) bool { return r.entry(name) == nil })
+		}, byNewest))
+		if best == nil {
+			break
+		}
+		pick(best, !due)
+	}
+	slices.SortFunc(picked, byNewest)
+	ids := make([]uuid.UUID, len(picked))
+	for i, r := range picked {
+		ids[i] = r.ID
 	}
 	return ids
 }
@@ -131,7 +181,7 @@ func (s *Store) places(r *row) (place *queue, also []*queue) {
 	for _, e := range r.entries {
 		if e.State == store.Waiting {
 			waits = true
-			also = append(also, s.waiting[e.Provider])
+			also = append(also, s.waiting[e.Provider], s.longest[e.Provider])
 		}
 	}
 	switch {
@@ -153,5 +203,6 @@ func (s *Store) places(r *row) (place *queue, also []*queue) {
 func (s *Store) queues() []*queue {
 	all := []*queue{&s.ready, &s.sleeping, &s.leases, &s.parked}
 	all = slices.AppendSeq(all, maps.Values(s.waiting))
+	all = slices.AppendSeq(all, maps.Values(s.longest))
 	return slices.AppendSeq(all, maps.Values(s.lacking))
 }

@@ -20,8 +20,9 @@ import (
 )
 
 // Store is a [store.Store] in memory that also implements [store.Registrar],
-// [store.Answers], [store.Outbox], [store.Lister] and [store.Statistician]. Its
-// methods are safe for concurrent use. Leases run on the clock of the machine.
+// [store.Answers], [store.Outbox], [store.QuotaLedger], [store.Lister] and
+// [store.Statistician]. Its methods are safe for concurrent use. Leases run on
+// the clock of the machine.
 //
 // Use [New] to make one.
 type Store struct {
@@ -35,11 +36,14 @@ type Store struct {
 	sleeping queue             // due at a time, earliest first
 	leases   queue             // leased, first to expire first
 	parked   queue             // made due by nothing but a new provider
-	waiting  map[string]*queue // by provider: unleased rows waiting for it, newest first
+	waiting  map[string]*queue // by provider: unleased rows waiting for it, greatest rank and newest first
+	longest  map[string]*queue // the same rows, first those that have been waiting longest
 	lacking  map[string]*queue // by provider ever claimed with: parked rows without an entry of it
 
 	outbox list.List // of *letter, oldest first
 	byID   map[string]*list.Element
+
+	budgets map[string]budget
 }
 
 var _ interface {
@@ -47,6 +51,7 @@ var _ interface {
 	store.Registrar
 	store.Answers
 	store.Outbox
+	store.QuotaLedger
 	store.Lister
 	store.Statistician
 } = (*Store)(nil)
@@ -57,12 +62,14 @@ func New() *Store {
 		rows:     make(map[uuid.UUID]*row),
 		byAddr:   make(map[netip.Addr][]*row),
 		ready:    queue{key: newest},
-		sleeping: queue{key: func(r *row) int64 { return r.due }},
-		leases:   queue{key: func(r *row) int64 { return r.until }},
+		sleeping: queue{key: func(r *row) key { return key{r.due, 0} }},
+		leases:   queue{key: func(r *row) key { return key{r.until, 0} }},
 		parked:   queue{key: newest},
 		waiting:  make(map[string]*queue),
+		longest:  make(map[string]*queue),
 		lacking:  make(map[string]*queue),
 		byID:     make(map[string]*list.Element),
+		budgets:  make(map[string]budget),
 	}
 }
 
@@ -90,6 +97,7 @@ type row struct {
 	cachedAt time.Time
 
 	due    int64  // microseconds, atOnce or never
+	ahead  int64  // from when on being seen makes it due, microseconds or never
 	fence  uint64 // of the last claim
 	valid  bool   // the fence has not been used up by Save or Release
 	moved  bool   // the address has changed since the last claim

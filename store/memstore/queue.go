@@ -8,20 +8,26 @@ import (
 // queue is a binary heap of rows, the one with the least key on top, and among
 // equal keys the one with the least ID.
 type queue struct {
-	key  func(*row) int64 // constant while the row is in the queue
+	key  func(*row) key // constant while the row is in the queue
 	heap []node
 }
+
+// key orders rows by its first part, and among equals by its second.
+type key struct{ first, then int64 }
 
 // node holds the key beside the slot, so that comparing mostly stays within the
 // heap.
 type node struct {
-	key  int64
+	key  key
 	slot *slot
 }
 
 func (n node) before(other node) bool {
-	if n.key != other.key {
-		return n.key < other.key
+	switch {
+	case n.key.first != other.key.first:
+		return n.key.first < other.key.first
+	case n.key.then != other.key.then:
+		return n.key.then < other.key.then
 	}
 	return bytes.Compare(n.slot.row.ID[:], other.slot.row.ID[:]) < 0
 }
@@ -47,7 +53,7 @@ func byNewest(a, b *row) int {
 func newer(a, b *row) bool { return byNewest(a, b) < 0 }
 
 // newest is the key of queues in the order of byNewest.
-func newest(r *row) int64 { return -r.seen }
+func newest(r *row) key { return key{-r.seen, 0} }
 
 // first returns the row on top, or nil.
 func (q *queue) first() *row {

@@ -35,7 +35,7 @@ func (s *Store) Observe(ctx context.Context, attackers ...store.Attacker) error 
 			s.move(r, func() { r.observe(a) })
 			continue
 		}
-		r := &row{Attacker: a, seen: a.LastSeen.UnixMicro(), due: atOnce}
+		r := &row{Attacker: a, seen: a.LastSeen.UnixMicro(), due: atOnce, ahead: never}
 		s.rows[a.ID] = r
 		s.enter(r)
 	}
@@ -49,6 +49,7 @@ func (r *row) observe(a store.Attacker) {
 	}
 	if a.LastSeen.After(r.LastSeen) {
 		r.LastSeen, r.seen = a.LastSeen, a.LastSeen.UnixMicro()
+		r.due, r.ahead = min(r.due, max(r.ahead, r.seen)), never
 	}
 	if !sameIP(a.IP, r.IP) {
 		r.IP, r.due, r.moved = a.IP, atOnce, true

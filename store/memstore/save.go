@@ -67,10 +67,7 @@ func (s *Store) save(u *store.Update) error {
 	if err != nil {
 		return err
 	}
-	due := int64(never)
-	if !u.Due.IsZero() {
-		due = u.Due.UnixMicro()
-	}
+	due := micros(u.Due)
 	s.index(r, entries)
 	s.move(r, func() {
 		r.entries, r.revision = entries, u.Revision
@@ -86,6 +83,7 @@ func (s *Store) save(u *store.Update) error {
 		} else {
 			r.free(due)
 		}
+		r.ahead = micros(u.Ahead)
 	})
 	if u.Event != nil {
 		s.post(*u.Event, time.Now())
@@ -102,7 +100,7 @@ func (r *row) merge(u *store.Update) ([]store.Entry, error) {
 		if i > 0 && e.Provider == entries[i-1].Provider {
 			return nil, fmt.Errorf("%w: two entries of provider %q", store.ErrInvalid, e.Provider)
 		}
-		e.Due, e.Expires = precise(e.Due), precise(e.Expires)
+		e.Due, e.Expires, e.Since = precise(e.Due), precise(e.Expires), precise(e.Since)
 		if slices.Contains(u.Changed, e.Provider) {
 			continue
 		}

@@ -22,7 +22,8 @@ func (s *Store) enter(r *row) {
 	for i := range r.entries {
 		if e := &r.entries[i]; e.State == store.Waiting {
 			waits = true
-			r.join(named(s.waiting, e.Provider))
+			r.join(named(s.waiting, e.Provider, byRank(e.Provider)))
+			r.join(named(s.longest, e.Provider, bySince(e.Provider)))
 		}
 	}
 	if r.due != never || waits {
@@ -62,7 +63,15 @@ func (s *Store) move(r *row, change func()) {
 // free ends the row's lease, uses up its fence and makes it due at the given
 // time. The row must stand in no queue.
 func (r *row) free(due int64) {
-	r.leased, r.valid, r.due = false, false, due
+	r.leased, r.valid, r.due, r.ahead = false, false, due, never
+}
+
+// micros returns a time in microseconds, and never for the zero time.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return never
+	}
+	return t.UnixMicro()
 }
 
 // advance moves rows whose lease has expired or whose time has come.
@@ -95,7 +104,7 @@ func (s *Store) firstReady(now int64) *row {
 func (s *Store) lackingQueue(name string) *queue {
 	q := s.lacking[name]
 	if q == nil {
-		q = named(s.lacking, name)
+		q = named(s.lacking, name, newest)
 		for _, n := range s.parked.heap {
 			if r := n.slot.row; r.entry(name) == nil {
 				r.join(q)
@@ -105,12 +114,24 @@ func (s *Store) lackingQueue(name string) *queue {
 	return q
 }
 
-// named returns the queue of that name, newest first, and makes it if needed.
-func named(queues map[string]*queue, name string) *queue {
+// named returns the queue of that name, and makes it, with that key, if needed.
+func named(queues map[string]*queue, name string, by func(*row) key) *queue {
 	q := queues[name]
 	if q == nil {
-		q = &queue{key: newest}
+		q = &queue{key: by}
 		queues[name] = q
 	}
 	return q
+}
+
+// byRank is the key of a queue of rows that wait for a provider: greatest rank
+// first, then newest.
+func byRank(provider string) func(*row) key {
+	return func(r *row) key { return key{-int64(r.entry(provider).Rank), -r.seen} }
+}
+
+// bySince is the key of a queue of rows that wait for a provider: those that
+// have been waiting longest first.
+func bySince(provider string) func(*row) key {
+	return func(r *row) key { return key{r.entry(provider).Since.UnixMicro(), 0} }
 }

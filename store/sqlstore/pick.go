@@ -134,11 +134,11 @@ func (c *claim) sources() ([]*source, error) {
 		}
 		return err
 	}
-	for name, n := range c.req.Grants {
-		if n <= 0 {
+	for name, g := range c.req.Grants {
+		if g.Calls <= 0 {
 			continue
 		}
-		if err := add(waitingFor+name, n); err != nil {
+		if err := add(waitingFor+name, g.Calls); err != nil {
 			return nil, err
 		}
 	}

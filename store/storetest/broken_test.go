@@ -35,6 +35,8 @@ type broken struct {
 	unpublished func(time.Time, int) ([]bus.Event, error)
 	published   func([]string) error
 	expire      func(time.Time) (int, error)
+	budget      func(provider string) ([]byte, uint64, error)
+	swap        func(provider string, version uint64, doc []byte) (bool, error)
 	list        func(store.ListRequest) (store.Page, error)
 	stats       func(time.Time) (store.Stats, error)
 
@@ -182,6 +184,22 @@ func (b *broken) Expire(ctx context.Context, before time.Time) (int, error) {
 		return b.expire(before)
 	}
 	return b.Store.Expire(ctx, before)
+}
+
+func (b *broken) Budget(ctx context.Context, provider string) ([]byte, uint64, error) {
+	ctx = b.context(ctx, "Budget")
+	if b.budget != nil && ctx.Err() == nil {
+		return b.budget(provider)
+	}
+	return b.Store.Budget(ctx, provider)
+}
+
+func (b *broken) SwapBudget(ctx context.Context, provider string, version uint64, doc []byte) (bool, error) {
+	ctx = b.context(ctx, "SwapBudget")
+	if b.swap != nil && ctx.Err() == nil {
+		return b.swap(provider, version, doc)
+	}
+	return b.Store.SwapBudget(ctx, provider, version, doc)
 }
 
 func (b *broken) List(ctx context.Context, req store.ListRequest) (store.Page, error) {

@@ -76,6 +76,16 @@ func cancelledContext(tb testing.TB, h Harness) {
 			return err
 		}
 	}
+	if s, ok := store.As[store.QuotaLedger](f.store); ok {
+		calls["Budget"] = func() error {
+			_, _, err := s.Budget(ctx, "a")
+			return err
+		}
+		calls["SwapBudget"] = func() error {
+			_, err := s.SwapBudget(ctx, "a", 0, []byte("doc"))
+			return err
+		}
+	}
 	if s, ok := store.As[store.Lister](f.store); ok {
 		calls["List"] = func() error {
 			_, err := s.List(ctx, store.ListRequest{Limit: 1})

@@ -28,6 +28,7 @@ func difference(got, want store.Record, raw bool) []string {
 	c.text("IP", got.IP, want.IP)
 	c.time("FirstSeen", got.FirstSeen, want.FirstSeen)
 	c.time("LastSeen", got.LastSeen, want.LastSeen)
+	c.values("Granted", got.Granted, want.Granted)
 	c.values("Revision", got.Revision, want.Revision)
 	c.time("CachedAt", got.CachedAt, want.CachedAt)
 	c.values("Verdict", got.Decision.Verdict, want.Decision.Verdict)
@@ -49,6 +50,8 @@ func difference(got, want store.Record, raw bool) []string {
 		c.time("Expires", g.Expires, w.Expires)
 		c.values("Failures", g.Failures, w.Failures)
 		c.text("Error", g.Error, w.Error)
+		c.values("Rank", g.Rank, w.Rank)
+		c.time("Since", g.Since, w.Since)
 		c.finding(g.Finding, w.Finding, raw)
 	}
 	return c.diffs

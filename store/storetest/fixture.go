@@ -121,7 +121,11 @@ func limit(n int) func(*store.ClaimRequest) {
 	return func(r *store.ClaimRequest) { r.Limit = n }
 }
 
-func grants(g map[string]int) func(*store.ClaimRequest) {
+func grants(calls map[string]int) func(*store.ClaimRequest) {
+	g := make(map[string]store.Grant, len(calls))
+	for name, n := range calls {
+		g[name] = store.Grant{Calls: n}
+	}
 	return func(r *store.ClaimRequest) { r.Grants = g }
 }
 

@@ -152,9 +152,9 @@ func (m *modelTest) claim() {
 	for _, name := range modelProviders {
 		if m.IntN(3) == 0 {
 			if req.Grants == nil {
-				req.Grants = make(map[string]int)
+				req.Grants = make(map[string]store.Grant)
 			}
-			req.Grants[name] = m.IntN(3)
+			req.Grants[name] = store.Grant{Calls: m.IntN(4), Oldest: m.IntN(3)}
 		}
 	}
 	req.Providers = modelProviders[:m.IntN(len(modelProviders)+1)]
@@ -269,7 +269,7 @@ func (m *modelTest) update(t *token) store.Update {
 		old := t.rec.Entry(name)
 		if old != nil {
 			e = *old
-			e.State, e.Due = store.Fresh, time.Time{}
+			e.State, e.Due, e.Rank, e.Since = store.Fresh, time.Time{}, 0, time.Time{}
 		}
 		switch n := m.IntN(10); {
 		case n < 2: // no such entry
@@ -283,6 +283,7 @@ func (m *modelTest) update(t *token) store.Update {
 			e.State, e.Due, e.Failures, e.Error = store.Due, m.later(), 1+m.IntN(9), "unavailable"
 		case n < 7 && !waits:
 			e.State, waits = store.Waiting, true
+			e.Rank, e.Since = m.IntN(3)-1, m.later()
 		case n < 9:
 			e.State = store.NotApplicable
 		case old != nil:
@@ -294,6 +295,9 @@ func (m *modelTest) update(t *token) store.Update {
 	m.Shuffle(len(u.Entries), func(i, j int) { u.Entries[i], u.Entries[j] = u.Entries[j], u.Entries[i] })
 	if parks := len(u.Entries) > 0 && !applies; !parks && !(waits && m.IntN(2) == 0) {
 		u.Due = m.later()
+	}
+	if m.IntN(2) == 0 {
+		u.Ahead = m.later().Add(-12 * time.Hour) // about when attackers are seen
 	}
 	if len(u.Changed) > 0 {
 		u.Revision++

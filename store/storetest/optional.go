@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -242,6 +245,80 @@ func (f *fixture) pages(req store.ListRequest) []store.Record {
 	return nil
 }
 
+func budget(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.QuotaLedger](f)
+	check := func(name, doc string, version uint64) {
+		f.Helper()
+		got, at, err := s.Budget(f.ctx, name)
+		if err != nil || string(got) != doc || at != version {
+			f.Fatalf("Budget of %q returned %q, %d, %v; want %q, %d", name, got, at, err, doc, version)
+		}
+	}
+	swap := func(name string, version uint64, doc string, want bool) {
+		f.Helper()
+		if got, err := s.SwapBudget(f.ctx, name, version, []byte(doc)); err != nil || got != want {
+			f.Fatalf("SwapBudget of %q at version %d returned %v, %v; want %v", name, version, got, err, want)
+		}
+	}
+	check("a", "", 0)
+	swap("a", 1, "early", false)
+	check("a", "", 0)
+	swap("a", 0, `{"left":25}`, true)
+	swap("a", 0, "again", false)
+	check("a", `{"left":25}`, 1)
+	swap("b", 0, "other", true)
+	swap("a", 1, `{"left":24}`, true)
+	swap("a", 1, "late", false)
+	check("a", `{"left":24}`, 2)
+	check("b", "other", 1)
+	large := strings.Repeat("0123456789abcdef", 1<<10)
+	swap("b", 1, large, true)
+	check("b", large, 2)
+	doc := []byte("kept?")
+	if _, err := s.SwapBudget(f.ctx, "c", 0, doc); err != nil {
+		f.Fatalf("SwapBudget: %v", err)
+	}
+	copy(doc, "xxxxx")
+	got, _, _ := s.Budget(f.ctx, "c")
+	copy(got, "yyyyy")
+	check("c", "kept?", 1)
+}
+
+// budgetConcurrently has many goroutines swap the same version.
+func budgetConcurrently(tb testing.TB, h Harness) {
+	const rivals, rounds = 8, 10
+	f := setUp(tb, h)
+	s := optional[store.QuotaLedger](f)
+	for round := range uint64(rounds) {
+		var (
+			wg      sync.WaitGroup
+			winners = make(chan string, rivals)
+		)
+		for i := range rivals {
+			wg.Go(func() {
+				doc := fmt.Sprintf("round %d, rival %d", round, i)
+				swapped, err := s.SwapBudget(f.ctx, "a", round, []byte(doc))
+				if err != nil {
+					f.Errorf("SwapBudget: %v", err)
+				}
+				if swapped {
+					winners <- doc
+				}
+			})
+		}
+		wg.Wait()
+		if len(winners) != 1 {
+			f.Fatalf("%d of %d calls of SwapBudget at version %d succeeded; want 1", len(winners), rivals, round)
+		}
+		want := <-winners
+		doc, version, err := s.Budget(f.ctx, "a")
+		if err != nil || string(doc) != want || version != round+1 {
+			f.Fatalf("Budget returned %q, version %d, %v; want %q, version %d", doc, version, err, want, round+1)
+		}
+	}
+}
+
 func list(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	s := optional[store.Lister](f)
@@ -362,6 +439,12 @@ func reopen(tb testing.TB, h Harness) {
 	f.schedule(all[3], time.Time{}, awaits("a"))
 	f.schedule(all[4], time.Time{}, excluded("a"))
 	leased := f.take(all[5])
+	ledger, keepsBudgets := store.As[store.QuotaLedger](f.store)
+	if keepsBudgets {
+		if _, err := ledger.SwapBudget(f.ctx, "a", 0, []byte("left")); err != nil {
+			f.Fatalf("SwapBudget: %v", err)
+		}
+	}
 	var want []store.Record
 	for _, a := range all {
 		want = append(want, f.get(a.ID))
@@ -375,6 +458,12 @@ func reopen(tb testing.TB, h Harness) {
 		f.same("Get after the store was reopened", f.get(a.ID), want[i])
 	}
 	f.events("Unpublished after the store was reopened", f.unpublished(f.now.Add(time.Hour), 9), events...)
+	if keepsBudgets {
+		doc, version, err := optional[store.QuotaLedger](f).Budget(f.ctx, "a")
+		if err != nil || string(doc) != "left" || version != 1 {
+			f.Errorf("Budget after the store was reopened returned %q, %d, %v; want what was stored", doc, version, err)
+		}
+	}
 	c := f.claim(providers("a"))
 	f.expect("a claim of what was never enriched", c.Records, all[6])
 	f.expect("a claim of what waited", f.claim(grants(map[string]int{"a": 1})).Records, all[3])

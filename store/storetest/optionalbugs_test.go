@@ -2,6 +2,7 @@ package storetest_test
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -275,6 +276,64 @@ func rewrite(events []bus.Event, change func(ev *bus.Event)) []bus.Event {
 	return events
 }
 
+// budgetBugs are about the quota ledger.
+var budgetBugs = bugs{
+	"Budget": {
+		"forgotten": func(b *broken) {
+			b.budget = func(string) ([]byte, uint64, error) { return nil, 0, nil }
+		},
+		"one for all": func(b *broken) {
+			b.budget = func(string) ([]byte, uint64, error) { return b.Store.Budget(background, "a") }
+			b.swap = func(_ string, version uint64, doc []byte) (bool, error) {
+				return b.Store.SwapBudget(background, "a", version, doc)
+			}
+		},
+		"any version": swapAnyVersion,
+		"refused with an error": func(b *broken) {
+			b.swap = func(name string, version uint64, doc []byte) (bool, error) {
+				swapped, err := b.Store.SwapBudget(background, name, version, doc)
+				if err == nil && !swapped {
+					err = errors.New("another version")
+				}
+				return swapped, err
+			}
+		},
+		"cut": func(b *broken) {
+			b.swap = func(name string, version uint64, doc []byte) (bool, error) {
+				return b.Store.SwapBudget(background, name, version, doc[:min(len(doc), 4096)])
+			}
+		},
+		"kept": func(b *broken) {
+			docs := make(map[string][]byte)
+			b.swap = func(name string, version uint64, doc []byte) (bool, error) {
+				swapped, err := b.Store.SwapBudget(background, name, version, doc)
+				if swapped {
+					docs[name] = doc
+				}
+				return swapped, err
+			}
+			b.budget = func(name string) ([]byte, uint64, error) {
+				_, version, err := b.Store.Budget(background, name)
+				return docs[name], version, err
+			}
+		},
+	},
+	"BudgetConcurrently": {
+		"any version": swapAnyVersion,
+		"nobody wins": func(b *broken) {
+			b.swap = func(string, uint64, []byte) (bool, error) { return false, nil }
+		},
+	},
+}
+
+// swapAnyVersion stores whatever comes.
+func swapAnyVersion(b *broken) {
+	b.swap = func(name string, _ uint64, doc []byte) (bool, error) {
+		_, version, _ := b.Store.Budget(background, name)
+		return b.Store.SwapBudget(background, name, version, doc)
+	}
+}
+
 // modelBugs are subtle ones that take some luck to notice.
 var modelBugs = map[string]func(b *broken){
 	"failures above 5": inEntries(func(e *store.Entry) { e.Failures = min(e.Failures, 5) }),
@@ -285,6 +344,14 @@ var modelBugs = map[string]func(b *broken){
 		req.Grants = maps.Clone(req.Grants)
 		delete(req.Grants, "b")
 	}),
+	"ranks reversed": ranking(func(e *store.Entry) { e.Rank = -e.Rank }),
+	"oldest ignored": asking(func(req *store.ClaimRequest) {
+		req.Grants = maps.Clone(req.Grants)
+		for name, g := range req.Grants {
+			req.Grants[name] = store.Grant{Calls: g.Calls}
+		}
+	}),
+	"never due ahead": updating(func(u *store.Update) { u.Ahead = time.Time{} }),
 	"next is a minute off": returning(func(req store.ClaimRequest, c *store.Claimed) {
 		if c.NextDue.After(req.Now) {
 			c.NextDue = c.NextDue.Add(time.Minute)

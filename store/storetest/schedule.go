@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -76,6 +77,98 @@ func waitingOrDue(tb testing.TB, h Harness) {
 	f.expect("a claim of one that waits, when it is due", f.claim(at(f.now.Add(time.Hour))).Records, all[3])
 }
 
+// waitsSince returns an entry that waits for a provider.
+func (f *fixture) waitsSince(name string, rank int, since time.Duration) store.Entry {
+	return store.Entry{Provider: name, State: store.Waiting, Rank: rank, Since: f.now.Add(-since)}
+}
+
+func waitingRank(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	all := f.attackers(7)
+	for i, rank := range []int{0, -3, 5, 0, 5, -3, 0} {
+		f.schedule(all[i], time.Time{}, f.waitsSince("a", rank, 0), f.waitsSince("b", -rank, 0))
+	}
+	f.expect("a claim of the 3 of the greatest rank", f.claim(grants(map[string]int{"a": 3})).Records, all[0], all[2], all[4])
+	rec := f.claim(grants(map[string]int{"b": 1})).Records
+	f.expect("a claim with another provider's ranks", rec, all[1])
+	f.save(f.update(rec[0], f.waitsSince("a", 9, 0)))
+	f.expect("a claim after a rank has changed", f.claim(grants(map[string]int{"a": 1})).Records, all[1])
+	f.expect("a claim of the next 2", f.claim(grants(map[string]int{"a": 2})).Records, all[3], all[6])
+	f.expect("a claim of the rest", f.claim(grants(map[string]int{"a": 9})).Records, all[5])
+}
+
+func waitingLongest(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	all := f.attackers(8)
+	hours := []time.Duration{1, 7, 2, 0, 5, 6, 3, 4}
+	for i, a := range all {
+		f.schedule(a, time.Time{}, f.waitsSince("a", 0, hours[i]*time.Hour))
+	}
+	grant := func(calls, oldest int) func(*store.ClaimRequest) {
+		return func(r *store.ClaimRequest) { r.Grants = map[string]store.Grant{"a": {Calls: calls, Oldest: oldest}} }
+	}
+	f.expect("a claim of 3, of which 2 have been waiting longest", f.claim(grant(3, 2)).Records, all[0], all[1], all[5])
+	f.expect("a claim of 1, were it not for the limit", f.claim(grant(9, 9), limit(1)).Records, all[4])
+	f.expect("a claim of 2 of those that have been waiting longest", f.claim(grant(2, 5)).Records, all[6], all[7])
+	f.expect("a claim of none", f.claim(grant(0, 5)).Records)
+	f.expect("a claim of the rest", f.claim(grant(9, 1)).Records, all[2], all[3])
+}
+
+func waitingGranted(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	all := f.attackers(4)
+	f.schedule(all[0], time.Time{}, awaits("a"), awaits("b"), awaits("c"))
+	f.schedule(all[1], time.Time{}, awaits("b"))
+	f.schedule(all[2], f.now, awaits("a"))
+	recs := f.claim(grants(map[string]int{"a": 1, "b": 5})).Records
+	f.expect("a claim with grants", recs, all[0], all[1], all[2], all[3])
+	for i, want := range [][]string{{"a", "b"}, {"b"}, nil, nil} {
+		if !slices.Equal(recs[i].Granted, want) {
+			f.Errorf("record %d of the claim is granted %q; want %q", i, recs[i].Granted, want)
+		}
+	}
+	if got := f.get(all[0].ID); got.Granted != nil {
+		f.Errorf("Get returned a record that is granted %q; want none", got.Granted)
+	}
+}
+
+// seenAhead is about attackers that are due early because they were seen again.
+func seenAhead(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	all := f.attackers(6)
+	due := f.now.Add(24 * time.Hour)
+	for i, ahead := range []time.Time{f.now.Add(time.Hour), f.now.Add(time.Hour), {}, f.now.Add(time.Hour), due.Add(time.Hour)} {
+		rec := f.take(all[i])
+		u := f.update(rec, f.fresh("a", rec.Addr()))
+		u.Due, u.Ahead = due, ahead
+		f.save(u)
+	}
+	parked := f.take(all[5])
+	u := f.update(parked, excluded("a"))
+	u.Due = time.Time{}
+	f.save(u)
+	seen := func(i int, at time.Time) {
+		f.Helper()
+		a := all[i]
+		a.LastSeen = at
+		f.observe(a)
+	}
+	seen(0, f.now.Add(2*time.Hour))
+	seen(1, f.now.Add(time.Minute))
+	seen(2, f.now.Add(2*time.Hour))
+	seen(3, all[3].LastSeen)
+	seen(4, f.now.Add(150*time.Minute))
+	seen(5, f.now.Add(2*time.Hour))
+	f.expect("a claim before any of it counts", f.claim(at(f.now.Add(59*time.Minute))).Records)
+	f.expect("a claim when one may be due early that was seen before", f.claim(at(f.now.Add(time.Hour))).Records, all[1])
+	recs := f.claim(at(f.now.Add(2 * time.Hour))).Records
+	f.expect("a claim when one was seen that may be due early", recs, all[0])
+	f.save(f.update(recs[0], f.fresh("a", all[0].Addr())))
+	seen(0, f.now.Add(3*time.Hour))
+	f.expect("a claim of one that may no longer be due early", f.claim(at(f.now.Add(4*time.Hour))).Records)
+	f.expect("a claim of the rest when they are due", f.claim(at(due)).Records, all[0], all[4], all[2], all[3])
+}
+
 func mixedOrder(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	all := f.attackers(8)
@@ -85,7 +178,7 @@ func mixedOrder(tb testing.TB, h Harness) {
 	f.schedule(all[5], time.Time{}, awaits("a"))
 	f.schedule(all[6], time.Time{}, excluded("a"))
 	every := func(r *store.ClaimRequest) {
-		r.Grants, r.Providers = map[string]int{"a": 8}, []string{"a", "b"}
+		r.Grants, r.Providers = map[string]store.Grant{"a": {Calls: 8}}, []string{"a", "b"}
 	}
 	f.expect("a claim of 5 for several reasons", f.claim(every, limit(5)).Records, all[:5]...)
 	f.expect("a claim of the rest", f.claim(every).Records, all[5:]...)

@@ -4,8 +4,19 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/decnet/enrich/store"
 )
+
+// ranking returns a bug that changes the entries that Save stores.
+func ranking(change func(e *store.Entry)) func(b *broken) {
+	return updating(func(u *store.Update) {
+		for i := range u.Entries {
+			change(&u.Entries[i])
+		}
+	})
+}
 
 var scheduleBugs = bugs{
 	"Parked": {
@@ -33,10 +44,13 @@ var scheduleBugs = bugs{
 		"for good": asking(func(req *store.ClaimRequest) { req.Grants = nil }),
 		"grants without limit": asking(func(req *store.ClaimRequest) {
 			for name, n := range req.Grants {
-				req.Grants = map[string]int{name: n * 100}
+				n.Calls *= 100
+				req.Grants = map[string]store.Grant{name: n}
 			}
 		}),
-		"for nobody":   asking(func(req *store.ClaimRequest) { req.Grants = map[string]int{"a": 100, "b": 100} }),
+		"for nobody": asking(func(req *store.ClaimRequest) {
+			req.Grants = map[string]store.Grant{"a": {Calls: 100}, "b": {Calls: 100}}
+		}),
 		"oldest first": returning(oldestFirst),
 		"still waits": func(b *broken) {
 			b.update = func(u *store.Update) {
@@ -54,8 +68,8 @@ var scheduleBugs = bugs{
 				all := req.Grants
 				req.Grants = nil
 				c, err := b.Store.Claim(background, req)
-				if left := all["a"] - len(c.Records); left > 0 && err == nil {
-					req.Grants = map[string]int{"a": left}
+				if left := all["a"].Calls - len(c.Records); left > 0 && err == nil {
+					req.Grants = map[string]store.Grant{"a": {Calls: left}}
 					more, _ := b.Store.Claim(background, req)
 					c.Records = append(c.Records, more.Records...)
 				}
@@ -64,6 +78,80 @@ var scheduleBugs = bugs{
 		},
 		"not due while waiting": func(b *broken) {
 			b.update = func(u *store.Update) { u.Due = time.Time{} }
+		},
+	},
+	"WaitingRank": {
+		"no ranks":     ranking(func(e *store.Entry) { e.Rank = 0 }),
+		"small first":  ranking(func(e *store.Entry) { e.Rank = -e.Rank }),
+		"rank for all": ranking(func(e *store.Entry) { e.Rank = max(e.Rank, 0) }),
+		"rank for good": func(b *broken) {
+			ranks := make(map[uuid.UUID]int)
+			b.update = func(u *store.Update) {
+				if _, ok := ranks[u.ID]; !ok && len(u.Entries) > 0 {
+					ranks[u.ID] = u.Entries[0].Rank
+				}
+				for i := range u.Entries {
+					u.Entries[i].Rank = ranks[u.ID]
+				}
+			}
+		},
+	},
+	"WaitingLongest": {
+		"newest only": asking(func(req *store.ClaimRequest) {
+			for name, g := range req.Grants {
+				req.Grants = map[string]store.Grant{name: {Calls: g.Calls}}
+			}
+		}),
+		"more than calls": asking(func(req *store.ClaimRequest) {
+			for name, g := range req.Grants {
+				req.Grants = map[string]store.Grant{name: {Calls: max(g.Calls, g.Oldest), Oldest: g.Oldest}}
+			}
+		}),
+		"shortest first": ranking(func(e *store.Entry) { e.Since = time.Unix(0, 0).Add(farAhead.Sub(e.Since)) }),
+	},
+	"WaitingGranted": {
+		"none": returning(func(_ store.ClaimRequest, c *store.Claimed) {
+			for i := range c.Records {
+				c.Records[i].Granted = nil
+			}
+		}),
+		"all that wait": returning(func(_ store.ClaimRequest, c *store.Claimed) {
+			for i, r := range c.Records {
+				c.Records[i].Granted = nil
+				for _, e := range r.Entries {
+					if e.State == store.Waiting {
+						c.Records[i].Granted = append(c.Records[i].Granted, e.Provider)
+					}
+				}
+			}
+		}),
+		"one only": returning(func(_ store.ClaimRequest, c *store.Claimed) {
+			for i, r := range c.Records {
+				c.Records[i].Granted = r.Granted[:min(1, len(r.Granted))]
+			}
+		}),
+	},
+	"SeenAhead": {
+		"never":  updating(func(u *store.Update) { u.Ahead = time.Time{} }),
+		"always": updating(func(u *store.Update) { u.Ahead = time.Unix(1, 0) }),
+		"without being seen": updating(func(u *store.Update) {
+			if !u.Ahead.IsZero() && u.Ahead.Before(u.Due) {
+				u.Due = u.Ahead
+			}
+		}),
+		"later than due": updating(func(u *store.Update) {
+			if u.Ahead.After(u.Due) {
+				u.Due = u.Ahead
+			}
+		}),
+		"for good": func(b *broken) {
+			ahead := make(map[uuid.UUID]time.Time)
+			b.update = func(u *store.Update) {
+				if !u.Ahead.IsZero() {
+					ahead[u.ID] = u.Ahead
+				}
+				u.Ahead = ahead[u.ID]
+			}
 		},
 	},
 	"MixedOrder": {

@@ -56,6 +56,8 @@ func Run(t *testing.T, h Harness) {
 	log("Answers", ok)
 	_, ok = store.As[store.Outbox](s)
 	log("Outbox", ok)
+	_, ok = store.As[store.QuotaLedger](s)
+	log("QuotaLedger", ok)
 	_, ok = store.As[store.Lister](s)
 	log("Lister", ok)
 	_, ok = store.As[store.Statistician](s)
@@ -96,7 +98,11 @@ func Checks() []Check {
 		{"Parked", parked},
 		{"Waiting", waiting},
 		{"WaitingOrDue", waitingOrDue},
+		{"WaitingRank", waitingRank},
+		{"WaitingLongest", waitingLongest},
+		{"WaitingGranted", waitingGranted},
 		{"MixedOrder", mixedOrder},
+		{"SeenAhead", seenAhead},
 
 		{"Ledger", ledger},
 		{"HostileText", hostileText},
@@ -125,6 +131,8 @@ func Checks() []Check {
 		{"Outbox", outbox},
 		{"OutboxOfRefusedUpdates", outboxOfRefusedUpdates},
 		{"OutboxExpire", outboxExpire},
+		{"Budget", budget},
+		{"BudgetConcurrently", budgetConcurrently},
 		{"List", list},
 		{"ListEnriched", listEnriched},
 		{"Stats", stats},

@@ -22,7 +22,7 @@ type bugs map[string]map[string]func(b *broken)
 
 func allBugs() bugs {
 	all := make(bugs)
-	for _, some := range []bugs{claimBugs, leaseBugs, scheduleBugs, ledgerBugs, callBugs, addressBugs, optionalBugs} {
+	for _, some := range []bugs{claimBugs, leaseBugs, scheduleBugs, ledgerBugs, callBugs, addressBugs, optionalBugs, budgetBugs} {
 		maps.Copy(all, some)
 	}
 	return all
@@ -92,6 +92,10 @@ func TestReopenNoticesWhatIsLost(t *testing.T) {
 		},
 		"ledger lost": func(b *broken) store.Store {
 			b.read = func(r *store.Record) { r.Entries = nil }
+			return b
+		},
+		"budgets lost": func(b *broken) store.Store {
+			b.budget = func(string) ([]byte, uint64, error) { return nil, 0, nil }
 			return b
 		},
 		"fences lost": func(b *broken) store.Store {
