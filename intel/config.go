@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -40,6 +41,9 @@ type Config struct {
 	Providers []Provider
 	// Policy decides on the verdict. Default: aggregate.Strongest{}.
 	Policy aggregate.Policy
+	// Spending decides who is asked about first when a provider cannot be asked
+	// about all.
+	Spending Spending
 	// Guard decides which addresses may be named to a remote provider. The zero
 	// Guard lets every globally reachable address through.
 	Guard provider.Guard
@@ -53,6 +57,14 @@ type Config struct {
 	// TTL is how long a finding is fresh whose provider did not say. Default:
 	// 24 h.
 	TTL time.Duration
+	// Freshness sets how long the findings of single providers are fresh, by
+	// provider name. It must not be modified after NewWorker.
+	Freshness map[string]Freshness
+	// RefreshAhead is the fraction of a finding's life after which it is
+	// replaced early if the attacker was seen again and the provider has calls
+	// to spare: it works, and more than half of each of its quotas is left.
+	// Default: 0.5. Negative: never.
+	RefreshAhead float64
 	// Jitter is the fraction, below 1, by which each TTL is shortened at random
 	// so that what was learnt together does not expire together. Default: 0.1.
 	// Negative: none.
@@ -83,7 +95,8 @@ type Config struct {
 	// RetryMin is the delay before a failed lookup is tried again; it doubles
 	// with every further failure up to RetryMax and varies by a fifth. Defaults:
 	// 1 min and 1 h. A provider's Retry-After counts if it is longer, up to
-	// 24 h.
+	// 24 h. A provider that fails for everybody, refuses our key or has enough of
+	// us is left alone for a time of its own, and lookups wait for it meanwhile.
 	RetryMin, RetryMax time.Duration
 
 	// ShutdownGrace is how long lookups may go on after Run's context ended.
@@ -135,6 +148,19 @@ func (c Config) withDefaults() Config {
 		c.Jitter = 0.1
 	}
 	c.Jitter = max(c.Jitter, 0)
+	switch {
+	case c.RefreshAhead == 0:
+		c.RefreshAhead = 0.5
+	case c.RefreshAhead < 0:
+		c.RefreshAhead = 1
+	}
+	if c.Spending.Rank == nil {
+		c.Spending.Rank = UndecidedFirst
+	}
+	if c.Spending.Fair == 0 {
+		c.Spending.Fair = 1. / 8
+	}
+	c.Spending.Fair = max(c.Spending.Fair, 0)
 	c.ShutdownGrace = max(c.ShutdownGrace, 0)
 	if c.Batch == 0 {
 		c.Batch = 50
@@ -167,7 +193,15 @@ func (c *Config) validate() error {
 	} {
 		refuse(d.d < 0, "%s is %v; it must not be negative", d.name, d.d)
 	}
-	refuse(c.Jitter >= 1, "Jitter is %v; it must be below 1", c.Jitter)
+	refuse(!(c.Jitter < 1), "Jitter is %v; it must be below 1", c.Jitter)
+	refuse(!(c.RefreshAhead <= 1), "RefreshAhead is %v; it must be at most 1", c.RefreshAhead)
+	refuse(!(c.Spending.Fair <= 1), "Spending.Fair is %v; it must be at most 1", c.Spending.Fair)
+	for _, name := range slices.Sorted(maps.Keys(c.Freshness)) {
+		own := c.Freshness[name]
+		refuse(own.Known < 0 || own.Unknown < 0, "Freshness[%q] is %v and %v; neither may be negative", name, own.Known, own.Unknown)
+		refuse(!slices.ContainsFunc(c.Providers, func(p Provider) bool { return p != nil && p.Name() == name }),
+			"Freshness names %q; there is no such provider", name)
+	}
 	refuse(c.Batch < 0, "Batch is %d; it must not be negative", c.Batch)
 	refuse(c.Concurrency < 0, "Concurrency is %d; it must not be negative", c.Concurrency)
 	refuse(c.RetryMax < c.RetryMin, "RetryMax is %v; it must not be below RetryMin, %v", c.RetryMax, c.RetryMin)
@@ -221,6 +255,11 @@ func validateProviders(ps []Provider) error {
 			}
 		}
 		names = append(names, name)
+		if l, ok := provider.As[provider.Limited](p); ok {
+			if err := l.Limits().Validate(); err != nil {
+				refuse("the limits of %s: %w", name, err)
+			}
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -54,8 +54,10 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 	}()
 	return safely(func() error {
 		w.recall(ctx, []store.Record{r}, time.Now())
-		p := w.begin(ctx, w.newLimits(ctx), r, true)
-		p.finish(ctx)
+		lim := w.newLimits(ctx)
+		p := w.newPass(r)
+		p.begin(ctx, lim, true)
+		p.finish(ctx, lim, func() {})
 		j := p.update(false)
 		if j.release {
 			w.giveBack(keep, []*job{j})
@@ -69,6 +71,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 			return failed[0]
 		}
 		w.counts.save(j)
+		w.waits(j.update.Entries)
 		if w.config.Hooks.Saved != nil {
 			w.config.Hooks.Saved(j.saved)
 		}

@@ -15,45 +15,40 @@ type fan struct {
 	lanes   []*lane                        // nil once the outcome was taken
 	outs    []atomic.Pointer[gate.Outcome] // by lane, as they return
 	left    int                            // outcomes not taken yet
-	all     chan struct{}                  // closed when all have returned
-	inTime  chan struct{}                  // closed when those expected in time have; all, if all are
-	waiting [2]atomic.Int32                // how many inTime and all wait for
+	prompt  atomic.Int32                   // of prompt providers, not returned yet
+	hopeful bool                           // some provider is unproven
+	arrived chan struct{}                  // cap 1: the last prompt one has returned, or any other one
 }
 
-// fanOut asks the providers behind lanes, each in a goroutine of its own. Those
-// that are slow are not waited for by inTime.
+// fanOut asks the providers behind lanes, each in a goroutine of its own.
 func fanOut(ctx context.Context, deadlines *gate.Deadlines, addr netip.Addr, lanes []*lane) *fan {
 	f := &fan{
 		lanes: lanes, outs: make([]atomic.Pointer[gate.Outcome], len(lanes)), left: len(lanes),
-		all: make(chan struct{}),
+		arrived: make(chan struct{}, 1),
 	}
-	patient := make([]bool, len(lanes))
-	prompt := 0
+	speeds := make([]speed, len(lanes))
+	prompt := int32(0)
 	for i, g := range lanes {
-		if patient[i] = !g.slow.Load(); patient[i] {
+		speeds[i] = g.speed()
+		switch speeds[i] {
+		case prompted:
 			prompt++
+		case unproven:
+			f.hopeful = true
 		}
 	}
-	f.inTime = f.all
-	if prompt < len(lanes) {
-		f.inTime = make(chan struct{})
-	}
-	f.waiting[0].Store(int32(prompt))
-	f.waiting[1].Store(int32(len(lanes)))
-	if prompt == 0 {
-		close(f.inTime)
-	}
+	f.prompt.Store(prompt)
 	// Nobody waits for the group: a provider that never returns must not hold up
 	// its siblings.
 	var group errgroup.Group
 	for i, g := range lanes {
 		group.Go(func() error {
-			f.outs[i].Store(g.Lookup(ctx, deadlines, addr, patient[i]))
-			if patient[i] && f.inTime != f.all && f.waiting[0].Add(-1) == 0 {
-				close(f.inTime)
-			}
-			if f.waiting[1].Add(-1) == 0 {
-				close(f.all)
+			f.outs[i].Store(g.Lookup(ctx, deadlines, addr, speeds[i] != slow))
+			if speeds[i] != prompted || f.prompt.Add(-1) == 0 {
+				select {
+				case f.arrived <- struct{}{}:
+				default: // there is a look to come already
+				}
 			}
 			return nil
 		})

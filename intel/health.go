@@ -13,7 +13,6 @@ import (
 // counts are what a worker has done since it was made.
 type counts struct {
 	passes, enriched, scheduled                atomic.Uint64
-	answered, reused, failed, deferred         atomic.Uint64
 	conflicts, unsaved, published, unpublished atomic.Uint64
 }
 
@@ -26,37 +25,41 @@ func (c *counts) save(j *job) {
 	}
 }
 
+// done returns the number of updates that were stored.
+func (c *counts) done() uint64 { return c.enriched.Load() + c.scheduled.Load() }
+
 // health is the payload of a health event.
 type health struct {
-	Worker    string  `json:"worker"` // always "enrich": which service this is
-	TS        float64 `json:"ts"`     // seconds since 1970
-	Owner     string  `json:"owner"`  // which of its workers
-	Passes    uint64  `json:"passes"`
-	Enriched  uint64  `json:"enriched"`  // updates that stored a finding
-	Scheduled uint64  `json:"scheduled"` // updates that only moved a schedule
-	Lookups   struct {
-		Answered uint64 `json:"answered"`
-		Reused   uint64 `json:"reused"`
-		Failed   uint64 `json:"failed"`
-		Deferred uint64 `json:"deferred"`
-	} `json:"lookups"`
-	Conflicts   uint64 `json:"conflicts"`
-	Unsaved     uint64 `json:"unsaved"`
-	Published   uint64 `json:"published"`
-	Unpublished uint64 `json:"unpublished"` // events lost or expired
+	Worker string  `json:"worker"` // always "enrich": which service this is
+	TS     float64 `json:"ts"`     // seconds since 1970
+	Status
+	Lookups lookupCounts `json:"lookups"`
 }
 
-func (w *Worker) health(now time.Time) bus.Event {
-	c := &w.counts
-	h := health{
-		Worker: "enrich", TS: float64(now.UnixMicro()) / 1e6, Owner: w.config.Owner,
-		Passes: c.passes.Load(), Enriched: c.enriched.Load(), Scheduled: c.scheduled.Load(),
-		Conflicts: c.conflicts.Load(), Unsaved: c.unsaved.Load(),
-		Published: c.published.Load(), Unpublished: c.unpublished.Load(),
+// lookupCounts are those of all providers together.
+type lookupCounts struct {
+	Answered uint64 `json:"answered"`
+	Reused   uint64 `json:"reused"`
+	Failed   uint64 `json:"failed"`
+	Deferred uint64 `json:"deferred"`
+}
+
+// health returns the event that tells how the worker is.
+func (w *Worker) health(ctx context.Context) bus.Event {
+	s, err := w.Status(ctx)
+	if err != nil && ctx.Err() == nil {
+		w.log.Debug("no backlog in the health event", "error", err)
 	}
-	h.Lookups.Answered, h.Lookups.Reused = c.answered.Load(), c.reused.Load()
-	h.Lookups.Failed, h.Lookups.Deferred = c.failed.Load(), c.deferred.Load()
-	payload, _ := json.Marshal(h) // numbers and text always marshal
+	now := time.Now()
+	payload, _ := json.Marshal(health{ // numbers and text always marshal
+		Worker: "enrich", TS: float64(now.UnixMicro()) / 1e6, Status: s,
+		Lookups: lookupCounts{
+			Answered: s.sum(func(p *ProviderStatus) uint64 { return p.Answered }),
+			Reused:   s.sum(func(p *ProviderStatus) uint64 { return p.Reused }),
+			Failed:   s.sum((*ProviderStatus).failed),
+			Deferred: s.sum(func(p *ProviderStatus) uint64 { return p.Deferred }),
+		},
+	})
 	return bus.Event{Topic: TopicHealth, Type: typeHealth, Time: now.UTC(), Payload: payload}
 }
 
@@ -68,7 +71,7 @@ func (w *Worker) heartbeat(ctx context.Context) {
 	ticker := time.NewTicker(w.config.HealthInterval)
 	defer ticker.Stop()
 	for {
-		err := safely(func() error { return w.config.Bus.Publish(ctx, w.health(time.Now())) })
+		err := safely(func() error { return w.config.Bus.Publish(ctx, w.health(ctx)) })
 		if err != nil && ctx.Err() == nil {
 			w.log.Debug("no heartbeat", "error", err)
 		}

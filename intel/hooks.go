@@ -42,6 +42,7 @@ type LookupInfo struct {
 	Reused    bool          // the answer was at hand
 	Known     bool          // of the finding
 	NotBefore time.Time     // the lookup was put off until then
+	Waiting   bool          // the lookup waits until the provider can be asked; Err is why, if a call told
 	Err       error
 }
 

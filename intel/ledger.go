@@ -62,32 +62,64 @@ func (l *ledger) entry(name string) *store.Entry {
 }
 
 // wants reports whether the provider behind g is to be asked at now. With
-// force, only a fresh finding keeps it from being asked.
-func (l *ledger) wants(g *gate.Gate, now time.Time, force bool) bool {
+// force, only a fresh finding keeps it from being asked. Without, those that
+// wait for a provider leave its calls to those that were granted them.
+func (l *ledger) wants(g *lane, now time.Time, force bool, early func(e *store.Entry) bool) bool {
 	if !g.Applies(l.addr) {
-		if e := l.record.Entry(g.Name()); e == nil || e.State != store.NotApplicable {
-			l.entry(g.Name()).State = store.NotApplicable
+		if e := l.entry(g.Name()); e.State != store.NotApplicable {
+			e.State, e.Due, e.Rank, e.Since = store.NotApplicable, time.Time{}, 0, time.Time{}
 			l.moved = true
 		}
 		return false
 	}
 	e := l.record.Entry(g.Name())
-	switch {
-	case e == nil:
-		return true
-	case e.State == store.Fresh:
-		return e.Finding == nil || !now.Before(e.Expires)
-	case e.State == store.Due:
-		return force || !now.Before(e.Due)
+	if e != nil {
+		switch {
+		case e.State == store.Fresh && e.Finding != nil && now.Before(e.Expires) && !early(e):
+			return false
+		case e.State == store.Due && !force && now.Before(e.Due):
+			return false
+		}
+	}
+	if !force && g.Scarce() && g.backlog.Load() && !slices.Contains(l.record.Granted, g.Name()) {
+		if e == nil || e.State != store.Fresh || !now.Before(e.Expires) {
+			l.await(l.entry(g.Name()), now)
+		}
+		return false
 	}
 	return true
+}
+
+// await makes an entry wait for its provider. How long it has been waiting
+// already is kept.
+func (l *ledger) await(e *store.Entry, now time.Time) {
+	if e.State != store.Waiting {
+		e.State, e.Due, e.Since = store.Waiting, time.Time{}, now.UTC()
+		l.moved = true
+	}
+}
+
+// putOff makes a provider due later without having been asked.
+func (l *ledger) putOff(name string, due time.Time) {
+	e := l.entry(name)
+	e.State, e.Due, e.Rank, e.Since = store.Due, due.UTC(), 0, time.Time{}
+	l.moved = true
 }
 
 // settle enters what became of a lookup. Whatever failed or was put off leaves
 // the finding alone.
 func (l *ledger) settle(name string, out *gate.Outcome, retry retrySchedule) {
 	e := l.entry(name)
+	if out.Wait {
+		l.await(e, time.Now())
+		switch kind := provider.Kind(out.Err); kind {
+		case provider.ErrUnauthorized, provider.ErrConfig: // somebody has to mend that; a limit is no error
+			e.Error = kind.Error()
+		}
+		return
+	}
 	l.moved = true
+	e.Rank, e.Since = 0, time.Time{}
 	switch {
 	case out.Finding != nil:
 		*e = store.Entry{Provider: name, State: store.Fresh, Finding: out.Finding, Expires: out.Expires}
@@ -161,13 +193,9 @@ type retrySchedule struct{ min, max time.Duration }
 
 // after returns the delay after the given number of failures in a row, the
 // last of which was err: exponential, varied by a fifth, and at least what the
-// provider asked for. Failures that another try cannot mend get the longest.
+// provider asked for.
 func (r retrySchedule) after(err error, failures int) time.Duration {
 	delay := backoff(r.min, r.max, failures)
-	switch provider.Kind(err) {
-	case provider.ErrUnauthorized, provider.ErrConfig, provider.ErrQuotaExhausted:
-		delay = backoff(r.max, r.max, 1)
-	}
 	if e, ok := errors.AsType[*provider.Error](err); ok {
 		delay = max(delay, min(e.RetryAfter, maxRetryAfter))
 	}

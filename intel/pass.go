@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/internal/gate"
@@ -22,7 +22,8 @@ type pass struct {
 	verdict provider.Verdict // as last saved
 	started time.Time
 	fan     *fan
-	cut     bool // some lookup was cut off
+	cut     bool     // some lookup was cut off
+	granted []string // providers whose grant is not used up
 }
 
 // limits are the deadlines of what a worker waits for.
@@ -38,82 +39,161 @@ func (w *Worker) newLimits(ctx context.Context) limits {
 	}
 }
 
-// begin starts a pass: it takes the answers at hand and asks all other
-// providers that are due.
-func (w *Worker) begin(ctx context.Context, lim limits, r store.Record, force bool) *pass {
-	p := &pass{w: w, ledger: openLedger(r, len(w.gates)), verdict: r.Decision.Verdict, started: time.Now()}
-	addr := p.ledger.addr
+func (w *Worker) newPass(r store.Record) *pass {
+	return &pass{w: w, ledger: openLedger(r, len(w.gates)), verdict: r.Decision.Verdict, started: time.Now(), granted: r.Granted}
+}
+
+// begin takes the answers at hand and asks all other providers that are due.
+// With force, those too that are not.
+func (p *pass) begin(ctx context.Context, lim limits, force bool) {
+	w, addr := p.w, p.ledger.addr
 	asked := make([]*lane, 0, len(w.gates))
 	for _, g := range w.gates {
-		if !p.ledger.wants(g.Gate, p.started, force) {
+		early := func(e *store.Entry) bool {
+			return w.config.early(p.ledger, e, p.started, func() gate.Status { return g.Status(ctx, p.started) })
+		}
+		if !p.ledger.wants(g, p.started, force, early) {
 			continue
 		}
 		if out, ok := g.Recent(addr, p.started); ok {
-			p.take(g, &out)
+			if p.newer(g, &out) {
+				p.take(g, &out)
+				continue
+			}
+			g.Forget(addr, out.Finding.ObservedAt)
+		}
+		if !force && p.skip(g) {
 			continue
 		}
 		asked = append(asked, g)
 	}
 	p.fan = fanOut(ctx, lim.lookup, addr, asked)
-	return p
+}
+
+// newer reports whether an answer at hand is not the one that the ledger has.
+func (p *pass) newer(g *lane, out *gate.Outcome) bool {
+	e := p.ledger.record.Entry(g.Name())
+	return e == nil || e.Finding == nil || out.Finding.ObservedAt.After(e.Finding.ObservedAt)
+}
+
+// skip spares a call that cannot change the verdict, if that is wanted, and
+// makes its entry due when the verdict may change by itself.
+func (p *pass) skip(g *lane) bool {
+	c, l := &p.w.config, p.ledger
+	if !c.Spending.SkipDecided || !g.Scarce() {
+		return false
+	}
+	evidence := l.evidence(p.w.names, p.started, c.MaxStale)
+	if !settled(c.Policy, evidence, &l.record, g.Name(), p.started) {
+		return false
+	}
+	due := p.started.Add(c.TTL)
+	for _, e := range l.record.Entries {
+		if e.State == store.Fresh && e.Expires.After(p.started) && e.Expires.Before(due) {
+			due = e.Expires
+		}
+	}
+	g.deferred.Add(1)
+	l.putOff(g.Name(), due)
+	return true
 }
 
 // take enters the outcome of a lookup into the ledger.
 func (p *pass) take(g *lane, out *gate.Outcome) {
+	p.unclaim(g)
 	if out.Cut {
 		p.cut = true
 		return
 	}
-	if out.Took > 0 && !out.Reused {
-		set(&g.slow, out.Took > p.w.config.Patience)
+	switch {
+	case out.Late, out.Took > p.w.config.Patience && !out.Reused:
+		g.clock(slow)
+	case out.Took > 0 && !out.Reused:
+		g.clock(prompted)
 	}
 	p.ledger.settle(g.Name(), out, p.w.retry)
 	p.w.observe(p.ledger, g, out)
 }
 
-// wait takes outcomes until all providers that are expected to answer in time
-// have done so or the patience is exhausted.
-func (p *pass) wait(ctx context.Context, lim limits) {
-	late := false
-	select {
-	case <-p.fan.inTime:
-	case <-lim.patience.Next(p.started).Done():
-		late = ctx.Err() == nil
+// unclaim gives back the provider's grant, if the pass has one.
+func (p *pass) unclaim(g *lane) {
+	if i := slices.Index(p.granted, g.Name()); i >= 0 {
+		p.granted = slices.Concat(p.granted[:i], p.granted[i+1:])
+		p.w.asked(g)
 	}
-	p.fan.each(p.take)
-	if late {
-		for _, g := range p.fan.rest() {
-			set(&g.slow, true)
+}
+
+// end gives back the grants that came to nothing.
+func (p *pass) end() {
+	for len(p.granted) > 0 {
+		p.unclaim(p.w.lane(p.granted[0]))
+	}
+}
+
+// wait takes outcomes until all providers that are prompt have answered and
+// there is something to save, or until the patience is exhausted.
+func (p *pass) wait(ctx context.Context, lim limits) {
+	patience := lim.patience.Next(p.started).Done()
+	for {
+		p.fan.each(p.take)
+		if p.fan.left == 0 || p.fan.prompt.Load() == 0 && (len(p.ledger.answered) > 0 || !p.fan.hopeful) {
+			return
+		}
+		select {
+		case <-p.fan.arrived:
+			if p.fan.hopeful { // those that return together are saved together
+				runtime.Gosched()
+			}
+		case <-patience:
+			p.fan.each(p.take)
+			if ctx.Err() == nil {
+				p.tooSlow()
+			}
+			return
 		}
 	}
 }
 
-// finish takes the remaining outcomes. A provider that does not even return
-// after its deadline has failed.
-func (p *pass) finish(ctx context.Context) {
+// finish takes the remaining outcomes, and calls progress when there is
+// something to save while others are still to come. A provider that does not
+// even return after its deadline has failed.
+func (p *pass) finish(ctx context.Context, lim limits, progress func()) {
 	timeout := p.w.config.LookupTimeout
 	deadline := time.NewTimer(p.w.config.MaxWait + timeout + timeout/100 + overrun - time.Since(p.started))
 	defer deadline.Stop()
-	select {
-	case <-p.fan.all:
-		p.fan.each(p.take)
-	case <-ctx.Done():
-		p.fan.each(p.take)
-		p.cut = p.cut || p.fan.left > 0
-	case <-deadline.C:
-		p.fan.each(p.take)
-		for _, g := range p.fan.rest() {
-			err := &provider.Error{Provider: g.Name(), Kind: provider.ErrUnavailable, Err: errOverrun}
-			p.take(g, &gate.Outcome{Err: err, Took: time.Since(p.started)})
+	patience := lim.patience.Next(p.started).Done()
+	for p.fan.left > 0 {
+		select {
+		case <-p.fan.arrived:
+			runtime.Gosched() // those that return together are saved together
+			p.fan.each(p.take)
+			if p.fan.left > 0 && len(p.ledger.answered) > 0 {
+				progress()
+			}
+		case <-patience:
+			patience = nil
+			if ctx.Err() == nil {
+				p.tooSlow()
+			}
+		case <-ctx.Done():
+			p.fan.each(p.take)
+			p.cut = p.cut || p.fan.left > 0
+			return
+		case <-deadline.C:
+			p.fan.each(p.take)
+			for _, g := range p.fan.rest() {
+				err := &provider.Error{Provider: g.Name(), Kind: provider.ErrUnavailable, Err: errOverrun}
+				p.take(g, &gate.Outcome{Err: err, Took: time.Since(p.started)})
+			}
+			return
 		}
 	}
 }
 
-// set stores v unless it is there already: what all lookups share is better
-// read than written.
-func set(b *atomic.Bool, v bool) {
-	if b.Load() != v {
-		b.Store(v)
+// tooSlow takes note of the providers that have exhausted the patience.
+func (p *pass) tooSlow() {
+	for _, g := range p.fan.rest() {
+		g.clock(slow)
 	}
 }
 
@@ -128,13 +208,16 @@ func (p *pass) update(hold bool) *job {
 	w, l, now := p.w, p.ledger, time.Now().UTC()
 	r := &l.record
 	learnt := len(l.answered) > 0
+	info := SavedInfo{Answered: l.answered, Pending: l.pending(w.names, now), More: hold}
 	u := store.Update{
 		Lease:   store.Lease{ID: r.ID, Fence: r.Fence, Due: l.next(w.names, now)},
 		IP:      r.IP,
 		Changed: l.changed,
 		Hold:    hold,
 	}
-	info := SavedInfo{Answered: l.answered, Pending: l.pending(w.names, now), More: hold}
+	if !hold {
+		u.Ahead = w.config.sightingsFrom(l, w.names, now)
+	}
 	if learnt {
 		r.Revision++
 		r.CachedAt, u.SavedAt = now, now
@@ -145,6 +228,11 @@ func (p *pass) update(hold bool) *job {
 		u.Decision = &decision
 		info.Changed = r.Decision.Verdict != p.verdict
 		p.verdict = r.Decision.Verdict
+	}
+	for i := range r.Entries {
+		if e := &r.Entries[i]; e.State == store.Waiting {
+			e.Rank = w.config.Spending.Rank(r, e.Provider)
+		}
 	}
 	u.Revision = r.Revision
 	if learnt && w.config.Bus != nil {
@@ -164,8 +252,15 @@ func (p *pass) update(hold bool) *job {
 // rest to a goroutine of its own among the stragglers.
 func (w *Worker) pass(ctx context.Context, lim limits, r store.Record, wr *writer, stragglers *sync.WaitGroup) {
 	lease := store.Lease{ID: r.ID, Fence: r.Fence}
+	p := w.newPass(r)
+	leftTo := false // to the stragglers
+	defer func() {
+		if !leftTo {
+			p.end()
+		}
+	}()
 	defer w.rescue(wr, lease)
-	p := w.begin(ctx, lim, r, false)
+	p.begin(ctx, lim, false)
 	p.wait(ctx, lim)
 	if p.fan.left == 0 || ctx.Err() != nil {
 		p.cut = p.cut || p.fan.left > 0
@@ -175,9 +270,11 @@ func (w *Worker) pass(ctx context.Context, lim limits, r store.Record, wr *write
 	if len(p.ledger.answered) > 0 {
 		wr.put(p.update(true))
 	}
+	leftTo = true
 	stragglers.Go(func() {
+		defer p.end()
 		defer w.rescue(wr, lease)
-		p.finish(ctx)
+		p.finish(ctx, lim, func() { wr.put(p.update(true)) })
 		wr.put(p.update(false))
 	})
 }
@@ -198,26 +295,32 @@ func (w *Worker) observe(l *ledger, g *lane, out *gate.Outcome) {
 	name := g.Name()
 	info := LookupInfo{
 		Provider: name, Attacker: l.record.ID, Addr: l.addr, Took: out.Took,
-		Reused: out.Reused, NotBefore: out.NotBefore, Err: out.Err,
+		Reused: out.Reused, NotBefore: out.NotBefore, Waiting: out.Wait, Err: out.Err,
+	}
+	if out.Took > 0 && !out.Reused {
+		g.calls.Add(1)
 	}
 	switch {
 	case out.Finding != nil:
 		info.Known = out.Finding.Known
 		if out.Reused {
-			w.counts.reused.Add(1)
+			g.reused.Add(1)
 		} else {
-			w.counts.answered.Add(1)
+			g.answered.Add(1)
+			if g.ledgerFails.Load() {
+				g.ledgerFails.Store(false)
+			}
 		}
 		if g.failing.Load() && !out.Reused && g.failing.Swap(false) {
 			w.log.Info("provider answers again", "provider", name)
 		}
 	case out.Err != nil:
-		w.counts.failed.Add(1)
+		g.fails(out.Err)
 		if !g.failing.Swap(true) {
 			w.warn(name, out.Err)
 		}
 	default:
-		w.counts.deferred.Add(1)
+		g.deferred.Add(1)
 	}
 	if w.config.Hooks.Lookup != nil {
 		w.config.Hooks.Lookup(info)
@@ -232,7 +335,9 @@ func (w *Worker) warn(name string, err error) {
 	}
 	switch provider.Kind(err) {
 	case provider.ErrUnauthorized, provider.ErrConfig:
-		w.log.Error("provider refuses our key or configuration; check its API key", attrs...)
+		w.log.Error("provider refuses our key or configuration and is left alone; mend its API key", attrs...)
+	case provider.ErrRateLimited, provider.ErrQuotaExhausted:
+		w.log.Warn("provider has enough of us; those who wait for it are asked about later", attrs...)
 	default:
 		w.log.Warn("provider fails; its earlier findings stay", attrs...)
 	}

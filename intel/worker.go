@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/internal/quota"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -33,18 +34,9 @@ type Worker struct {
 	wake    chan struct{}
 	running atomic.Bool
 	counts  counts
+	rate    rate
 	trouble trouble
 	busDown atomic.Bool
-}
-
-// lane is a provider's gate, and what the worker has learnt about its speed.
-type lane struct {
-	*gate.Gate
-	// slow says that a record was saved without waiting for this provider, and
-	// that it has not answered in time since.
-	slow atomic.Bool
-	// failing says that its last call failed.
-	failing atomic.Bool
 }
 
 // NewWorker returns a worker for c. It does no I/O. It returns one error that
@@ -60,13 +52,21 @@ func NewWorker(c Config) (*Worker, error) {
 		retry:  retrySchedule{c.RetryMin, c.RetryMax},
 		wake:   make(chan struct{}, 1),
 	}
+	var ledger quota.Ledger // nil if the store is none
+	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
+		ledger = l
+	}
 	for _, p := range c.Providers {
 		w.gates = append(w.gates, &lane{Gate: gate.New(p, gate.Config{
 			Guard:       c.Guard,
-			TTL:         c.TTL,
+			TTL:         c.ttl,
 			Jitter:      c.Jitter,
 			MaxWait:     c.MaxWait,
+			Timeout:     c.LookupTimeout,
 			MaxInFlight: c.Concurrency,
+			Ledger:      ledger,
+			Opened:      w.Wake,
+			Trouble:     func(err error) { w.ledgerTrouble(p.Name(), err) },
 		})})
 	}
 	slices.SortFunc(w.gates, func(a, b *lane) int { return strings.Compare(a.Name(), b.Name()) })
@@ -199,6 +199,7 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	var planned time.Time // when tick fires
+	var asked time.Time   // when it was last assumed that attackers wait for every provider
 	failures := 0
 	for {
 		// Receive first, then query: a wake during the claiming stays in the
@@ -219,13 +220,22 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 			}
 			continue
 		}
+		if now := time.Now(); now.Sub(asked) >= w.config.PollInterval { // other workers let them wait, too
+			asked = now
+			for _, g := range w.gates {
+				g.backlog.Store(true)
+			}
+		}
 		claimed, next, err := w.claim(ctx, queue, wr)
 		sleep := w.config.PollInterval
 		switch now := time.Now(); {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil && once && (claimed == 0 || next.IsZero() || next.After(now)):
-			return nil
+			if !w.settle(ctx, wr) {
+				return nil
+			}
+			sleep = 0
 		case err != nil && once:
 			return err
 		case err != nil:
@@ -236,8 +246,10 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 			sleep = 0
 		default:
 			failures = 0
-			if !next.IsZero() {
-				sleep = min(sleep, next.Sub(now))
+			for _, at := range []time.Time{next, w.nextGrant(ctx, now)} {
+				if !at.IsZero() {
+					sleep = min(sleep, at.Sub(now))
+				}
 			}
 			if claimed == 0 { // due, but not to be had: do not spin
 				sleep = max(sleep, min(time.Second, w.config.PollInterval))
@@ -246,6 +258,19 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 		planned = time.Now().Add(sleep)
 		tick.Reset(sleep)
 	}
+}
+
+// settle waits until what was claimed is saved, and reports whether there are
+// attackers then that wait for a provider and can be asked about.
+func (w *Worker) settle(ctx context.Context, wr *writer) bool {
+	for wr.open.Load() > 0 {
+		select {
+		case <-wr.idle:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return len(w.grants(ctx, time.Now())) > 0
 }
 
 // The delays after a store has failed.
@@ -267,16 +292,22 @@ func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *write
 		}
 	}()
 	w.counts.passes.Add(1)
+	w.rate.begin(time.Now(), w.counts.done())
 	for {
 		now := time.Now()
+		grants := w.grants(ctx, now)
 		c, err := w.config.Store.Claim(ctx, store.ClaimRequest{
-			Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: w.config.Batch, Providers: w.names,
+			Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: w.config.Batch,
+			Grants: grants, Providers: w.names,
 		})
 		if err != nil {
 			return claimed, time.Time{}, fmt.Errorf("claim: %w", err)
 		}
+		w.rate.measure(now, w.counts.done())
+		more := w.count(grants, &c)
 		claimed += len(c.Records)
 		wr.claimed.Add(int64(len(c.Records)))
+		wr.open.Add(int64(len(c.Records)))
 		w.recall(ctx, c.Records, now)
 		for i, r := range c.Records {
 			select {
@@ -288,7 +319,7 @@ func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *write
 				return claimed, time.Time{}, ctx.Err()
 			}
 		}
-		if len(c.Records) == 0 || c.NextDue.IsZero() || c.NextDue.After(now) {
+		if len(c.Records) == 0 || !more && (c.NextDue.IsZero() || c.NextDue.After(now)) {
 			return claimed, c.NextDue, nil
 		}
 		if err := wr.failing(); err != nil {
@@ -321,6 +352,14 @@ func (w *Worker) recall(ctx context.Context, records []store.Record, now time.Ti
 			g.Learn(a.Finding, a.Expires)
 		}
 	}
+}
+
+// ledgerTrouble logs the first of a row of failures of the quota ledger.
+func (w *Worker) ledgerTrouble(name string, err error) {
+	if w.lane(name).ledgerFails.Swap(true) {
+		return
+	}
+	w.log.Error("cannot keep the provider's budget in the store; without it no call is made", "provider", name, "error", err)
 }
 
 func (w *Worker) lane(name string) *lane {

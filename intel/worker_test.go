@@ -118,6 +118,7 @@ func newRig(t *testing.T, c intel.Config, ps ...intel.Provider) *rig {
 	}
 	w, err := intel.NewWorker(c)
 	require.NoError(t, err)
+	w.Prove() // so that what returns together is saved together
 	r.worker, r.config = w, c
 	return r
 }
@@ -322,12 +323,20 @@ func TestAProviderThatNeverReturnsIsGivenUp(t *testing.T) {
 		}
 		time.Sleep(15 * time.Second)
 		synctest.Wait()
-		require.Equal(t, 4, deaf.asked(), "no more calls than it may have in flight")
-		failures := 0
+		require.Equal(t, 1, deaf.asked(), "it is not asked on before it has answered")
+		failures, waiting := 0, 0
 		for _, id := range ids {
-			failures += r.get(id).Entry("deaf").Failures
+			e := r.get(id).Entry("deaf")
+			failures += e.Failures
+			if e.State == store.Waiting {
+				waiting++
+			}
 		}
-		require.Equal(t, 4, failures, "those are given up, the others were put off")
+		require.Equal(t, 1, failures, "that one is given up")
+		require.Equal(t, 99, waiting, "the others wait")
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		require.Equal(t, 4, deaf.asked(), "no more calls than it may have in flight")
 		close(release)
 	})
 }
@@ -414,8 +423,18 @@ func TestA429LeavesTheVerdict(t *testing.T) {
 		rec := r.get(ids[0])
 		require.Equal(t, 2, tf.asked())
 		require.Equal(t, provider.Malicious, rec.Decision.Verdict)
-		require.Equal(t, "rate limited", rec.Entry("threatfox").Error)
-		require.Greater(t, time.Until(rec.Entry("threatfox").Due), 30*time.Minute, "Retry-After is honoured")
+		require.Equal(t, store.Waiting, rec.Entry("threatfox").State)
+		require.Zero(t, rec.Entry("threatfox").Failures, "to be refused is no failure")
+		require.Empty(t, rec.Entry("threatfox").Error)
+
+		tf.will(says(provider.Malicious))
+		time.Sleep(30 * time.Minute)
+		synctest.Wait()
+		require.Equal(t, 2, tf.asked(), "Retry-After is honoured")
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		require.Equal(t, 3, tf.asked())
+		require.Equal(t, store.Fresh, r.get(ids[0]).Entry("threatfox").State)
 	})
 }
 
@@ -689,10 +708,14 @@ func TestAnIdleWorkerStopsAtOnce(t *testing.T) {
 
 func TestShutdownLeavesNoTraceOfWhatWasCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		quick, slow := newSource("quick").will(takes(2*time.Second, provider.Malicious)), newSource("slow").will(hangs)
+		quick, slow := newSource("quick"), newSource("slow")
 		r := newRig(t, intel.Config{ShutdownGrace: 5 * time.Second, Patience: time.Minute}, quick, slow)
-		ids := r.observe(ips(200)...)
+		r.observe("45.99.99.99")
 		r.start()
+		quick.will(takes(2*time.Second, provider.Malicious))
+		slow.will(hangs)
+		ids := r.observe(ips(200)...)
+		r.worker.Wake()
 		time.Sleep(time.Second)
 		stopping := time.Now()
 		r.stop()

@@ -35,13 +35,15 @@ type writer struct {
 	w       *Worker
 	pub     *publisher
 	jobs    chan *job
-	claimed atomic.Int64          // attackers claimed and not yet saved or released
+	claimed atomic.Int64          // attackers claimed whose last update is not here yet
+	open    atomic.Int64          // attackers claimed and not yet saved or released
 	due     chan time.Time        // cap 1: when the first of the attackers saved lately is due again
+	idle    chan struct{}         // cap 1: nothing that was claimed is left to do
 	setback atomic.Pointer[error] // of the last save, if it failed as a whole
 }
 
 func newWriter(w *Worker, pub *publisher) *writer {
-	return &writer{w: w, pub: pub, jobs: make(chan *job, maxSave), due: make(chan time.Time, 1)}
+	return &writer{w: w, pub: pub, jobs: make(chan *job, maxSave), due: make(chan time.Time, 1), idle: make(chan struct{}, 1)}
 }
 
 func (wr *writer) put(j *job) { wr.jobs <- j }
@@ -67,6 +69,7 @@ func (wr *writer) run(ctx context.Context) {
 	var saves, releases []*job
 	for first := range wr.jobs {
 		saves, releases = saves[:0], releases[:0]
+		done := 0 // attackers
 		var full <-chan time.Time
 		if wr.backlog() {
 			full = time.After(linger)
@@ -79,6 +82,7 @@ func (wr *writer) run(ctx context.Context) {
 			}
 			if !j.update.Hold {
 				wr.claimed.Add(-1)
+				done++
 			}
 			if len(saves)+len(releases) == maxSave {
 				break
@@ -107,6 +111,12 @@ func (wr *writer) run(ctx context.Context) {
 		wr.w.giveBack(ctx, releases)
 		wr.remind(saves, releases)
 		clear(saves)
+		if wr.open.Add(-int64(done)) == 0 {
+			select {
+			case wr.idle <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 
@@ -161,6 +171,7 @@ func (w *Worker) save(ctx context.Context, jobs []*job, announce func(*bus.Event
 		case !bad:
 			w.trouble.over(id)
 			w.counts.save(jobs[i])
+			w.waits(jobs[i].update.Entries)
 			if w.config.Hooks.Saved != nil {
 				w.config.Hooks.Saved(jobs[i].saved)
 			}

@@ -40,6 +40,8 @@ type Error struct {
 	// RetryAfter is how long the source asked not to be bothered; zero if it
 	// did not say. It is what the source said: not checked, not capped.
 	RetryAfter time.Duration
+	// Usage is what the source said about its allowance; nil if it said nothing.
+	Usage *Usage
 	// Err says more; it may be nil.
 	Err error
 }

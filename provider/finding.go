@@ -37,6 +37,9 @@ type Finding struct {
 	// TTL is how long the answer may be reused before the provider is asked
 	// again. Zero leaves it to the worker.
 	TTL time.Duration
+	// Usage is what the source said about its allowance along with the answer;
+	// nil if it said nothing. It is for whoever called: it is not stored.
+	Usage *Usage
 }
 
 // Validate reports what makes f unfit to be stored: a field that breaks the

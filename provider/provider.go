@@ -48,7 +48,7 @@ type Provider interface {
 // Limited is implemented by a provider that restricts what it may be asked or
 // how often. Find it with [As].
 type Limited interface {
-	// Limits returns the same value at every call.
+	// Limits returns the same value at every call. It must not be modified.
 	Limits() Limits
 }
 
@@ -61,6 +61,9 @@ type Limits struct {
 	// MinInterval is the least time between the starts of two lookups.
 	// Zero means no such restriction.
 	MinInterval time.Duration
+	// Quotas are the allowances of the plan, all of which apply at once. None
+	// means no such restriction.
+	Quotas []Quota
 	// IPv4Only says that the source knows no IPv6 address: it is never asked
 	// about one.
 	IPv4Only bool

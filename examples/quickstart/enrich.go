@@ -50,9 +50,10 @@ func (p *program) register(ctx context.Context) error {
 // tally counts what happens while attackers are enriched.
 type tally struct {
 	mu      sync.Mutex
-	lookups int       // made
-	answers int       // to them, or at hand
-	putOff  time.Time // the latest time until which one was put off
+	lookups int                    // made
+	answers int                    // to them, or at hand
+	putOff  time.Time              // the latest time until which one was put off
+	resting []intel.ProviderStatus // those that addresses wait for in the end
 }
 
 // enrich registers the addresses and asks the providers about all attackers
@@ -64,7 +65,7 @@ func (p *program) enrich(ctx context.Context) (*tally, error) {
 		return t, err
 	}
 	stats, err := p.db.Stats(ctx, time.Now())
-	if err != nil || stats.Due == 0 {
+	if err != nil || stats.Due == 0 && len(stats.Waiting) == 0 {
 		return t, err
 	}
 	asking := p.term.progress("Asking", stats.Due)
@@ -90,8 +91,23 @@ func (p *program) enrich(ctx context.Context) (*tally, error) {
 		if err := w.Drain(ctx); err != nil {
 			return t, err
 		}
-		// A provider that is busy or limits its rate has put lookups off.
+		// A provider that is busy or limits its rate has put lookups off, or lets
+		// them wait.
 		wait, more := t.wait(began)
+		status, err := w.Status(context.WithoutCancel(ctx))
+		if err != nil {
+			return t, err
+		}
+		t.resting = nil
+		for _, p := range status.Providers {
+			if status.Backlog.Waiting[p.Name] == 0 {
+				continue
+			}
+			t.resting = append(t.resting, p)
+			if soon := time.Until(p.Until); !more && soon > 0 && soon < patience {
+				wait, more = soon, true
+			}
+		}
 		if !more {
 			return t, nil
 		}
@@ -113,7 +129,7 @@ func (t *tally) lookup(l intel.LookupInfo) {
 	switch {
 	case l.NotBefore.After(t.putOff):
 		t.putOff = l.NotBefore
-	case l.NotBefore.IsZero() && l.Err == nil:
+	case l.NotBefore.IsZero() && l.Err == nil && !l.Waiting:
 		t.answers++
 	}
 }
@@ -123,9 +139,12 @@ func (t *tally) lookup(l intel.LookupInfo) {
 func isSettled(s intel.SavedInfo) bool {
 	return !slices.ContainsFunc(s.Pending, func(name string) bool {
 		e := s.Record.Entry(name)
-		return e == nil || e.Failures == 0
+		return e == nil || e.Failures == 0 && e.State != store.Waiting
 	})
 }
+
+// patience is how long a run waits for a provider that is being left alone.
+const patience = 15 * time.Second
 
 // lookAgain is the time between two looks for lookups that were put off.
 const lookAgain = 250 * time.Millisecond

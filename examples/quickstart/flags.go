@@ -33,13 +33,18 @@ Keys for -live:
   DECNET_THREATFOX_API_KEY   ThreatFox; left out without one
 Feodo Tracker needs none. DECNET_GREYNOISE_URL, DECNET_ABUSEIPDB_URL,
 DECNET_FEODO_URL and DECNET_THREATFOX_URL name another origin to ask instead of
-the real one, like http://127.0.0.1:8080.
+the real one, like http://127.0.0.1:8080. DECNET_GREYNOISE_QUOTA,
+DECNET_ABUSEIPDB_QUOTA and DECNET_THREATFOX_QUOTA say what your plans allow,
+like 3000/day or none; without them free accounts are assumed: 25/week for
+GreyNoise, 1000/day for AbuseIPDB, none for ThreatFox.
 
 In the table, a provider that answered has given a verdict (malicious,
 suspicious, benign or unknown) or "no opinion". One that failed has "not
 answered". One that does not apply, for example because the address is private
-and must not be named to anybody, or that was left out, has "not asked". What
-an interrupted run did not come to is "pending". None of these means harmless.
+and must not be named to anybody, or that was left out, has "not asked". One
+whose quota is spent, or that is being left alone because it fails, leaves
+addresses "waiting"; a later run with -db goes on with them. What an interrupted
+run did not come to is "pending". None of these means harmless.
 
 Ctrl-C ends a run; what is done by then is saved and printed. The exit code is
 0, 1 if something failed, nobody answered or addresses are left pending, and 2

@@ -74,6 +74,7 @@ func pointAt(t *testing.T, origin string) {
 	for _, name := range []string{"GREYNOISE", "ABUSEIPDB", "FEODO", "THREATFOX"} {
 		t.Setenv("DECNET_"+name+"_URL", origin)
 		t.Setenv("DECNET_"+name+"_API_KEY", "key-of-"+name)
+		t.Setenv("DECNET_"+name+"_QUOTA", "none")
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 // totals are what a report adds up to.
 type totals struct {
 	verdicts map[string]int // addresses, by word
+	waiting  int            // addresses that wait for a provider
 	pending  int            // addresses that a provider is still to be asked about
 	reused   int            // addresses with findings, all of them from earlier runs
 }
@@ -74,6 +75,9 @@ func (t *totals) add(r *store.Record, row row, started time.Time) {
 	if slices.Contains(row.cells, pending) {
 		t.pending++
 	}
+	if slices.Contains(row.cells, waiting) {
+		t.waiting++
+	}
 	if !r.CachedAt.IsZero() && r.CachedAt.Before(started) {
 		t.reused++
 	}
@@ -93,6 +97,16 @@ func (t *totals) summary(o options, done *tally) string {
 		fmt.Fprintf(&b, "Reused from %s: %s.\n", o.db, count(t.reused, "address", "addresses"))
 	}
 	fmt.Fprintf(&b, "Lookups made: %s.\n", thousands(done.lookups))
+	if t.waiting > 0 {
+		fmt.Fprintf(&b, "Waiting for a provider: %s.\n", count(t.waiting, "address", "addresses"))
+		for _, p := range done.resting {
+			fmt.Fprintf(&b, "  %s: %s", p.Name, p.State)
+			if !p.Until.IsZero() {
+				fmt.Fprintf(&b, ", until %s", p.Until.Local().Format(time.DateTime))
+			}
+			fmt.Fprintln(&b)
+		}
+	}
 	if t.pending > 0 {
 		fmt.Fprintf(&b, "Still to be asked: %s.\n", count(t.pending, "address", "addresses"))
 	}

@@ -20,19 +20,19 @@ import (
 // services are those that are asked, in the order of the table's columns.
 var services = []struct {
 	name string
-	open func(key, origin string) (provider.Provider, error)
+	open func(key, origin string, quotas []provider.Quota) (provider.Provider, error)
 }{
-	{greynoise.Name, func(key, origin string) (provider.Provider, error) {
-		return greynoise.New(greynoise.Options{Key: key, BaseURL: origin})
+	{greynoise.Name, func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
+		return greynoise.New(greynoise.Options{Key: key, BaseURL: origin, Quotas: quotas})
 	}},
-	{abuseipdb.Name, func(key, origin string) (provider.Provider, error) {
-		return abuseipdb.New(abuseipdb.Options{Key: key, BaseURL: origin})
+	{abuseipdb.Name, func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
+		return abuseipdb.New(abuseipdb.Options{Key: key, BaseURL: origin, Quotas: quotas})
 	}},
-	{feodo.Name, func(_, origin string) (provider.Provider, error) {
+	{feodo.Name, func(_, origin string, _ []provider.Quota) (provider.Provider, error) {
 		return feodo.New(feodo.Options{BaseURL: origin})
 	}},
-	{threatfox.Name, func(key, origin string) (provider.Provider, error) {
-		return threatfox.New(threatfox.Options{Key: key, BaseURL: origin})
+	{threatfox.Name, func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
+		return threatfox.New(threatfox.Options{Key: key, BaseURL: origin, Quotas: quotas})
 	}},
 }
 
@@ -60,7 +60,11 @@ func openLive(log io.Writer) (*sources, error) {
 	for _, service := range services {
 		prefix := "DECNET_" + strings.ToUpper(service.name)
 		key := os.Getenv(prefix + "_API_KEY")
-		p, err := service.open(key, os.Getenv(prefix+"_URL"))
+		quotas, err := provider.ParseQuotas(os.Getenv(prefix + "_QUOTA"))
+		if err != nil {
+			return nil, fmt.Errorf("%s_QUOTA: %w", prefix, err)
+		}
+		p, err := service.open(key, os.Getenv(prefix+"_URL"), quotas)
 		if err != nil {
 			fmt.Fprintf(log, "Leaving out %v\n", err)
 			continue
@@ -85,7 +89,7 @@ func openImitations(addrs []netip.Addr, log io.Writer) (*sources, error) {
 	}
 	s := &sources{close: server.Close}
 	for _, service := range services {
-		p, err := service.open("any", server.URL())
+		p, err := service.open("any", server.URL(), []provider.Quota{}) // their plans have no limits
 		if err != nil {
 			server.Close()
 			return nil, err

@@ -18,13 +18,14 @@ const (
 	noOpinion   = "no opinion"   // answered, and has nothing to say
 	notAnswered = "not answered" // asked, and failed
 	notAsked    = "not asked"    // does not apply, or was left out
+	waiting     = "waiting"      // to be asked when the provider can be
 	pending     = "pending"      // to be asked
 )
 
 // words are all words in the table, strongest first.
 var words = []string{
 	provider.Malicious.String(), provider.Suspicious.String(), provider.Benign.String(), provider.Unknown.String(),
-	noOpinion, notAnswered, pending, notAsked,
+	noOpinion, notAnswered, waiting, pending, notAsked,
 }
 
 // table prints records in columns.
@@ -87,8 +88,10 @@ func (t *table) cell(name string, e *store.Entry) string {
 		return noOpinion
 	case !t.src.has(name), e != nil && e.State == store.NotApplicable:
 		return notAsked
-	case e != nil && e.Failures > 0:
+	case e != nil && e.Error != "":
 		return notAnswered
+	case e != nil && e.State == store.Waiting:
+		return waiting
 	}
 	return pending
 }
@@ -99,7 +102,7 @@ func verdict(r *store.Record, cells []string) string {
 	if r.Decision.Verdict != provider.None {
 		return r.Decision.Verdict.String()
 	}
-	for _, word := range []string{noOpinion, notAnswered, pending} {
+	for _, word := range []string{noOpinion, notAnswered, waiting, pending} {
 		if slices.Contains(cells, word) {
 			return word
 		}
@@ -117,7 +120,7 @@ func why(r *store.Record) string {
 		}
 	}
 	for i := range r.Entries {
-		if e := &r.Entries[i]; e.Failures > 0 {
+		if e := &r.Entries[i]; e.Error != "" {
 			parts = append(parts, e.Provider+" failed: "+e.Error)
 		}
 	}

@@ -56,6 +56,8 @@ func TestSlotsMaxWait(t *testing.T) {
 		synctest.Wait()
 		out := lookup(t.Context(), g, addr)
 		require.Equal(t, time.Second, time.Since(start))
+		require.True(t, out.Late)
+		out.Late = false
 		putOff(t, out, time.Now())
 		require.Equal(t, 2, s.calls())
 		for _, c := range busy {

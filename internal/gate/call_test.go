@@ -66,7 +66,7 @@ func TestTTL(t *testing.T) {
 
 func TestTTLJitter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := New(&source{}, Config{TTL: time.Hour, Jitter: 0.25, MaxInFlight: 1})
+		g := New(&source{}, Config{TTL: hour, Jitter: 0.25, MaxInFlight: 1})
 		seen := make(map[time.Time]bool)
 		for n := range 1000 {
 			out := lookup(t.Context(), g, nth(n))
@@ -189,7 +189,7 @@ func TestError(t *testing.T) {
 				require.EqualError(t, out.Err, c.message)
 				require.ErrorIs(t, out.Err, c.err)
 				require.Equal(t, c.kind, provider.Kind(out.Err))
-				require.Equal(t, Outcome{Err: out.Err}, out)
+				require.Equal(t, Outcome{Err: out.Err, Wait: c.kind == provider.ErrRateLimited}, out)
 				_, ok := errors.AsType[*provider.Error](out.Err)
 				require.True(t, ok)
 			})

@@ -100,6 +100,15 @@ func (fs *flights) learn(addr netip.Addr, out Outcome) {
 	fs.keep(landing{addr, f})
 }
 
+// forget drops the answer about addr if it was obtained by the given time.
+func (fs *flights) forget(addr netip.Addr, by time.Time) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if f := fs.byAddr[addr]; f != nil && f.landed && !f.out.Finding.ObservedAt.After(by) {
+		delete(fs.byAddr, addr)
+	}
+}
+
 // keep notes an answer and forgets the oldest one if there are too many, unless
 // a newer one about the same address has replaced it.
 func (fs *flights) keep(l landing) {

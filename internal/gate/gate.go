@@ -9,18 +9,24 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
+	"github.com/decnet/enrich/internal/quota"
 	"github.com/decnet/enrich/provider"
 )
 
 // Config says how a gate behaves. All durations must be positive.
 type Config struct {
 	Guard       provider.Guard
-	TTL         time.Duration // of findings that bring none of their own
-	Jitter      float64       // fraction of a TTL by which it is shortened at random
-	MaxWait     time.Duration // for a slot or for the provider's interval
-	MaxInFlight int           // if the provider does not limit itself
+	TTL         func(provider.Finding) time.Duration // how long it is fresh, before jitter
+	Jitter      float64                              // fraction of a TTL by which it is shortened at random
+	MaxWait     time.Duration                        // for a probe, a slot and the provider's interval together
+	Timeout     time.Duration                        // of one lookup, as its Deadlines have it
+	MaxInFlight int                                  // if the provider does not limit itself
+	Ledger      quota.Ledger                         // shares the budget; nil if there is none
+	Opened      func()                               // called when calls are possible that were not before; may be nil
+	Trouble     func(error)                          // told when the ledger fails; may be nil
 }
 
 // Gate guards one provider. Its methods are safe for concurrent use.
@@ -29,19 +35,25 @@ type Config struct {
 //
 //  1. Applies: the address guard and the provider's coverage.
 //  2. Recent and flights: an answer at hand is reused, a lookup under way joined.
-//  3. admit: whether, and after which wait, the provider may be called.
-//  4. call: the call itself, under its deadline, with panics caught.
+//  3. breaker: a provider that fails or refuses us is left alone.
+//  4. admit: a slot, and the provider's interval.
+//  5. budget: the provider's quotas, spent just before the call.
+//  6. call: the call itself, under its deadline, with panics caught.
 type Gate struct {
 	provider provider.Provider
 	limits   provider.Limits
 	config   Config
 	name     string
 	flights  flights
+	breaker  breaker
 	slots    chan struct{}
 	pace     pace
+	budget   *quota.Governor
+	bursts   atomic.Int32 // refusals for asking too fast since the last answer
+	hoping   atomic.Int32 // lookups that wait for a probe
 }
 
-// New returns a gate in front of p.
+// New returns a gate in front of p, whose quotas must be valid.
 func New(p provider.Provider, c Config) *Gate {
 	g := &Gate{provider: p, config: c, name: p.Name()}
 	if l, ok := provider.As[provider.Limited](p); ok {
@@ -52,6 +64,7 @@ func New(p provider.Provider, c Config) *Gate {
 	}
 	g.slots = make(chan struct{}, g.limits.MaxInFlight)
 	g.pace.interval = g.limits.MinInterval
+	g.budget = quota.NewGovernor(g.name, g.limits.Quotas, c.Ledger)
 	return g
 }
 
@@ -72,15 +85,18 @@ func (g *Gate) Applies(addr netip.Addr) bool {
 	return g.config.Guard.Allows(addr)
 }
 
-// Outcome is what became of a lookup. Exactly one of Finding, Err, NotBefore
-// and Cut tells: it was answered, it failed, it was not made and may be made at
-// that time, or it was cut off by its context, which is no failure.
+// Outcome is what became of a lookup: it was answered (Finding), it failed
+// (Err), it was not made and may be made at that time (NotBefore) or once the
+// provider can be asked at all (Wait, with Err if a call told), or it was cut
+// off by its context, which is no failure (Cut).
 type Outcome struct {
 	Finding   *provider.Finding
 	Expires   time.Time // of Finding
 	Reused    bool      // Finding was at hand, no call was made for this lookup
 	Err       error
 	NotBefore time.Time
+	Wait      bool
+	Late      bool // it was not made although it had waited for MaxWait
 	Cut       bool
 	Took      time.Duration // from the start of the call to its end
 }
@@ -88,6 +104,12 @@ type Outcome struct {
 // Recent returns the answer about addr if one is at hand and fresh at now.
 func (g *Gate) Recent(addr netip.Addr, now time.Time) (Outcome, bool) {
 	return g.flights.recent(addr, now)
+}
+
+// Forget drops the answer about addr at hand if it was obtained by the given
+// time.
+func (g *Gate) Forget(addr netip.Addr, by time.Time) {
+	g.flights.forget(addr, by)
 }
 
 // Learn puts answers at hand that were obtained elsewhere.
@@ -128,14 +150,46 @@ func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr
 
 // ask makes a lookup and writes down what became of it.
 func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, addr netip.Addr, patient bool, out *Outcome) {
-	start, notBefore := g.admit(ctx, now, patient)
+	latest := now
+	if patient {
+		latest = now.Add(g.config.MaxWait)
+	}
+	p, now := g.enter(ctx, now, latest)
+	if !p.granted {
+		out.Cut = ctx.Err() != nil
+		out.Wait = !out.Cut
+		out.Late = out.Wait && p.late
+		return
+	}
+	told := noResult
+	defer func() {
+		if g.breaker.leave(time.Now(), p, told) && g.config.Opened != nil {
+			g.config.Opened()
+		}
+	}()
+	if g.budget.State(ctx, now).Left == 0 {
+		out.Wait = true
+		return
+	}
+	start, notBefore := g.admit(ctx, now, latest)
 	if start.IsZero() {
-		out.NotBefore, out.Cut = notBefore, notBefore.IsZero()
+		out.NotBefore, out.Cut, out.Late = notBefore, notBefore.IsZero(), time.Since(now) >= g.config.MaxWait
 		return
 	}
 	defer func() { <-g.slots }()
 	if ctx.Err() != nil {
 		out.Cut = true
+		return
+	}
+	by := start.Add(g.config.Timeout + g.config.Timeout/100)
+	switch ok, err := g.budget.Spend(ctx, start, by); {
+	case err != nil:
+		g.trouble(err)
+		out.NotBefore = start.Add(ledgerRetry).UTC()
+		out.Cut = ctx.Err() != nil
+		return
+	case !ok:
+		out.Wait = true
 		return
 	}
 	finding, err := g.call(deadlines.Next(start), addr)
@@ -144,25 +198,128 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 	g.pace.observe(out.Took)
 	switch {
 	case err == nil:
-		if finding.ObservedAt.IsZero() || finding.ObservedAt.After(now) {
-			finding.ObservedAt = now
-		}
-		finding.ObservedAt = finding.ObservedAt.UTC().Truncate(precision)
-		out.Finding, out.Expires = finding, now.Add(g.ttl(finding)).UTC().Truncate(precision)
+		told = success
+		g.answer(finding, now, out)
+		g.settle(ctx, by, now, finding.Usage)
+		finding.Usage = nil
 	case ctx.Err() != nil:
 		out.Cut = true
+		g.settle(ctx, by, now, nil)
 	default:
-		out.Err = err
+		told = g.fault(ctx, err, by, now, out)
+	}
+}
+
+// ledgerRetry is how long a lookup is put off because the ledger fails.
+const ledgerRetry = 30 * time.Second
+
+// enter waits for permission to call, until latest if a probe may end by then.
+// It returns the time when the waiting was over.
+func (g *Gate) enter(ctx context.Context, now, latest time.Time) (permit, time.Time) {
+	overrun := g.config.MaxWait + g.config.Timeout + g.config.Timeout/100 + time.Second
+	p := g.breaker.pass(now, now.Add(overrun))
+	if p.probing == nil || !latest.After(now) {
+		return p, now
+	}
+	if g.hoping.Add(1) > int32(cap(g.slots)) {
+		g.hoping.Add(-1)
+		return p, now
+	}
+	defer g.hoping.Add(-1)
+	timer := time.NewTimer(latest.Sub(now))
+	defer timer.Stop()
+	for p.probing != nil {
+		select {
+		case <-p.probing:
+			now = time.Now()
+			p = g.breaker.pass(now, now.Add(overrun))
+		case <-timer.C:
+			return permit{late: true}, now
+		case <-ctx.Done():
+			return permit{}, now
+		}
+	}
+	return p, now
+}
+
+// answer enters an answer that came at now.
+func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
+	if f.ObservedAt.IsZero() || f.ObservedAt.After(now) {
+		f.ObservedAt = now
+	}
+	f.ObservedAt = f.ObservedAt.UTC().Truncate(precision)
+	out.Finding, out.Expires = f, now.Add(g.ttl(f)).UTC().Truncate(precision)
+	if g.bursts.Load() > 0 {
+		g.bursts.Store(0)
+	}
+}
+
+// fault enters a failed call that was spent until by, and returns what it tells
+// about the provider. A refusal for a limit is no failure of the lookup: it has
+// to wait.
+func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Outcome) result {
+	e, _ := errors.AsType[*provider.Error](err) // call returns no other
+	kind := provider.Kind(err)
+	ctx = context.WithoutCancel(ctx) // what was learnt is kept
+	if e.StatusCode == 0 && (kind == provider.ErrUnsupported || kind == provider.ErrConfig) {
+		g.check(g.budget.Refund(ctx, now, by)) // nothing was sent
+	} else {
+		g.settle(ctx, by, now, e.Usage)
+	}
+	out.Err = err
+	switch kind {
+	case provider.ErrUnsupported:
+		return success
+	case provider.ErrUnauthorized, provider.ErrConfig:
+		out.Wait = true
+		return ban
+	case provider.ErrRateLimited, provider.ErrQuotaExhausted:
+		out.Wait = true
+		g.limited(ctx, e, now)
+		return refusal
+	}
+	return failure
+}
+
+const (
+	// burstMax is the longest wait that is taken for one after a burst. Whoever
+	// asks for more means a quota.
+	burstMax = 10 * time.Minute
+	// burstMin is the wait after a burst if the source asks for none. It doubles
+	// with every further refusal, up to burstMax.
+	burstMin = 10 * time.Second
+)
+
+// limited leaves the provider alone because it said so: shortly if it was asked
+// too fast, and until its quota is restored if that is spent.
+func (g *Gate) limited(ctx context.Context, e *provider.Error, now time.Time) {
+	if provider.Kind(e) == provider.ErrQuotaExhausted || e.RetryAfter > burstMax {
+		g.check(g.budget.Exhaust(ctx, now, e.Usage, e.RetryAfter))
+		return
+	}
+	wait := min(burstMin<<min(g.bursts.Add(1)-1, 16), burstMax)
+	g.check(g.budget.Rest(ctx, now, now.Add(max(wait, e.RetryAfter)), quota.Limited))
+}
+
+func (g *Gate) settle(ctx context.Context, by, end time.Time, u *provider.Usage) {
+	g.check(g.budget.Settle(context.WithoutCancel(ctx), by, end, u))
+}
+
+func (g *Gate) check(err error) {
+	if err != nil {
+		g.trouble(err)
+	}
+}
+
+func (g *Gate) trouble(err error) {
+	if g.config.Trouble != nil {
+		g.config.Trouble(err)
 	}
 }
 
 // ttl returns how long the finding is to be fresh, shortened at random.
 func (g *Gate) ttl(f *provider.Finding) time.Duration {
-	ttl := f.TTL
-	if ttl == 0 {
-		ttl = g.config.TTL
-	}
-	ttl = max(ttl, minTTL)
+	ttl := max(g.config.TTL(*f), minTTL)
 	return ttl - time.Duration(rand.Float64()*g.config.Jitter*float64(ttl))
 }
 
@@ -175,13 +332,10 @@ const minTTL = time.Second
 const precision = time.Microsecond
 
 // admit takes a slot, which is to be given back, waits for the provider's
-// interval and returns when that was over. If there is no place it returns no
-// start but the time to come again, which is zero if ctx ended meanwhile.
-func (g *Gate) admit(ctx context.Context, now time.Time, patient bool) (start, notBefore time.Time) {
-	deadline := now
-	if patient {
-		deadline = now.Add(g.config.MaxWait)
-	}
+// interval and returns when that was over. If there is no place until the
+// deadline it returns no start but the time to come again, which is zero if ctx
+// ended meanwhile.
+func (g *Gate) admit(ctx context.Context, now, deadline time.Time) (start, notBefore time.Time) {
 	select {
 	case g.slots <- struct{}{}:
 	default:

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"sync"
@@ -84,9 +85,15 @@ func takes(d time.Duration) func(context.Context, netip.Addr) (provider.Finding,
 // timeout is that of the lookups in these tests.
 const timeout = 10 * time.Second
 
+// newGate returns a gate in front of a source that has answered before.
 func newGate(s *source) *Gate {
-	return New(s, Config{TTL: time.Hour, MaxWait: time.Second, MaxInFlight: 2})
+	g := New(s, Config{TTL: hour, MaxWait: time.Second, Timeout: timeout, MaxInFlight: 2})
+	g.breaker.proven = true
+	return g
 }
+
+// hour is the TTL of findings that bring none.
+func hour(f provider.Finding) time.Duration { return cmp.Or(f.TTL, time.Hour) }
 
 // lookup makes a patient lookup.
 func lookup(ctx context.Context, g *Gate, addr netip.Addr) Outcome {

@@ -69,6 +69,27 @@ func ResetAfter(h http.Header, name string, now time.Time) time.Duration {
 	return max(time.Unix(epoch, 0).Sub(now), 0)
 }
 
+// Usage returns what the headers X-RateLimit-Limit, -Remaining and -Reset say
+// about an allowance over the given window, and nil if they do not say how many
+// calls are left.
+func Usage(h http.Header, window time.Duration, now time.Time) *provider.Usage {
+	number := func(name string) (int, bool) {
+		text := strings.TrimSpace(h.Get(name))
+		n, err := strconv.ParseInt(text, 10, 32)
+		return int(n), err == nil && digits(text)
+	}
+	limit, ok := number("X-RateLimit-Limit")
+	remaining, ok2 := number("X-RateLimit-Remaining")
+	if !ok || !ok2 || limit <= 0 {
+		return nil
+	}
+	u := &provider.Usage{Limit: limit, Remaining: remaining, Window: window}
+	if wait := ResetAfter(h, "X-RateLimit-Reset", now); wait > 0 {
+		u.Reset = now.Add(wait)
+	}
+	return u
+}
+
 // lastSecond is the end of the year 9999.
 const lastSecond = 253402300799
 

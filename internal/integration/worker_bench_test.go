@@ -36,9 +36,9 @@ const benchKey = "0123456789abcdef"
 
 // theFour returns the four providers, asking a fake upstream.
 func theFour(tb testing.TB, up *upstream.Server) []intel.Provider {
-	gn, err := greynoise.New(greynoise.Options{Key: benchKey, BaseURL: up.URL()})
+	gn, err := greynoise.New(greynoise.Options{Key: benchKey, BaseURL: up.URL(), Quotas: []provider.Quota{}})
 	require.NoError(tb, err)
-	ab, err := abuseipdb.New(abuseipdb.Options{Key: benchKey, BaseURL: up.URL()})
+	ab, err := abuseipdb.New(abuseipdb.Options{Key: benchKey, BaseURL: up.URL(), Quotas: []provider.Quota{}})
 	require.NoError(tb, err)
 	fe, err := feodo.New(feodo.Options{BaseURL: up.URL()})
 	require.NoError(tb, err)

@@ -20,9 +20,9 @@
 //
 // # Quota
 //
-// A free account may ask 1,000 times a day. The allowance is the account's, not
-// this package's, so it is not in Limits: declare it where quotas are kept. Once
-// it is spent, Lookup returns [provider.ErrQuotaExhausted].
+// A free account may ask 1,000 times a day. Every answer says what the plan
+// allows and what is left of it, which findings and errors hand on as their
+// Usage. Once nothing is left, Lookup returns [provider.ErrQuotaExhausted].
 package abuseipdb
 
 import (
@@ -31,6 +31,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -52,6 +53,9 @@ type Options struct {
 	// MaxAgeDays is how many days back reports count: 1 to 365. Zero means
 	// DefaultMaxAgeDays.
 	MaxAgeDays int
+	// Quotas are the allowances of the account's plan. Nil means those of a free
+	// account, 1,000 calls a day; an empty slice that is not nil means none.
+	Quotas []provider.Quota
 	// BaseURL is an origin (scheme, host and port) to ask in place of
 	// https://api.abuseipdb.com.
 	BaseURL string
@@ -68,6 +72,7 @@ type Provider struct {
 	client *httpx.Client
 	header http.Header
 	days   string
+	limits provider.Limits
 	now    func() time.Time
 }
 
@@ -88,7 +93,11 @@ func New(o Options) (*Provider, error) {
 	if o.MaxAgeDays < 1 || o.MaxAgeDays > 365 {
 		daysErr = fmt.Errorf("MaxAgeDays is %d; it must be between 1 and 365", o.MaxAgeDays)
 	}
-	if err := httpx.ConfigError(Name, keyErr, err, daysErr); err != nil {
+	limits := provider.Limits{Quotas: slices.Clone(o.Quotas)}
+	if o.Quotas == nil {
+		limits.Quotas = []provider.Quota{{Calls: 1000, Window: provider.Day}}
+	}
+	if err := httpx.ConfigError(Name, keyErr, err, daysErr, limits.Validate()); err != nil {
 		return nil, err
 	}
 	if o.Now == nil {
@@ -98,6 +107,7 @@ func New(o Options) (*Provider, error) {
 		client: client,
 		header: http.Header{"Key": {key}},
 		days:   strconv.Itoa(o.MaxAgeDays),
+		limits: limits,
 		now:    o.Now,
 	}, nil
 }
@@ -105,9 +115,9 @@ func New(o Options) (*Provider, error) {
 // Name returns [Name].
 func (*Provider) Name() string { return Name }
 
-// Limits returns the zero value: IPv4 and IPv6, and the service publishes no
-// limit on concurrency or rate.
-func (*Provider) Limits() provider.Limits { return provider.Limits{} }
+// Limits says which quotas there are. The service knows IPv4 and IPv6 and
+// publishes no limit on concurrency or rate.
+func (p *Provider) Limits() provider.Limits { return p.limits }
 
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {

@@ -1,10 +1,12 @@
 package abuseipdb_test
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,7 +68,47 @@ func TestNamesNoPrivateAddress(t *testing.T) {
 	t.Cleanup(server.Close)
 	p, err := abuseipdb.New(abuseipdb.Options{Key: "k", BaseURL: server.URL})
 	require.NoError(t, err)
-	require.Zero(t, p.Limits())
 	_, err = p.Lookup(t.Context(), netip.MustParseAddr("192.168.0.1"))
 	require.ErrorIs(t, err, provider.ErrUnsupported)
+}
+
+func TestQuotas(t *testing.T) {
+	t.Parallel()
+	own := []provider.Quota{{Calls: 3000, Window: provider.Day}, {Calls: 10, Window: time.Second}}
+	for _, c := range []struct{ given, want []provider.Quota }{
+		{nil, []provider.Quota{{Calls: 1000, Window: provider.Day}}},
+		{[]provider.Quota{}, []provider.Quota{}},
+		{own, own},
+	} {
+		p, err := abuseipdb.New(abuseipdb.Options{Key: "k", Quotas: c.given})
+		require.NoError(t, err)
+		require.Equal(t, provider.Limits{Quotas: c.want}, p.Limits())
+	}
+	_, err := abuseipdb.New(abuseipdb.Options{Key: "k", Quotas: []provider.Quota{{Calls: -1, Window: provider.Day}}})
+	require.ErrorIs(t, err, provider.ErrConfig)
+	require.ErrorContains(t, err, "-1 calls")
+}
+
+// TestUsage hands on what every answer says about the plan.
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	up, err := upstream.Start(upstream.Options{Quotas: map[upstream.Source][]upstream.Quota{
+		upstream.AbuseIPDB: {{Calls: 2, Window: provider.Day}},
+	}})
+	require.NoError(t, err)
+	t.Cleanup(up.Close)
+	p, err := abuseipdb.New(abuseipdb.Options{Key: "k", BaseURL: up.URL()})
+	require.NoError(t, err)
+	for _, left := range []int{1, 0} {
+		f, err := p.Lookup(t.Context(), netip.MustParseAddr("45.155.205.233"))
+		require.NoError(t, err)
+		require.Equal(t, &provider.Usage{Limit: 2, Remaining: left, Window: provider.Day}, f.Usage)
+	}
+	_, err = p.Lookup(t.Context(), netip.MustParseAddr("45.155.205.233"))
+	require.ErrorIs(t, err, provider.ErrQuotaExhausted)
+	e, ok := errors.AsType[*provider.Error](err)
+	require.True(t, ok)
+	require.Equal(t, 2, e.Usage.Limit)
+	require.Zero(t, e.Usage.Remaining)
+	require.WithinDuration(t, time.Now().Add(provider.Day), e.Usage.Reset, time.Minute)
 }

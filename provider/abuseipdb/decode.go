@@ -51,7 +51,15 @@ func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding
 	if err != nil {
 		return provider.Finding{}, httpx.BadResponse(Name, r.Status, err)
 	}
-	return c.finding(addr, body.Data, now), nil
+	f := c.finding(addr, body.Data, now)
+	f.Usage = usage(r, now)
+	return f, nil
+}
+
+// usage returns what an answer says about the allowance, which is counted over
+// a day.
+func usage(r *httpx.Response, now time.Time) *provider.Usage {
+	return httpx.Usage(r.Header, provider.Day, now)
 }
 
 // read reads c from data. It returns an error if that says nothing about addr.
@@ -133,6 +141,7 @@ func categories(reports []byte) []int64 {
 // refusal returns the error that an answer with a status other than 200 means.
 func refusal(r *httpx.Response, now time.Time) error {
 	e := httpx.StatusError(Name, r, now)
+	e.Usage = usage(r, now)
 	var body struct {
 		Errors []struct {
 			Detail httpx.String `json:"detail"`

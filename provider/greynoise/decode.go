@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -113,26 +114,38 @@ func limitError(r *httpx.Response, now time.Time) error {
 	}
 	if body.Hyphen.OK || body.Underscore.OK {
 		e.Kind = provider.ErrQuotaExhausted
-		if w := window(body.Hyphen.Value + body.Underscore.Value); w != "" {
-			e.Err = errors.New("the allowance of this " + w + " is spent")
+		u, name := allowance(body.Hyphen.Value + body.Underscore.Value)
+		if u != nil {
+			e.Usage, e.Err = u, errors.New("the allowance of this "+name+" is spent")
 		}
 	}
 	return e
 }
 
-// window returns the period of an allowance such as "25-W" or
-// "100-lookups/day", and "" if it is none that is known.
-func window(limit string) string {
-	unit := strings.ToLower(limit[strings.LastIndexAny(limit, "-/")+1:])
-	switch strings.TrimSpace(unit) {
-	case "d", "day":
-		return "day"
-	case "w", "week":
-		return "week"
-	case "month":
-		return "month"
+// allowance reads one such as "25-W" or "100-lookups/day", of which nothing is
+// left. It returns nil for one that is not known, and else also the name of its
+// window.
+func allowance(text string) (u *provider.Usage, name string) {
+	text = strings.ToLower(text)
+	first, last := strings.IndexAny(text, "-/"), strings.LastIndexAny(text, "-/")
+	if first < 0 {
+		return nil, ""
 	}
-	return ""
+	u = &provider.Usage{}
+	switch strings.TrimSpace(text[last+1:]) {
+	case "d", "day":
+		u.Window, name = provider.Day, "day"
+	case "w", "week":
+		u.Window, name = provider.Week, "week"
+	case "month":
+		u.Window, name = provider.Month, "month"
+	default:
+		return nil, ""
+	}
+	if n, err := strconv.ParseInt(strings.TrimSpace(text[:first]), 10, 32); err == nil && n > 0 {
+		u.Limit = int(n)
+	}
+	return u, name
 }
 
 // refusal is the answer 400, by which the service refuses the address: it

@@ -123,3 +123,22 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestAllowance(t *testing.T) {
+	for text, want := range map[string]*provider.Usage{
+		"25-W":             {Limit: 25, Window: provider.Week},
+		"100-D":            {Limit: 100, Window: provider.Day},
+		"100-lookups/day":  {Limit: 100, Window: provider.Day},
+		"50/month":         {Limit: 50, Window: provider.Month},
+		"many-W":           {Window: provider.Week},
+		"-1-W":             {Window: provider.Week},
+		"99999999999999-W": {Window: provider.Week},
+		"25":               nil,
+		"W":                nil, // no number, and no separator
+		"":                 nil,
+		"25-Y":             nil,
+	} {
+		got, _ := allowance(text)
+		require.Equal(t, want, got, text)
+	}
+}

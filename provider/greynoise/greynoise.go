@@ -18,15 +18,15 @@
 // # Quota
 //
 // The free allowance is some 25 lookups a week, whether or not the address is
-// known. It is the account's, not this package's, so it is not in Limits:
-// declare it where quotas are kept. Once it is spent, Lookup returns
-// [provider.ErrQuotaExhausted].
+// known. Once it is spent, Lookup returns [provider.ErrQuotaExhausted] with what
+// the service says about it as its Usage.
 package greynoise
 
 import (
 	"context"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/decnet/enrich/internal/httpx"
@@ -46,6 +46,9 @@ type Options struct {
 	// Key is the API key, conventionally from DECNET_GREYNOISE_API_KEY. Without
 	// one the service answers all the same, but less often.
 	Key string
+	// Quotas are the allowances of the account's plan. Nil means those of the
+	// community plan, 25 calls a week; an empty slice that is not nil means none.
+	Quotas []provider.Quota
 	// BaseURL is an origin (scheme, host and port) to ask in place of
 	// https://api.greynoise.io.
 	BaseURL string
@@ -61,6 +64,7 @@ type Options struct {
 type Provider struct {
 	client *httpx.Client
 	header http.Header
+	limits provider.Limits
 	now    func() time.Time
 }
 
@@ -71,10 +75,14 @@ func New(o Options) (*Provider, error) {
 	client, err := httpx.New(httpx.Options{
 		Provider: Name, Origin: "https://api.greynoise.io", BaseURL: o.BaseURL, Transport: o.Transport,
 	})
-	if err := httpx.ConfigError(Name, keyErr, err); err != nil {
+	limits := provider.Limits{IPv4Only: true, Quotas: slices.Clone(o.Quotas)}
+	if o.Quotas == nil {
+		limits.Quotas = []provider.Quota{{Calls: 25, Window: provider.Week}}
+	}
+	if err := httpx.ConfigError(Name, keyErr, err, limits.Validate()); err != nil {
 		return nil, err
 	}
-	p := &Provider{client: client, now: o.Now}
+	p := &Provider{client: client, limits: limits, now: o.Now}
 	if key != "" {
 		p.header = http.Header{"Key": {key}}
 	}
@@ -87,9 +95,9 @@ func New(o Options) (*Provider, error) {
 // Name returns [Name].
 func (*Provider) Name() string { return Name }
 
-// Limits says that only IPv4 addresses are known. The service publishes no
-// limit on concurrency or rate.
-func (*Provider) Limits() provider.Limits { return provider.Limits{IPv4Only: true} }
+// Limits says that only IPv4 addresses are known and which quotas there are. The
+// service publishes no limit on concurrency or rate.
+func (p *Provider) Limits() provider.Limits { return p.limits }
 
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {

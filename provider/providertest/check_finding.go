@@ -37,11 +37,11 @@ func checkLimits(tb testing.TB, h Harness) {
 		tb.Skip("the provider declares no limits")
 	}
 	limits := limited.Limits()
-	if limits.MaxInFlight < 0 || limits.MinInterval < 0 {
-		tb.Errorf("Limits: %+v has a negative value", limits)
+	if err := limits.Validate(); err != nil {
+		tb.Errorf("Limits: %v", err)
 	}
 	r.must(tb, r.known)
-	if again := limited.Limits(); again != limits {
+	if again := limited.Limits(); !reflect.DeepEqual(again, limits) {
 		tb.Errorf("Limits were %+v before a lookup and are %+v after it", limits, again)
 	}
 	if limits.Private && r.played() {

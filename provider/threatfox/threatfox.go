@@ -25,6 +25,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/decnet/enrich/internal/httpx"
@@ -39,6 +40,9 @@ type Options struct {
 	// Key is the Auth-Key of abuse.ch (https://auth.abuse.ch), conventionally
 	// from DECNET_THREATFOX_API_KEY.
 	Key string
+	// Quotas are allowances to keep within. The service publishes none and asks
+	// for fair use.
+	Quotas []provider.Quota
 	// BaseURL is an origin (scheme, host and port) to ask in place of
 	// https://threatfox-api.abuse.ch.
 	BaseURL string
@@ -54,6 +58,7 @@ type Options struct {
 type Provider struct {
 	client *httpx.Client
 	header http.Header
+	limits provider.Limits
 	now    func() time.Time
 }
 
@@ -64,21 +69,22 @@ func New(o Options) (*Provider, error) {
 	client, err := httpx.New(httpx.Options{
 		Provider: Name, Origin: "https://threatfox-api.abuse.ch", BaseURL: o.BaseURL, Transport: o.Transport,
 	})
-	if err := httpx.ConfigError(Name, keyErr, err); err != nil {
+	limits := provider.Limits{Quotas: slices.Clone(o.Quotas)}
+	if err := httpx.ConfigError(Name, keyErr, err, limits.Validate()); err != nil {
 		return nil, err
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Provider{client: client, header: http.Header{"Auth-Key": {key}}, now: o.Now}, nil
+	return &Provider{client: client, header: http.Header{"Auth-Key": {key}}, limits: limits, now: o.Now}, nil
 }
 
 // Name returns [Name].
 func (*Provider) Name() string { return Name }
 
-// Limits returns the zero value: IPv4 and IPv6, and the service publishes no
-// limit on concurrency or rate.
-func (*Provider) Limits() provider.Limits { return provider.Limits{} }
+// Limits says which quotas were configured. The service knows IPv4 and IPv6 and
+// publishes no limit of its own.
+func (p *Provider) Limits() provider.Limits { return p.limits }
 
 // query is the body of a request.
 type query struct {

@@ -1,0 +1,195 @@
+package intel
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
+)
+
+// Status is what a worker is doing, and has done since it was made.
+type Status struct {
+	// Owner names the worker.
+	Owner string `json:"owner"`
+	// Running tells whether Run or Drain is.
+	Running bool `json:"running"`
+	// Passes counts the looks at the store for attackers that are due.
+	Passes uint64 `json:"passes"`
+	// Enriched counts the updates that stored a finding.
+	Enriched uint64 `json:"enriched"`
+	// Scheduled counts the updates that only moved a schedule.
+	Scheduled uint64 `json:"scheduled"`
+	// Conflicts counts the updates that were refused because the lease was lost.
+	Conflicts uint64 `json:"conflicts"`
+	// Unsaved counts the updates that the store could not take.
+	Unsaved uint64 `json:"unsaved"`
+	// Published counts the events that the bus took.
+	Published uint64 `json:"published"`
+	// Unpublished counts the events that were lost, refused or too old.
+	Unpublished uint64 `json:"unpublished"`
+	// Providers are in order of name.
+	Providers []ProviderStatus `json:"providers"`
+	// Backlog is what is left to do, for all workers of the store; nil if the
+	// store is no [store.Statistician] or failed.
+	Backlog *Backlog `json:"backlog,omitempty"`
+}
+
+// ProviderStatus is how one provider is doing.
+type ProviderStatus struct {
+	Name string `json:"name"`
+	// State is "unproven" (not asked yet, or not since it was left alone),
+	// "probing" (asked for the first time), "working", or why it is being left
+	// alone: "failing", "unauthorized", "rate limited" or "quota exhausted".
+	State string `json:"state"`
+	// Until is for how long it is left alone; zero if it is not.
+	Until time.Time `json:"until,omitzero"`
+	// Mend says what an operator has to do before it works again; empty if
+	// nothing.
+	Mend string `json:"mend,omitempty"`
+	// Quotas are its allowances, as declared or as the source said.
+	Quotas []QuotaStatus `json:"quotas,omitempty"`
+	// Calls counts the calls that were made.
+	Calls uint64 `json:"calls"`
+	// Answered counts the calls that brought a finding.
+	Answered uint64 `json:"answered"`
+	// Reused counts the lookups for which an answer was at hand.
+	Reused uint64 `json:"reused"`
+	// Deferred counts the lookups that were put off without a call.
+	Deferred uint64 `json:"deferred"`
+	// Errors counts the calls that failed, by kind.
+	Errors map[string]uint64 `json:"errors,omitempty"`
+}
+
+// QuotaStatus is what is left of a quota, as far as this worker knows.
+type QuotaStatus struct {
+	// Limit is the number of calls allowed in the window.
+	Limit int `json:"limit"`
+	// Seconds is the length of the window.
+	Seconds int64 `json:"seconds"`
+	// Remaining is the number of calls left.
+	Remaining int `json:"remaining"`
+	// Reset is when Remaining may next grow; zero if nothing is spent.
+	Reset time.Time `json:"reset,omitzero"`
+}
+
+// Backlog is what is left to do.
+type Backlog struct {
+	// Due is the number of attackers that are due now.
+	Due int `json:"due"`
+	// Leased is the number of attackers that are being worked on.
+	Leased int `json:"leased"`
+	// Waiting is the number of attackers that wait for each provider.
+	Waiting map[string]int `json:"waiting,omitempty"`
+	// Outbox is the number of events to be published.
+	Outbox int `json:"outbox"`
+	// DrainSeconds estimates how long it takes until nothing is due and nobody
+	// waits, if nothing is added: by the rate that this worker has reached, and
+	// by the quotas. It is -1 if there is nothing to tell it by.
+	DrainSeconds float64 `json:"drain_seconds"`
+}
+
+// Status returns what the worker is doing. If the store cannot be counted the
+// status lacks the backlog and the error says why; it is complete otherwise.
+func (w *Worker) Status(ctx context.Context) (Status, error) {
+	now := time.Now()
+	c := &w.counts
+	s := Status{
+		Owner: w.config.Owner, Running: w.running.Load(),
+		Passes: c.passes.Load(), Enriched: c.enriched.Load(), Scheduled: c.scheduled.Load(),
+		Conflicts: c.conflicts.Load(), Unsaved: c.unsaved.Load(),
+		Published: c.published.Load(), Unpublished: c.unpublished.Load(),
+		Providers: make([]ProviderStatus, len(w.gates)),
+	}
+	for i, g := range w.gates {
+		s.Providers[i] = g.status(ctx, now)
+	}
+	counter, ok := store.As[store.Statistician](w.config.Store)
+	if !ok {
+		return s, nil
+	}
+	stats, err := counter.Stats(ctx, now)
+	if err != nil {
+		return s, fmt.Errorf("intel: count the backlog: %w", err)
+	}
+	s.Backlog = &Backlog{Due: stats.Due, Leased: stats.Leased, Waiting: stats.Waiting, Outbox: stats.Outbox}
+	s.Backlog.DrainSeconds = w.drainTime(s.Providers, s.Backlog, now)
+	return s, nil
+}
+
+func (g *lane) status(ctx context.Context, now time.Time) ProviderStatus {
+	st := g.Status(ctx, now)
+	s := ProviderStatus{
+		Name: g.Name(), State: string(st.State), Until: st.Until.UTC(),
+		Calls: g.calls.Load(), Answered: g.answered.Load(), Reused: g.reused.Load(), Deferred: g.deferred.Load(),
+	}
+	if st.Until.IsZero() || st.State == gate.Probing {
+		s.Until = time.Time{}
+	}
+	if st.State == gate.Banned {
+		s.Mend = "the provider refuses the key or the configuration: correct the API key of " + g.Name() + " and restart"
+	}
+	for _, q := range g.Windows(now) {
+		quota := QuotaStatus{Limit: q.Calls, Seconds: int64(q.Window / time.Second), Remaining: q.Left}
+		if !q.Reset.IsZero() {
+			quota.Reset = q.Reset.UTC()
+		}
+		s.Quotas = append(s.Quotas, quota)
+	}
+	for i, kind := range kinds {
+		if n := g.errors[i].Load(); n > 0 {
+			if s.Errors == nil {
+				s.Errors = make(map[string]uint64)
+			}
+			s.Errors[kind.Error()] = n
+		}
+	}
+	return s
+}
+
+// drainTime estimates how long the backlog takes, in seconds.
+func (w *Worker) drainTime(providers []ProviderStatus, b *Backlog, now time.Time) float64 {
+	longest := 0.
+	if b.Due+b.Leased > 0 {
+		rate := w.rate.get()
+		if rate <= 0 {
+			return -1
+		}
+		longest = float64(b.Due+b.Leased) / rate
+	}
+	for _, p := range providers {
+		waiting := b.Waiting[p.Name]
+		if waiting == 0 {
+			continue
+		}
+		if p.State == string(gate.Banned) {
+			return -1
+		}
+		for _, q := range p.Quotas {
+			seconds := max(0, float64(waiting-q.Remaining)) / float64(q.Limit) * float64(q.Seconds)
+			longest = max(longest, seconds)
+		}
+		longest = max(longest, p.Until.Sub(now).Seconds())
+	}
+	return longest
+}
+
+// sum adds up a number of all providers.
+func (s *Status) sum(number func(*ProviderStatus) uint64) (total uint64) {
+	for i := range s.Providers {
+		total += number(&s.Providers[i])
+	}
+	return total
+}
+
+// failed returns the number of calls that failed.
+func (p *ProviderStatus) failed() (n uint64) {
+	for kind, count := range p.Errors {
+		if kind != provider.ErrUnsupported.Error() {
+			n += count
+		}
+	}
+	return n
+}

@@ -1,0 +1,106 @@
+package quota
+
+import (
+	"slices"
+	"time"
+
+	"github.com/decnet/enrich/provider"
+)
+
+// grain is into how many buckets a window is divided. A call is forgotten when
+// its bucket has left the window, so late by at most one of them.
+const grain = 256
+
+// window counts the calls against one quota.
+type window struct {
+	provider.Quota        // with Calls as the source said, if it did
+	declared       int    // Calls as configured
+	width          int64  // of a bucket, in nanoseconds
+	buckets        []slot // that count, in order
+	total          int    // calls in buckets
+}
+
+// slot is a bucket with calls in it.
+type slot struct {
+	index int64 // its start, in widths since 1970
+	calls int
+}
+
+func newWindow(q provider.Quota) window {
+	return window{Quota: q, declared: q.Calls, width: int64(q.Window / grain), buckets: make([]slot, 0, grain+2)}
+}
+
+func (w *window) index(t time.Time) int64 {
+	n := t.UnixNano()
+	if n < 0 {
+		return (n+1)/w.width - 1
+	}
+	return n / w.width
+}
+
+// end returns the end of a bucket.
+func (w *window) end(index int64) time.Time { return time.Unix(0, (index+1)*w.width) }
+
+// start returns since when calls count at now.
+func (w *window) start(now time.Time) time.Time {
+	if w.Calendar {
+		return w.Start(now)
+	}
+	return now.Add(-w.Window)
+}
+
+// forget drops the buckets that have left the window.
+func (w *window) forget(now time.Time) {
+	start, gone := w.start(now), 0
+	for gone < len(w.buckets) && !w.end(w.buckets[gone].index).After(start) {
+		w.total -= w.buckets[gone].calls
+		gone++
+	}
+	if gone > 0 {
+		w.buckets = slices.Delete(w.buckets, 0, gone)
+	}
+}
+
+// add counts calls at the given time; a negative number takes them back, as
+// far as they are there.
+func (w *window) add(at time.Time, calls int) {
+	index := w.index(at)
+	i := len(w.buckets)
+	for i > 0 && w.buckets[i-1].index >= index {
+		i--
+	}
+	found := i < len(w.buckets) && w.buckets[i].index == index
+	switch {
+	case found:
+		calls = max(calls, -w.buckets[i].calls)
+		w.buckets[i].calls += calls
+		if w.buckets[i].calls == 0 {
+			w.buckets = slices.Delete(w.buckets, i, i+1)
+		}
+	case calls > 0:
+		w.buckets = slices.Insert(w.buckets, i, slot{index, calls})
+	default:
+		return
+	}
+	w.total += calls
+}
+
+// left returns how many more calls are allowed at now.
+func (w *window) left(now time.Time) int {
+	w.forget(now)
+	return max(w.Calls-w.total, 0)
+}
+
+// next returns when there may be calls left if there are none at now.
+func (w *window) next(now time.Time) time.Time {
+	if w.Calendar {
+		return w.End(now)
+	}
+	excess := w.total - w.Calls + 1
+	for _, b := range w.buckets {
+		if excess -= b.calls; excess <= 0 {
+			return w.end(b.index).Add(w.Window)
+		}
+	}
+	return now
+}
