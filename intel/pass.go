@@ -24,6 +24,7 @@ type pass struct {
 	fan     *fan
 	cut     bool     // some lookup was cut off
 	granted []string // providers whose grant is not used up
+	skipped []*lane  // spared because their word could change nothing
 }
 
 // limits are the deadlines of what a worker waits for.
@@ -95,7 +96,19 @@ func (p *pass) skip(g *lane) bool {
 	}
 	g.deferred.Add(1)
 	l.putOff(g.Name(), due)
+	p.skipped = append(p.skipped, g)
 	return true
+}
+
+// recheck makes providers that were spared due after all if their word counts
+// now.
+func (p *pass) recheck(now time.Time) {
+	evidence := p.ledger.evidence(p.w.names, now, p.w.config.MaxStale)
+	for _, g := range p.skipped {
+		if !settled(p.w.config.Policy, evidence, &p.ledger.record, g.Name(), now) {
+			p.ledger.putOff(g.Name(), now)
+		}
+	}
 }
 
 // take enters the outcome of a lookup into the ledger.
@@ -106,9 +119,9 @@ func (p *pass) take(g *lane, out *gate.Outcome) {
 		return
 	}
 	switch {
-	case out.Late, out.Took > p.w.config.Patience && !out.Reused:
+	case out.Late, out.Called && out.Took > p.w.config.Patience:
 		g.clock(slow)
-	case out.Took > 0 && !out.Reused:
+	case out.Called:
 		g.clock(prompted)
 	}
 	p.ledger.settle(g.Name(), out, p.w.retry)
@@ -183,7 +196,7 @@ func (p *pass) finish(ctx context.Context, lim limits, progress func()) {
 			p.fan.each(p.take)
 			for _, g := range p.fan.rest() {
 				err := &provider.Error{Provider: g.Name(), Kind: provider.ErrUnavailable, Err: errOverrun}
-				p.take(g, &gate.Outcome{Err: err, Took: time.Since(p.started)})
+				p.take(g, &gate.Outcome{Err: err, Called: true, Took: time.Since(p.started)})
 			}
 			return
 		}
@@ -208,6 +221,9 @@ func (p *pass) update(hold bool) *job {
 	w, l, now := p.w, p.ledger, time.Now().UTC()
 	r := &l.record
 	learnt := len(l.answered) > 0
+	if learnt && len(p.skipped) > 0 {
+		p.recheck(now)
+	}
 	info := SavedInfo{Answered: l.answered, Pending: l.pending(w.names, now), More: hold}
 	u := store.Update{
 		Lease:   store.Lease{ID: r.ID, Fence: r.Fence, Due: l.next(w.names, now)},
@@ -297,7 +313,7 @@ func (w *Worker) observe(l *ledger, g *lane, out *gate.Outcome) {
 		Provider: name, Attacker: l.record.ID, Addr: l.addr, Took: out.Took,
 		Reused: out.Reused, NotBefore: out.NotBefore, Waiting: out.Wait, Err: out.Err,
 	}
-	if out.Took > 0 && !out.Reused {
+	if out.Called {
 		g.calls.Add(1)
 	}
 	switch {

@@ -86,6 +86,9 @@ func (p *publisher) run(ctx context.Context) {
 	ack := time.NewTimer(ackDelay)
 	ack.Stop()
 	sweep := time.NewTimer(0)
+	if p.w.outbox == nil { // there is nothing to sweep
+		sweep.Stop()
+	}
 	retry := time.NewTimer(0)
 	retry.Stop()
 	defer ack.Stop()
@@ -219,9 +222,6 @@ func (p *publisher) acknowledge(ctx context.Context) bool {
 
 // expire drops what has been in the outbox for too long.
 func (p *publisher) expire(ctx context.Context) {
-	if p.w.outbox == nil {
-		return
-	}
 	n, err := p.w.outbox.Expire(ctx, time.Now().Add(-p.w.config.OutboxMaxAge))
 	switch {
 	case err != nil:

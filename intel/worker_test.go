@@ -45,7 +45,9 @@ func (s *source) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding,
 		answer = says(provider.Malicious)
 	}
 	f, err := answer(ctx, addr)
-	f.Provider, f.Addr = s.name, addr
+	if !f.Addr.IsValid() {
+		f.Addr = addr
+	}
 	return f, err
 }
 

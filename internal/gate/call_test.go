@@ -36,6 +36,7 @@ func TestAnswer(t *testing.T) {
 				Attrs: map[string]any{"score": int64(7)}, Raw: json.RawMessage(`{"score":7}`), ObservedAt: now,
 			},
 			Expires: now.Add(time.Hour),
+			Called:  true,
 			Took:    300 * time.Millisecond,
 		}, out)
 		require.Equal(t, []netip.Addr{addr}, s.asked)
@@ -189,7 +190,7 @@ func TestError(t *testing.T) {
 				require.EqualError(t, out.Err, c.message)
 				require.ErrorIs(t, out.Err, c.err)
 				require.Equal(t, c.kind, provider.Kind(out.Err))
-				require.Equal(t, Outcome{Err: out.Err, Wait: c.kind == provider.ErrRateLimited}, out)
+				require.Equal(t, Outcome{Err: out.Err, Called: true, Wait: c.kind == provider.ErrRateLimited}, out)
 				_, ok := errors.AsType[*provider.Error](out.Err)
 				require.True(t, ok)
 			})
@@ -283,7 +284,7 @@ func TestCut(t *testing.T) {
 		out := begin(ctx, newGate(s), addr)
 		<-time.After(2 * time.Second)
 		cancel()
-		require.Equal(t, Outcome{Cut: true, Took: 2 * time.Second}, <-out)
+		require.Equal(t, Outcome{Cut: true, Called: true, Took: 2 * time.Second}, <-out)
 		require.Equal(t, 1, s.calls())
 	})
 }

@@ -41,7 +41,7 @@ func (fs *flights) recent(addr netip.Addr, now time.Time) (Outcome, bool) {
 		return Outcome{}, false
 	}
 	out := f.out
-	out.Reused = true
+	out.Reused, out.Called = true, false
 	return out, true
 }
 

@@ -98,7 +98,8 @@ type Outcome struct {
 	Wait      bool
 	Late      bool // it was not made although it had waited for MaxWait
 	Cut       bool
-	Took      time.Duration // from the start of the call to its end
+	Called    bool          // a call was made for this lookup
+	Took      time.Duration // from its start to its end
 }
 
 // Recent returns the answer about addr if one is at hand and fresh at now.
@@ -142,7 +143,7 @@ func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr
 			}
 		}
 		if out := f.out; !out.Cut { // landed: not written any more
-			out.Reused = out.Finding != nil
+			out.Reused, out.Called = out.Finding != nil, false
 			return &out
 		}
 	}
@@ -194,7 +195,7 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 	}
 	finding, err := g.call(deadlines.Next(start), addr)
 	now = time.Now()
-	out.Took = now.Sub(start)
+	out.Called, out.Took = true, now.Sub(start)
 	g.pace.observe(out.Took)
 	switch {
 	case err == nil:
