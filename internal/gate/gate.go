@@ -49,8 +49,9 @@ type Gate struct {
 	slots    chan struct{}
 	pace     pace
 	budget   *quota.Governor
-	bursts   atomic.Int32 // refusals for asking too fast since the last answer
-	hoping   atomic.Int32 // lookups that wait for a probe
+	bursts   atomic.Int32  // refusals for asking too fast since the last answer
+	hoping   atomic.Int32  // lookups that wait for a probe
+	overdue  time.Duration // after which a probe counts as failed
 }
 
 // New returns a gate in front of p, whose quotas must be valid.
@@ -62,6 +63,7 @@ func New(p provider.Provider, c Config) *Gate {
 	if g.limits.MaxInFlight <= 0 {
 		g.limits.MaxInFlight = c.MaxInFlight
 	}
+	g.overdue = c.MaxWait + c.Timeout + c.Timeout/100 + time.Second
 	g.slots = make(chan struct{}, g.limits.MaxInFlight)
 	g.pace.interval = g.limits.MinInterval
 	g.budget = quota.NewGovernor(g.name, g.limits.Quotas, c.Ledger)
@@ -155,7 +157,10 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 	if patient {
 		latest = now.Add(g.config.MaxWait)
 	}
-	p, now := g.enter(ctx, now, latest)
+	p := g.breaker.pass(now, now.Add(g.overdue))
+	if p.probing != nil && latest.After(now) {
+		p, now = g.enter(ctx, now, latest, p)
+	}
 	if !p.granted {
 		out.Cut = ctx.Err() != nil
 		out.Wait = !out.Cut
@@ -214,14 +219,9 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 // ledgerRetry is how long a lookup is put off because the ledger fails.
 const ledgerRetry = 30 * time.Second
 
-// enter waits for permission to call, until latest if a probe may end by then.
-// It returns the time when the waiting was over.
-func (g *Gate) enter(ctx context.Context, now, latest time.Time) (permit, time.Time) {
-	overrun := g.config.MaxWait + g.config.Timeout + g.config.Timeout/100 + time.Second
-	p := g.breaker.pass(now, now.Add(overrun))
-	if p.probing == nil || !latest.After(now) {
-		return p, now
-	}
+// enter waits for the probe under way, until latest, and asks for permission to
+// call again. It returns the time when the waiting was over.
+func (g *Gate) enter(ctx context.Context, now, latest time.Time, p permit) (permit, time.Time) {
 	if g.hoping.Add(1) > int32(cap(g.slots)) {
 		g.hoping.Add(-1)
 		return p, now
@@ -233,7 +233,7 @@ func (g *Gate) enter(ctx context.Context, now, latest time.Time) (permit, time.T
 		select {
 		case <-p.probing:
 			now = time.Now()
-			p = g.breaker.pass(now, now.Add(overrun))
+			p = g.breaker.pass(now, now.Add(g.overdue))
 		case <-timer.C:
 			return permit{late: true}, now
 		case <-ctx.Done():
