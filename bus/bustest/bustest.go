@@ -47,6 +47,9 @@ type Harness struct {
 	// Unacknowledged says that the transport cannot tell when a subscription is
 	// registered, so that events published right after Subscribe may be missed.
 	Unacknowledged bool
+	// ASCII says that the transport cannot carry topics and patterns with other
+	// characters, and refuses them with [bus.ErrInvalid].
+	ASCII bool
 
 	// Buffer is the greatest number of events that a subscription holds for a
 	// reader who does not read. It must be at least 64. Zero means 1024.
@@ -77,6 +80,7 @@ func Run(t *testing.T, h Harness) {
 func Checks() []Check {
 	return []Check{
 		{"Wildcards", wildcards},
+		{"Characters", characters},
 		{"OverlappingPatterns", overlappingPatterns},
 		{"LiveOnReturn", liveOnReturn},
 		{"Order", order},

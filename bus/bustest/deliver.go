@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/decnet/enrich/bus"
 )
@@ -52,28 +53,58 @@ var Wildcards = []Wildcard{
 // tells its subscriber that everything has arrived.
 func wildcards(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
-	subs := make([]bus.Subscription, len(Wildcards))
-	ends := make([]string, len(Wildcards))
-	for i, w := range Wildcards {
+	topics := f.carried(Topics)
+	table := slices.DeleteFunc(slices.Clone(Wildcards), func(w Wildcard) bool { return !f.carries(w.Pattern) })
+	subs := make([]bus.Subscription, len(table))
+	ends := make([]string, len(table))
+	for i, w := range table {
 		subs[i] = f.subscribe(w.Pattern)
 		ends[i] = strings.NewReplacer("*", "end", ">", "end.end").Replace(w.Pattern)
 	}
-	f.publish(append(slices.Clone(Topics), ends...)...)
-	for i, w := range Wildcards {
+	f.publish(append(slices.Clone(topics), ends...)...)
+	for i, w := range table {
 		var got []string
 		for {
 			ev := f.receive(subs[i])
-			if n := number(f, ev); n >= len(Topics) {
-				if n-len(Topics) >= i {
+			if n := number(f, ev); n >= len(topics) {
+				if n-len(topics) >= i {
 					break
 				}
 				continue // the end of an earlier pattern
 			}
 			got = append(got, ev.Topic)
 		}
-		if !slices.Equal(got, inOrder(w.Matches)) {
-			f.Errorf("pattern %q received %q, want %q", w.Pattern, got, inOrder(w.Matches))
+		if want := f.carried(inOrder(w.Matches)); !slices.Equal(got, want) {
+			f.Errorf("pattern %q received %q, want %q", w.Pattern, got, want)
 		}
+	}
+}
+
+// carries reports whether the transport can carry a topic or pattern.
+func (f *fixture) carries(s string) bool {
+	return !f.h.ASCII || strings.IndexFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) < 0
+}
+
+// carried returns those of the topics that the transport can carry.
+func (f *fixture) carried(topics []string) []string {
+	return slices.DeleteFunc(slices.Clone(topics), func(topic string) bool { return !f.carries(topic) })
+}
+
+// characters publishes on topics that are not ASCII.
+func characters(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	for _, topic := range []string{"größe", "a.攻撃者.μ", "a.💀"} {
+		if f.carries(topic) {
+			sub := f.subscribe(topic)
+			f.publish(topic)
+			if ev := f.receive(sub); ev.Topic != topic {
+				f.Errorf("topic %q arrived as %q", topic, ev.Topic)
+			}
+			continue
+		}
+		f.refuses("topic", bus.Event{Topic: topic})
+		f.refusesPattern(topic)
+		f.refusesPattern(topic + ".*")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/decnet/enrich/bus"
 )
@@ -86,6 +87,10 @@ func onePerTopic(b *broken) {
 	}
 }
 
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) < 0
+}
+
 var deliveryBugs = bugs{
 	"Wildcards": {
 		"one * is many tokens": subscribing(func(p string) string {
@@ -112,6 +117,21 @@ var deliveryBugs = bugs{
 			return true
 		}),
 		"matches nothing": subscribing(func(string) string { return "nothing" }),
+	},
+	"Characters": {
+		"refused": func(b *broken) {
+			b.publish = func(ctx context.Context, ev bus.Event) error {
+				if !isASCII(ev.Topic) {
+					return bus.ErrInvalid
+				}
+				return b.Bus.Publish(ctx, ev)
+			}
+		},
+		"cut": publishing(func(ev *bus.Event) bool {
+			ev.Topic = strings.TrimSuffix(ev.Topic, "💀") + "?"
+			return true
+		}),
+		"lost": publishing(func(ev *bus.Event) bool { return isASCII(ev.Topic) }),
 	},
 	"OverlappingPatterns": {
 		"twice":              twice,

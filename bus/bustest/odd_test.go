@@ -20,12 +20,14 @@ import (
 
 // odd is a connection to a transport that takes every liberty a [Harness] can
 // tell of: what is published on a connection does not arrive on it, events get
-// a new ID and time, payloads are written anew, and a subscription misses what
-// is published right after it was made.
+// a new ID and time, payloads are written anew, a subscription misses what is
+// published right after it was made, and topics have to be ASCII.
 type odd struct {
 	*membus.Bus
 	hub  *hub
 	deaf int // events that will be missed; guarded by hub.mu
+
+	anyTopic, anyPattern bool // bugs: what is not ASCII is taken
 }
 
 type hub struct {
@@ -43,6 +45,9 @@ func (h *hub) connect(tb testing.TB) *odd {
 }
 
 func (o *odd) Subscribe(ctx context.Context, pattern string) (bus.Subscription, error) {
+	if !o.anyPattern && !isASCII(pattern) {
+		return nil, bus.ErrInvalid
+	}
 	o.hub.mu.Lock()
 	o.deaf = 3
 	o.hub.mu.Unlock()
@@ -56,6 +61,9 @@ func (o *odd) Publish(ctx context.Context, ev bus.Event) error {
 	}
 	if err := ev.Validate(); err != nil {
 		return err
+	}
+	if !o.anyTopic && !isASCII(ev.Topic) {
+		return bus.ErrInvalid
 	}
 	ev.ID, ev.Time = uuid.NewString(), time.Now()
 	if len(ev.Payload) == 0 {
@@ -89,15 +97,34 @@ var oddHarness = bustest.Harness{
 		b.(*odd).Lose()
 		return b.(*odd).Restore
 	},
-	Restamps: true, Reencodes: true, Unacknowledged: true, Buffer: buffer,
+	Restamps: true, Reencodes: true, Unacknowledged: true, ASCII: true, Buffer: buffer,
 }
 
 func TestOddTransport(t *testing.T) {
 	bustest.Run(t, oddHarness)
 }
 
+// oddBug puts a bug into the buses that a harness makes.
+func oddBug(breakIt func(o *odd)) func(h *bustest.Harness) {
+	return func(h *bustest.Harness) {
+		connect := h.New
+		h.New = func(tb testing.TB) bus.Bus {
+			b := connect(tb)
+			breakIt(b.(*odd))
+			return b
+		}
+		peer := h.Peer
+		h.Peer = func(tb testing.TB, b bus.Bus) bus.Bus {
+			p := peer(tb, b)
+			breakIt(p.(*odd))
+			return p
+		}
+	}
+}
+
 // TestLiberties shows that each liberty is forbidden to transports that do not
-// claim it.
+// claim it, and that what a liberty promises instead is required of those that
+// do.
 func TestLiberties(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -107,6 +134,9 @@ func TestLiberties(t *testing.T) {
 		{"Restamps", func(h *bustest.Harness) { h.Restamps = false }, "Envelope"},
 		{"Reencodes", func(h *bustest.Harness) { h.Reencodes = false }, "Payload"},
 		{"Unacknowledged", func(h *bustest.Harness) { h.Unacknowledged = false }, "LiveOnReturn"},
+		{"ASCII", func(h *bustest.Harness) { h.ASCII = false }, "Characters"},
+		{"ASCII of topics", oddBug(func(o *odd) { o.anyTopic = true }), "Characters"},
+		{"ASCII of patterns", oddBug(func(o *odd) { o.anyPattern = true }), "Characters"},
 		{"Peer", func(h *bustest.Harness) { h.Peer, h.Unacknowledged = nil, false }, "Order"},
 		{"New", func(h *bustest.Harness) { h.New = nil }, "Order"},
 		{"Buffer", func(h *bustest.Harness) { h.Buffer = 63 }, "Order"},

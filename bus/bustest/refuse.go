@@ -55,16 +55,22 @@ func (f *fixture) refuses(part string, ev bus.Event) {
 func invalidPattern(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	for _, pattern := range append([]string{">.a", "a.>.b", "a.>.>", ">.>"}, badTokens...) {
-		err := f.within("Subscribe", func() error {
-			sub, err := f.bus.Subscribe(f.Context(), pattern)
-			if err == nil {
-				_ = sub.Close()
-			}
-			return err
-		})
-		if !errors.Is(err, bus.ErrInvalid) {
-			f.Errorf("Subscribe to %q: error is %v, want %v", excerpt(pattern), err, bus.ErrInvalid)
+		f.refusesPattern(pattern)
+	}
+}
+
+// refusesPattern fails the test unless pattern is refused.
+func (f *fixture) refusesPattern(pattern string) {
+	f.Helper()
+	err := f.within("Subscribe", func() error {
+		sub, err := f.bus.Subscribe(f.Context(), pattern)
+		if err == nil {
+			_ = sub.Close()
 		}
+		return err
+	})
+	if !errors.Is(err, bus.ErrInvalid) {
+		f.Errorf("Subscribe to %q: error is %v, want %v", excerpt(pattern), err, bus.ErrInvalid)
 	}
 }
 
