@@ -1,0 +1,208 @@
+package unixbus
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// The limits of the wire, in bytes.
+const (
+	maxHeader = 4096 // with the newline
+	maxBody   = 1 << 20
+	maxFrame  = maxHeader + 4 + maxBody
+)
+
+// The verbs.
+const (
+	verbHello = "HELLO"
+	verbSub   = "SUB"
+	verbUnsub = "UNSUB"
+	verbPub   = "PUB"
+	verbEvt   = "EVT"
+	verbBye   = "BYE"
+)
+
+// errMalformed is wrapped by errors about frames that are none.
+var errMalformed = errors.New("malformed frame")
+
+// frame is what was read. It refers to the buffer of the reader and is valid
+// until the next frame is read.
+type frame struct {
+	verb string // one of the constants
+	arg  []byte
+	body []byte
+}
+
+// parse returns the frame at the beginning of b and its size. The size is
+// greater than len(b) if only a part of the frame is there, and 0 if that part
+// does not tell how long the whole is.
+func parse(b []byte) (f frame, size int, err error) {
+	end := bytes.IndexByte(b[:min(len(b), maxHeader)], '\n')
+	if end < 0 {
+		if len(b) >= maxHeader {
+			return frame{}, 0, fmt.Errorf("%w: the first line has more than %d bytes", errMalformed, maxHeader)
+		}
+		return frame{}, 0, nil
+	}
+	line := bytes.TrimRight(b[:end], "\r")
+	for _, c := range line {
+		if c < ' ' || c > '~' {
+			return frame{}, 0, fmt.Errorf("%w: byte %#02x in the first line", errMalformed, c)
+		}
+	}
+	verb, arg, _ := bytes.Cut(line, []byte{' '})
+	switch string(verb) {
+	case verbPub:
+		f.verb = verbPub
+	case verbEvt:
+		f.verb = verbEvt
+	case verbSub:
+		f.verb = verbSub
+	case verbUnsub:
+		f.verb = verbUnsub
+	case verbHello:
+		f.verb = verbHello
+	case verbBye:
+		f.verb = verbBye
+	default:
+		return frame{}, 0, fmt.Errorf("%w: no known verb in the first line", errMalformed)
+	}
+	f.arg = bytes.Trim(arg, " ")
+	rest := b[end+1:]
+	if len(rest) < 4 {
+		return frame{}, 0, nil
+	}
+	length := binary.BigEndian.Uint32(rest)
+	if length > maxBody {
+		return frame{}, 0, fmt.Errorf("%w: a body of %d bytes; at most %d are allowed", errMalformed, length, maxBody)
+	}
+	size = end + 1 + 4 + int(length)
+	if size <= len(b) {
+		f.body = rest[4 : 4+length]
+	}
+	return f, size, nil
+}
+
+// appendFrame appends a frame without body.
+func appendFrame(dst []byte, verb, arg string) []byte {
+	dst = append(dst, verb...)
+	if arg != "" {
+		dst = append(dst, ' ')
+		dst = append(dst, arg...)
+	}
+	return append(dst, '\n', 0, 0, 0, 0)
+}
+
+// The size of a reader's buffer: when nothing has been read, and without a
+// frame that is longer.
+const (
+	minBuffer = 4 << 10
+	maxBuffer = 64 << 10
+)
+
+// reader reads frames. Its buffer grows with the bytes that arrive, and not
+// with those that are announced.
+type reader struct {
+	src     io.Reader
+	waiting func() // if not nil, called before reading from src, which may take long
+	buf     []byte // buf[start:end] was read and not yet returned
+	start   int
+	end     int
+	full    bool // the last read left no room in buf
+}
+
+// next returns the next frame. It returns [io.EOF] if there is none, and
+// [io.ErrUnexpectedEOF] if there is only a part of one.
+func (r *reader) next() (frame, error) {
+	for {
+		f, size, err := parse(r.buf[r.start:r.end])
+		if err != nil {
+			return frame{}, err
+		}
+		if size > 0 && size <= r.end-r.start {
+			r.start += size
+			return f, nil
+		}
+		if err := r.fill(); err != nil {
+			if err == io.EOF && r.start < r.end {
+				err = io.ErrUnexpectedEOF
+			}
+			return frame{}, err
+		}
+	}
+}
+
+// fill reads once.
+func (r *reader) fill() error {
+	if r.start > 0 {
+		r.end = copy(r.buf, r.buf[r.start:r.end])
+		r.start = 0
+	}
+	switch {
+	case len(r.buf) > maxBuffer && r.end <= minBuffer:
+		r.resize(maxBuffer)
+	case r.end == len(r.buf), r.full && len(r.buf) < maxBuffer:
+		r.resize(min(max(2*len(r.buf), minBuffer), maxFrame))
+	}
+	if r.waiting != nil {
+		r.waiting()
+	}
+	n, err := r.src.Read(r.buf[r.end:])
+	r.end += n
+	r.full = r.end == len(r.buf)
+	if n > 0 {
+		return nil // an error will come again
+	}
+	if err == nil {
+		return io.ErrNoProgress
+	}
+	return err
+}
+
+func (r *reader) resize(size int) {
+	buf := make([]byte, size)
+	copy(buf, r.buf[:r.end])
+	r.buf = buf
+}
+
+// validTopic and validPattern tell whether s can be a topic or a pattern on
+// this wire. They allow what [bus.ValidateTopic] and [bus.ValidatePattern] do,
+// except for characters outside of ASCII, and of any length.
+func validTopic[T string | []byte](s T) bool { return validTokens(s, false) }
+
+func validPattern[T string | []byte](s T) bool { return validTokens(s, true) }
+
+func validTokens[T string | []byte](s T, pattern bool) bool {
+	start := 0 // of the token
+	for i := 0; ; i++ {
+		if i < len(s) && s[i] != '.' {
+			c := s[i]
+			if c <= ' ' || c > '~' {
+				return false
+			}
+			if c == '*' || c == '>' {
+				alone := i == start && (i+1 == len(s) || c == '*' && s[i+1] == '.')
+				if !pattern || !alone {
+					return false
+				}
+			}
+			continue
+		}
+		if i == start {
+			return false
+		}
+		if i == len(s) {
+			return true
+		}
+		start = i + 1
+	}
+}
+
+// ascii reports whether s has no character outside of ASCII.
+func ascii(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r > '~' }) < 0
+}
