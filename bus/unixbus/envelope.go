@@ -170,7 +170,7 @@ func appendTime(dst []byte, t time.Time) []byte {
 func parseTime(seconds []byte) time.Time {
 	s, err := strconv.ParseFloat(string(seconds), 64)
 	const year5000 = 95_617_584_000
-	if err != nil || s < -year5000 || s > year5000 {
+	if err != nil || !(math.Abs(s) <= year5000) {
 		return time.Time{}
 	}
 	return time.UnixMicro(int64(math.Round(s * 1e6))).UTC()

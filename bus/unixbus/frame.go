@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 )
 
 // The limits of the wire, in bytes.
@@ -200,9 +199,4 @@ func validTokens[T string | []byte](s T, pattern bool) bool {
 		}
 		start = i + 1
 	}
-}
-
-// ascii reports whether s has no character outside of ASCII.
-func ascii(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r > '~' }) < 0
 }
