@@ -40,18 +40,19 @@ type frame struct {
 // greater than len(b) if only a part of the frame is there, and 0 if that part
 // does not tell how long the whole is.
 func parse(b []byte) (f frame, size int, err error) {
-	end := bytes.IndexByte(b[:min(len(b), maxHeader)], '\n')
-	if end < 0 {
-		if len(b) >= maxHeader {
-			return frame{}, 0, fmt.Errorf("%w: the first line has more than %d bytes", errMalformed, maxHeader)
-		}
-		return frame{}, 0, nil
-	}
-	line := bytes.TrimRight(b[:end], "\r")
+	line, _, whole := bytes.Cut(b[:min(len(b), maxHeader)], []byte{'\n'})
+	end := len(line)
+	line = bytes.TrimRight(line, "\r")
 	for _, c := range line {
 		if c < ' ' || c > '~' {
 			return frame{}, 0, fmt.Errorf("%w: byte %#02x in the first line", errMalformed, c)
 		}
+	}
+	if !whole {
+		if len(b) >= maxHeader {
+			return frame{}, 0, fmt.Errorf("%w: the first line has more than %d bytes", errMalformed, maxHeader)
+		}
+		return frame{}, 0, nil
 	}
 	verb, arg, _ := bytes.Cut(line, []byte{' '})
 	switch string(verb) {

@@ -79,7 +79,10 @@ func newLink(b *Bus, conn net.Conn) *link {
 func (l *link) serve() error {
 	var flushing sync.WaitGroup
 	flushing.Go(l.flush)
-	l.wakeFlush() // to say hello
+	l.mu.Lock()
+	stalled := l.stalled
+	l.mu.Unlock()
+	l.write(stalled) // hello, unless somebody else has done so
 	err := lost(l.bus.path, l.read())
 	l.lose(err)
 	flushing.Wait()

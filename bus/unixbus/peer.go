@@ -41,17 +41,16 @@ func newPeer(s *Server, conn net.Conn) *peer {
 // read does what the client says until it has gone.
 func (p *peer) read() {
 	err := p.obey()
-	p.hangUp()
-	switch {
-	case errors.Is(err, errMalformed):
+	if errors.Is(err, errMalformed) {
 		p.server.refused.Add(1)
 		p.server.badNotes.warn(p.server.log, "ended a connection", "client", p.label(), "error", err)
-	default:
+	} else {
 		p.server.log.Debug("a client has gone", "client", p.label(), "error", err)
 	}
 	if n := p.droppedEvents(); n > 0 {
 		p.server.log.Info("a client that did not keep up has gone", "client", p.label(), "dropped", n)
 	}
+	p.hangUp()
 }
 
 // obey does what the client says, and returns nil if it says goodbye.
@@ -80,7 +79,7 @@ func (p *peer) obey() error {
 		}
 		switch f.verb {
 		case verbPub:
-			if string(f.arg) != topic {
+			if topic == "" || string(f.arg) != topic {
 				if !validTopic(f.arg) {
 					return fmt.Errorf("%w: not a topic: %.300q", errMalformed, f.arg)
 				}
