@@ -31,7 +31,7 @@ const (
 	// The delays between two attempts to connect. That to a socket on the same
 	// machine costs next to nothing.
 	retryMin = 50 * time.Millisecond
-	retryMax = time.Second
+	retryMax = 500 * time.Millisecond
 	// patience is how long Publish waits for a server that does not read, once;
 	// what follows goes to the queue at once until the server reads again.
 	patience = 100 * time.Millisecond
@@ -67,7 +67,7 @@ type Options struct {
 // Bus is a client of a [Server], or of DECNET's own. Make one with [New]. It
 // has one connection, which it opens at the first call of Publish or Subscribe
 // and opens again, until Close, whenever it is lost: after 50 ms, and from then
-// on with growing delays of up to a second.
+// on with growing delays of up to half a second.
 //
 // The server does not send a client what it published itself. A Bus delivers
 // that to its own subscriptions without the detour, with the ID and the time
@@ -252,7 +252,7 @@ func (b *Bus) connected(ctx context.Context) (*link, error) {
 func (b *Bus) run() {
 	defer close(b.done)
 	tried := sync.OnceFunc(func() { close(b.tried) })
-	for failures := 0; b.ctx.Err() == nil; {
+	for delay := time.Duration(0); b.ctx.Err() == nil; {
 		started := time.Now()
 		l, err := b.dial()
 		if err == nil {
@@ -262,12 +262,10 @@ func (b *Bus) run() {
 		}
 		b.set(nil, err)
 		tried()
-		if failures++; time.Since(started) > retryMax {
-			failures = 1
-		}
+		delay = backoff(delay, time.Since(started))
 		select {
 		case <-b.ctx.Done():
-		case <-time.After(backoff(failures)):
+		case <-time.After(delay):
 		}
 	}
 }
@@ -303,8 +301,12 @@ func lost(path string, why error) error {
 	return fmt.Errorf("%w: %s: %w", bus.ErrLost, path, why)
 }
 
-// backoff returns how long to wait after so many failures in a row.
-func backoff(failures int) time.Duration {
-	d := min(retryMin<<min(failures-1, 10), retryMax)
-	return time.Duration(float64(d) * (0.8 + 0.2*rand.Float64()))
+// backoff returns how long to wait before the next attempt, after one that
+// came after the given delay and lasted so long. Delays grow unless connections
+// last longer than they do.
+func backoff(delay, lasted time.Duration) time.Duration {
+	if delay *= 2; delay == 0 || lasted > delay {
+		delay = retryMin
+	}
+	return time.Duration(float64(min(delay, retryMax)) * (0.8 + 0.2*rand.Float64()))
 }

@@ -266,11 +266,18 @@ func TestOddServer(t *testing.T) {
 }
 
 func TestBackoff(t *testing.T) {
-	for failures := 1; failures < 100; failures++ {
-		d := backoff(failures)
+	var delays []time.Duration
+	for range 100 {
+		last := time.Duration(0)
+		if len(delays) > 0 {
+			last = delays[len(delays)-1]
+		}
+		d := backoff(last, last/2)
 		require.Greater(t, d, retryMin/2)
 		require.LessOrEqual(t, d, retryMax)
+		require.LessOrEqual(t, d, max(2*last, retryMin))
+		delays = append(delays, d)
 	}
-	require.LessOrEqual(t, backoff(1), retryMin)
-	require.Greater(t, backoff(20), retryMax/2)
+	require.Greater(t, delays[99], retryMax/2)
+	require.LessOrEqual(t, backoff(retryMax, 3*retryMax), retryMin, "it was up for long")
 }
