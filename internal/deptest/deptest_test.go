@@ -14,7 +14,7 @@ import (
 
 func TestImports(t *testing.T) {
 	graph := list(t)
-	for _, name := range append([]string{"intel", "store/memstore", "bus/membus"}, contracts...) {
+	for _, name := range append([]string{"intel", "store/memstore", "bus/membus", "bus/unixbus"}, contracts...) {
 		require.Contains(t, paths(graph), module+"/"+name)
 	}
 	require.Empty(t, violations(graph))
@@ -103,6 +103,10 @@ func TestViolations(t *testing.T) {
 		{"store/storetest", "go.uber.org/goleak", false},
 		{"bus/membus", uuid, true},
 		{"bus/membus", ours("store"), false},
+		{"bus/unixbus", ours("bus"), true},
+		{"bus/unixbus", ours("bus/membus"), false},
+		{"bus/unixbus", ours("bus/bustest"), false},
+		{"bus/unixbus", "testing", false},
 		{"bus/bustest", ours("bus/membus"), false},
 		{"internal/suitecheck", "testing", true},
 		{"internal/gate", "testing", false},
