@@ -171,7 +171,9 @@ func pack(ev *bus.Event) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("%w payload on %s: not UTF-8, or half a character, or nested too deep", bus.ErrInvalid, ev.Topic)
 	}
-	e.id, e.kind = quote(nil, ev.ID), quote(nil, ev.Type)
+	quoted := quote(make([]byte, 0, len(ev.ID)+len(ev.Type)+len(`""""`)), ev.ID)
+	e.id = quoted
+	e.kind = quote(quoted, ev.Type)[len(quoted):]
 	sealed := seal(verbPub, ev.Topic, e, ev.Time)
 	if n := bodySize(sealed, ev.Topic); n > maxBody-spare {
 		return nil, fmt.Errorf("%w event on %s: %d bytes long with its ID and type; at most %d are allowed",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -65,10 +66,8 @@ func open(body []byte) (e envelope, err error) {
 
 // unescaped returns a JSON string without needless escapes.
 func unescaped(text []byte) []byte {
-	for _, c := range text {
-		if c == '\\' {
-			return quote(nil, unquote(text))
-		}
+	if slices.Contains(text, '\\') {
+		return quote(nil, unquote(text))
 	}
 	return text
 }
@@ -78,12 +77,10 @@ func unquote(text []byte) string {
 	if len(text) < 2 {
 		return ""
 	}
-	for _, c := range text {
-		if c == '\\' {
-			var s string
-			_ = json.Unmarshal(text, &s)
-			return s
-		}
+	if slices.Contains(text, '\\') {
+		var s string
+		_ = json.Unmarshal(text, &s)
+		return s
 	}
 	return string(text[1 : len(text)-1])
 }
@@ -150,7 +147,9 @@ func appendID(dst []byte) []byte {
 	var b [16]byte
 	binary.NativeEndian.PutUint64(b[:8], rand.Uint64())
 	binary.NativeEndian.PutUint64(b[8:], rand.Uint64())
-	return hex.AppendEncode(dst, b[:])
+	var digits [2 * len(b)]byte
+	hex.Encode(digits[:], b[:])
+	return append(dst, digits[:]...)
 }
 
 // appendTime appends a time as seconds since 1970, to the microsecond.
@@ -160,9 +159,9 @@ func appendTime(dst []byte, t time.Time) []byte {
 		return strconv.AppendFloat(dst, float64(us)/1e6, 'f', -1, 64)
 	}
 	dst = strconv.AppendInt(dst, us/1e6, 10)
-	fraction := strconv.AppendInt(nil, 1e6+us%1e6, 10)
-	fraction[0] = '.'
-	return append(dst, fraction...)
+	dst = strconv.AppendInt(dst, 1e6+us%1e6, 10) // seven digits, so that zeros are not left out
+	dst[len(dst)-7] = '.'
+	return dst
 }
 
 // parseTime returns the time that is so many seconds after 1970, to the
@@ -189,7 +188,8 @@ func (e envelope) event(topic string) bus.Event {
 // fillIn gives ev the ID and the time that it lacks.
 func fillIn(ev *bus.Event) {
 	if ev.ID == "" {
-		ev.ID = string(appendID(nil))
+		var room [32]byte
+		ev.ID = string(appendID(room[:0]))
 	}
 	if ev.Time.IsZero() {
 		ev.Time = time.Now().UTC()

@@ -243,7 +243,7 @@ func (p *peer) dismiss() {
 		if p.mute {
 			_ = p.conn.Close()
 		}
-		p.queue.push(appendFrame(nil, verbBye, ""))
+		p.server.dropped.Add(uint64(p.queue.push(appendFrame(nil, verbBye, ""))))
 	}
 	p.mu.Unlock()
 	p.wakeUp()

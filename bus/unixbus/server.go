@@ -22,7 +22,7 @@ var ErrInUse = errors.New("another server listens on this socket")
 const DefaultGroup = "decnet"
 
 // DefaultMaxConns is how many connections a server has at once if
-// [ServerOptions] does not say. One that is idle costs about 20 KiB.
+// [ServerOptions] does not say. One that is idle costs about 9 KiB.
 const DefaultMaxConns = 16 << 10
 
 // maxPatterns is how many patterns one connection may subscribe to.
