@@ -143,7 +143,7 @@ func (r *reader) fill() error {
 		r.start = 0
 	}
 	switch {
-	case len(r.buf) > maxBuffer && r.end <= minBuffer:
+	case len(r.buf) > maxBuffer && r.end < maxBuffer:
 		r.resize(maxBuffer)
 	case r.end == len(r.buf), r.full && len(r.buf) < maxBuffer:
 		r.resize(min(max(2*len(r.buf), minBuffer), maxFrame))

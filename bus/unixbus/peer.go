@@ -48,7 +48,7 @@ func (p *peer) read() {
 		p.server.log.Debug("a client has gone", "client", p.label(), "error", err)
 	}
 	if n := p.droppedEvents(); n > 0 {
-		p.server.log.Info("a client that did not keep up has gone", "client", p.label(), "dropped", n)
+		p.server.goneNotes.warn(p.server.log, "a client that did not keep up has gone", "client", p.label(), "dropped", n)
 	}
 	p.hangUp()
 }
@@ -67,7 +67,7 @@ func (p *peer) obey() error {
 	}
 	defer wakeAll()
 	// Those who get something are woken when all that has arrived is queued for
-	// them, so that they write it at once.
+	// them, or much of it, so that they write it at once.
 	r := reader{src: p.conn, waiting: wakeAll}
 	for {
 		f, err := r.next()
@@ -164,7 +164,12 @@ func (p *peer) wants(topic string) bool {
 	return false
 }
 
-// push queues a frame and reports whether the writer has to be woken for it.
+// wakeEvery is how many frames at most are queued for a writer that is idle
+// before it is woken.
+const wakeEvery = 128
+
+// push queues a frame and reports whether the writer has to be woken for it
+// when there is no more to come.
 func (p *peer) push(f []byte) (wake bool) {
 	p.mu.Lock()
 	if p.mute || p.leaving {
@@ -174,8 +179,11 @@ func (p *peer) push(f []byte) (wake bool) {
 	wake = p.queue.len() == 0
 	dropped := p.queue.push(f)
 	p.dropped += uint64(dropped)
-	total := p.dropped
+	total, long := p.dropped, p.queue.len()%wakeEvery == 0
 	p.mu.Unlock()
+	if long {
+		p.wakeUp()
+	}
 	if dropped > 0 {
 		p.server.dropped.Add(uint64(dropped))
 		p.server.dropNotes.warn(p.server.log, "a client does not keep up; dropped its oldest events", "client", p.label(), "dropped", total)

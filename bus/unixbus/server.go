@@ -63,9 +63,9 @@ type Server struct {
 	path    string
 	log     *slog.Logger
 
-	events, dropped, refused atomic.Uint64
-	dropNotes, badNotes      notes
-	readers                  atomic.Pointer[[]*peer] // that subscribe; replaced, never modified
+	events, dropped, refused       atomic.Uint64
+	dropNotes, goneNotes, badNotes notes
+	readers                        atomic.Pointer[[]*peer] // that subscribe; replaced, never modified
 
 	mu       sync.Mutex
 	listener *socket
