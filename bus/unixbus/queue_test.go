@@ -35,7 +35,7 @@ func TestQueueModel(t *testing.T) {
 	q := queue{maxFrames: 100, maxBytes: 1000}
 	var model []int
 	next := 0
-	for i := range 100_000 {
+	for i := range 30_000 {
 		if i%7 < 4+i/10_000%3-1 {
 			size := 4 + next%13
 			f := make([]byte, size)
