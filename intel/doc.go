@@ -9,6 +9,15 @@
 //	}
 //	return w.Run(ctx)
 //
+// # Quotas
+//
+// A provider that declares quotas is never asked more often than they allow, by
+// all workers of a store together if that is a [store.QuotaLedger]. Whom the
+// quota does not allow to ask about waits, and so does everybody while a
+// provider fails, refuses our key or asks to be left alone: without a call,
+// without an error, and without being written to until there is a call to
+// spend. [Spending] says who goes first then.
+//
 // # What a worker promises
 //
 // The store is the truth and the bus a notification: a lost event costs

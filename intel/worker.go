@@ -108,6 +108,9 @@ func (w *Worker) run(parent context.Context, once bool) error {
 		return errors.New("intel: the worker is running already")
 	}
 	defer w.running.Store(false)
+	for _, g := range w.gates {
+		g.granted.Store(0) // what an earlier run was granted and did not come to
+	}
 
 	// ctx ends the claiming, work the lookups, and flush the saving.
 	ctx, stop := context.WithCancel(parent)
