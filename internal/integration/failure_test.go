@@ -171,10 +171,17 @@ func TestBusyDatabaseIsTriedUntilTheContextEnds(t *testing.T) {
 	defer cancel()
 	err = s.Observe(ctx, crowd(1)...)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = s.SwapBudget(ctx, "a", 0, nil)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 
-	tried := make(chan error, 1)
+	tried := make(chan error, 2)
 	go func() { tried <- s.Observe(t.Context(), crowd(1)...) }()
+	go func() {
+		_, err := s.SwapBudget(t.Context(), "a", 0, nil)
+		tried <- err
+	}()
 	time.AfterFunc(20*time.Millisecond, unlock)
+	require.NoError(t, <-tried)
 	require.NoError(t, <-tried)
 }
 
@@ -208,6 +215,11 @@ func TestOneConnectionIsEnough(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.Stats(ctx, time.Now())
 	require.NoError(t, err)
+	_, err = s.SwapBudget(ctx, "a", 0, []byte("doc"))
+	require.NoError(t, err)
+	_, version, err := s.Budget(ctx, "a")
+	require.NoError(t, err)
+	require.EqualValues(t, 1, version)
 }
 
 func TestRawOfOtherProvidersIsKept(t *testing.T) {

@@ -121,13 +121,14 @@ func (s *Store) checkDECNET(t *tx) error {
 	return nil
 }
 
-// Uninstall drops our own tables, those named enrich_*, with all schedules and
-// unpublished events. DECNET's tables stay as they are. Nothing may use the
+// Uninstall drops our own tables, those named enrich_*, with all schedules,
+// budgets and unpublished events. DECNET's tables stay as they are. Nothing may use the
 // store until [Store.Migrate] was called again.
 func (s *Store) Uninstall(ctx context.Context) error {
 	return s.write(ctx, func(t *tx) error {
 		for _, table := range []string{
-			"enrich_queue", "enrich_raw", "enrich_address", "enrich_outbox", "enrich_cursor", "enrich_ledger", "enrich_migrations",
+			"enrich_queue", "enrich_raw", "enrich_address", "enrich_quota", "enrich_outbox", "enrich_cursor", "enrich_ledger",
+			"enrich_migrations",
 		} {
 			if err := t.exec("drop "+table, "DROP TABLE IF EXISTS "+table); err != nil {
 				return err

@@ -7,8 +7,8 @@
 // Attackers are the rows of DECNET's table attackers, and what was learnt about
 // them goes to its table attacker_intel, which other programs may read and
 // write too. [Store.Migrate] creates both where they are absent and never
-// alters them where they are not. Schedules, leases, the outbox and everything
-// else live in tables whose names begin with enrich_; [Store.Uninstall] drops
+// alters them where they are not. Schedules, leases, budgets, the outbox and
+// everything else live in tables whose names begin with enrich_; [Store.Uninstall] drops
 // those and leaves DECNET's as they are.
 //
 // An attacker that somebody else inserts, moves to another address or sees
@@ -53,9 +53,9 @@ type Options struct {
 }
 
 // Store is a [store.Store] in a database. It also implements
-// [store.Registrar], [store.Answers], [store.Outbox], [store.Lister],
-// [store.Statistician] and [store.Migrator]. Its methods are safe for
-// concurrent use.
+// [store.Registrar], [store.Answers], [store.Outbox], [store.QuotaLedger],
+// [store.Lister], [store.Statistician] and [store.Migrator]. Its methods are
+// safe for concurrent use.
 //
 // An error names what was being done and wraps the driver's; it holds no value
 // that was read or written. While the database is busy, methods try again until
@@ -73,6 +73,7 @@ var _ interface {
 	store.Registrar
 	store.Answers
 	store.Outbox
+	store.QuotaLedger
 	store.Lister
 	store.Statistician
 	store.Migrator

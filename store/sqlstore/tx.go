@@ -32,8 +32,13 @@ func (s *Store) read(ctx context.Context, f func(*tx) error) error {
 }
 
 func (s *Store) transact(ctx context.Context, begin string, f func(*tx) error) error {
+	return s.retry(ctx, func() error { return s.attempt(ctx, begin, f) })
+}
+
+// retry runs f, and runs it again for as long as the database is busy.
+func (s *Store) retry(ctx context.Context, f func() error) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := s.attempt(ctx, begin, f)
+		err := f()
 		if err == nil || !s.busy(err) {
 			return err
 		}

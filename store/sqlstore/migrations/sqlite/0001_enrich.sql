@@ -57,6 +57,14 @@ CREATE TABLE enrich_raw (
     PRIMARY KEY (attacker_uuid, provider)
 );
 
+-- What is left of each provider's quotas: documents that only workers read.
+CREATE TABLE enrich_quota (
+    provider   TEXT   NOT NULL PRIMARY KEY,
+    version    BIGINT NOT NULL,
+    doc        BLOB   NOT NULL,
+    changed_at BIGINT NOT NULL
+);
+
 -- Events that were saved and not yet published.
 CREATE TABLE enrich_outbox (
     seq           INTEGER PRIMARY KEY,
