@@ -322,6 +322,41 @@ func TestSeenAgainComesFirst(t *testing.T) {
 	require.Equal(t, d.now, recs[0].LastSeen)
 }
 
+func TestStatsFollowDECNET(t *testing.T) {
+	d := newDECNET(t)
+	stats := func() store.Stats {
+		t.Helper()
+		stats, err := d.store.Stats(t.Context(), d.now)
+		require.NoError(t, err)
+		return stats
+	}
+	first, second := uuid.NewString(), uuid.NewString()
+	d.profile(first, "45.9.0.1", d.now)
+	require.Equal(t, store.Stats{Attackers: 1, Due: 1, Waiting: map[string]int{}}, stats())
+	require.Len(t, d.claim(), 1)
+	require.Equal(t, store.Stats{Attackers: 1, Leased: 1, Waiting: map[string]int{}}, stats())
+
+	d.now = d.now.Add(time.Second)
+	d.profile(second, "45.9.0.2", d.now)
+	d.profile("no uuid", "45.9.0.3", d.now)
+	require.Equal(t, store.Stats{Attackers: 3, Due: 2, Leased: 1, Waiting: map[string]int{}}, stats())
+	recs := d.claim()
+	require.Equal(t, []string{second}, idsOf(recs))
+	u := enriched(recs[0], d.now)
+	u.Entries[2].State = store.Waiting
+	u.Hold = true
+	require.NoError(t, d.store.Save(t.Context(), u))
+	want := store.Stats{Attackers: 3, Enriched: 1, Leased: 2, Outbox: 1, Waiting: map[string]int{"greynoise": 1}}
+	require.Equal(t, want, stats())
+
+	d.now = d.now.Add(time.Minute)
+	want.Due, want.Leased = 1, 0
+	require.Equal(t, want, stats(), "with leases that have expired")
+	require.Len(t, d.claim(), 1)
+	want.Due, want.Leased = 0, 1
+	require.Equal(t, want, stats())
+}
+
 func TestPurgeByDECNET(t *testing.T) {
 	for name, pragma := range map[string]string{"foreign keys on": "ON", "foreign keys off": "OFF"} {
 		t.Run(name, func(t *testing.T) {

@@ -74,47 +74,40 @@ func parseCursor(text string) (key, error) {
 	return key{uuid, n}, nil
 }
 
-// Stats implements [store.Statistician]. An attacker that no claim has come
-// across yet counts as due, unless attacker_intel has a row about it.
+// Stats implements [store.Statistician]. It reads indexes only, in time that
+// grows with the attackers, those enriched and those due, the entries that wait
+// and the events in the outbox; and it looks at each attacker that is leased or
+// that is new since the last claim. One that no claim has come across yet counts
+// as due, unless attacker_intel has a row about it. One that was deleted from
+// attackers counts in all numbers but the first until a claim comes across it.
 func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 	var stats store.Stats
 	err := s.read(ctx, func(t *tx) error {
 		stats = store.Stats{Waiting: make(map[string]int)}
-		var unclaimed, adoptable int
+		at := now.UnixMicro()
 		for _, count := range []struct {
 			to   *int
 			text string
 			args []any
 		}{
 			{&stats.Attackers, "SELECT count(*) FROM attackers", nil},
-			{&unclaimed, `SELECT count(*) FROM attackers a
-				WHERE NOT EXISTS (SELECT 1 FROM enrich_ledger l WHERE l.attacker_uuid = a.uuid)`, nil},
-			{&adoptable, `SELECT count(*) FROM attackers a JOIN attacker_intel i ON i.attacker_uuid = a.uuid
-				WHERE NOT EXISTS (SELECT 1 FROM enrich_ledger l WHERE l.attacker_uuid = a.uuid)`, nil},
-			{&stats.Enriched, fromKnown + "l.revision > 0", nil},
-			{&stats.Leased, fromKnown + "l.state = 2 AND l.wake_at > ?", []any{t.clock}},
-			{&stats.Due, fromKnown + "(l.state <> 2 OR l.wake_at <= ?) AND l.due_at <= ?", []any{t.clock, now.UnixMicro()}},
+			{&stats.Enriched, "SELECT count(*) FROM enrich_ledger WHERE revision > 0", nil},
+			{&stats.Due, "SELECT count(*) FROM enrich_ledger WHERE state = 1 AND due_at <= ?", []any{at}},
+			{&stats.Due, "SELECT count(*) FROM enrich_ledger WHERE state = 0 AND wake_at <= ?", []any{at}},
+			{&stats.Due, "SELECT count(*) FROM enrich_ledger WHERE state = 2 AND wake_at <= ? AND due_at <= ?", []any{t.clock, at}},
+			{&stats.Leased, "SELECT count(*) FROM enrich_ledger WHERE state = 2 AND wake_at > ?", []any{t.clock}},
 			{&stats.Outbox, "SELECT count(*) FROM enrich_outbox", nil},
 		} {
-			if _, err := t.one("count", count.text, count.args, count.to); err != nil {
+			var n int
+			if _, err := t.one("count", count.text, count.args, &n); err != nil {
 				return err
 			}
+			*count.to += n
 		}
-		stats.Enriched += adoptable
-		stats.Due += unclaimed - adoptable
-		return t.query("count who waits", `SELECT l.queues, count(*) FROM enrich_ledger l
-			JOIN attackers a ON a.uuid = l.attacker_uuid WHERE l.queues LIKE 'waiting:%' GROUP BY l.queues`, nil,
-			func(scan func(...any) error) error {
-				var (
-					queues string
-					n      int
-				)
-				err := scan(&queues, &n)
-				for queue := range strings.FieldsSeq(queues) {
-					stats.Waiting[strings.TrimPrefix(queue, waitingFor)] += n
-				}
-				return err
-			})
+		if err := t.countNew(&stats); err != nil {
+			return err
+		}
+		return t.countWaiting(stats.Waiting)
 	})
 	if err != nil {
 		return store.Stats{}, err
@@ -122,5 +115,49 @@ func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 	return stats, nil
 }
 
-// fromKnown begins a count of rows whose attacker is there.
-const fromKnown = "SELECT count(*) FROM enrich_ledger l JOIN attackers a ON a.uuid = l.attacker_uuid WHERE "
+// countNew adds the attackers that are not in the ledger. Nearly all of them
+// are ahead of the cursor that sync moves, or will be found behind it soon.
+func (t *tx) countNew(stats *store.Stats) error {
+	var lead cursor
+	if _, err := t.one("read a cursor", "SELECT at, uuid FROM enrich_cursor WHERE name = 'lead'", nil, &lead.at, &lead.uuid); err != nil {
+		return err
+	}
+	var found, adoptable int
+	_, err := t.one("count new attackers", `SELECT count(*), count(i.attacker_uuid) FROM attackers a
+		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid
+		LEFT JOIN attacker_intel i ON i.attacker_uuid = a.uuid
+		WHERE (a.updated_at, a.uuid) > (?, ?) AND l.attacker_uuid IS NULL`, []any{lead.at, lead.uuid}, &found, &adoptable)
+	stats.Enriched += adoptable
+	stats.Due += found - adoptable
+	return err
+}
+
+// countWaiting adds the entries that wait, by provider.
+func (t *tx) countWaiting(waiting map[string]int) error {
+	err := t.query("count who waits",
+		"SELECT queue, count(*) FROM enrich_queue WHERE queue > ? AND queue < ? GROUP BY queue",
+		[]any{waitingFor, waitingFor + "~"}, func(scan func(...any) error) error {
+			var (
+				queue string
+				n     int
+			)
+			err := scan(&queue, &n)
+			waiting[strings.TrimPrefix(queue, waitingFor)] += n
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	return t.query("count who waits under a lease", "SELECT queues FROM enrich_ledger WHERE state = 2", nil,
+		func(scan func(...any) error) error {
+			var queues string
+			err := scan(&queues)
+			for place := range strings.FieldsSeq(queues) {
+				if name, ok := strings.CutPrefix(place, waitingFor); ok {
+					name, _, _ = strings.Cut(name, "/")
+					waiting[name]++
+				}
+			}
+			return err
+		})
+}

@@ -21,9 +21,11 @@ CREATE TABLE enrich_ledger (
 
 CREATE INDEX enrich_ledger_asleep ON enrich_ledger (wake_at) WHERE state = 0;
 
-CREATE INDEX enrich_ledger_ready ON enrich_ledger (last_seen DESC, attacker_uuid) WHERE state = 1;
+CREATE INDEX enrich_ledger_ready ON enrich_ledger (last_seen DESC, attacker_uuid, due_at) WHERE state = 1;
 
 CREATE INDEX enrich_ledger_leased ON enrich_ledger (wake_at) WHERE state = 2;
+
+CREATE INDEX enrich_ledger_enriched ON enrich_ledger (revision) WHERE revision > 0;
 
 CREATE INDEX enrich_ledger_seen ON enrich_ledger (last_seen DESC, attacker_uuid);
 
