@@ -322,6 +322,45 @@ func TestSeenAgainComesFirst(t *testing.T) {
 	require.Equal(t, d.now, recs[0].LastSeen)
 }
 
+// TestBeingSeenMakesDueEarly is about sightings that only DECNET writes down.
+func TestBeingSeenMakesDueEarly(t *testing.T) {
+	d := newDECNET(t)
+	start := d.now
+	ids := make([]string, 5)
+	for i := range ids {
+		ids[i] = uuid.NewString()
+		d.profile(ids[i], fmt.Sprintf("45.9.0.%d", i), start.Add(-time.Duration(i)*time.Minute))
+	}
+	for i, rec := range d.claim() {
+		u := enriched(rec, start)
+		if i != 3 {
+			u.Ahead = start.Add(time.Hour)
+		}
+		u.Hold = i == 4 // and is seen under the lease
+		require.NoError(t, d.store.Save(t.Context(), u))
+	}
+	seen := func(i int, at time.Time) {
+		t.Helper()
+		d.exec("UPDATE attackers SET last_seen = ?, updated_at = ? WHERE uuid = ?", sqlalchemy(at), sqlalchemy(d.now), ids[i])
+	}
+	d.now = start.Add(30 * time.Second)
+	seen(0, d.now)
+	seen(2, start.Add(-time.Hour))
+	seen(4, d.now.Add(-time.Second))
+	require.Empty(t, idsOf(d.claim()), "it may be due early, but not yet")
+
+	d.now = start.Add(time.Hour)
+	require.Equal(t, []string{ids[0], ids[4]}, idsOf(d.claim()), "seen before, one of them under a lease that has ended")
+
+	d.now = start.Add(2 * time.Hour)
+	seen(1, d.now)
+	seen(3, d.now)
+	recs := d.claim()
+	require.Equal(t, []string{ids[1]}, idsOf(recs)[:1], "seen when it may be due early")
+	require.NotContains(t, idsOf(recs), ids[2], "seen earlier than known")
+	require.NotContains(t, idsOf(recs), ids[3], "must not be due early")
+}
+
 func TestStatsFollowDECNET(t *testing.T) {
 	d := newDECNET(t)
 	stats := func() store.Stats {

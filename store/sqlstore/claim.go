@@ -100,18 +100,18 @@ func (c *claim) nextAfter(query string) error {
 // endLeases puts attackers whose lease has expired back to where they were.
 func (c *claim) endLeases() error {
 	var rows []*row
-	err := c.query("find expired leases", `SELECT attacker_uuid, last_seen, state, due_at, fence, queues
+	err := c.query("find expired leases", `SELECT attacker_uuid, last_seen, state, due_at, ahead_at, fence, queues
 		FROM enrich_ledger WHERE state = 2 AND wake_at <= ? ORDER BY wake_at LIMIT ?`, []any{c.clock, expiry},
 		func(scan func(...any) error) error {
 			r := new(row)
 			rows = append(rows, r)
-			return scan(&r.uuid, &r.seen, &r.state, &r.due, &r.fence, &r.queues)
+			return scan(&r.uuid, &r.seen, &r.state, &r.due, &r.ahead, &r.fence, &r.queues)
 		})
 	if err != nil {
 		return err
 	}
 	for _, r := range rows {
-		if err := c.enter(r, r.due, r.fence); err != nil { // the fence lives until the next claim
+		if err := c.enter(r, r.due, r.ahead, r.fence); err != nil { // the fence lives until the next claim
 			return err
 		}
 	}
@@ -236,14 +236,14 @@ func newestRow(a, b *row) int {
 // lease gives the rows new fences and takes them out of their queues.
 func (c *claim) lease(rows []*row) error {
 	until := c.clock + c.req.Lease.Microseconds()
-	for chunk := range slices.Chunk(rows, maxParams-2) {
-		args := []any{until, c.req.Owner}
+	for chunk := range slices.Chunk(rows, maxParams-3) {
+		args := []any{until, int64(never), c.req.Owner}
 		for _, r := range chunk {
 			args = append(args, r.uuid)
 			r.fence++
 		}
-		err := c.exec("lease attackers", `UPDATE enrich_ledger SET state = 2, wake_at = ?, owner = ?, fence = fence + 1
-			WHERE attacker_uuid IN `+params(len(chunk)), args...)
+		err := c.exec("lease attackers", `UPDATE enrich_ledger
+			SET state = 2, wake_at = ?, ahead_at = ?, owner = ?, fence = fence + 1 WHERE attacker_uuid IN `+params(len(chunk)), args...)
 		if err != nil {
 			return err
 		}
@@ -283,7 +283,7 @@ func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
 			if !l.Due.IsZero() && r.due != moved && !r.gone && sameIP(r.ip, r.attacker.IP) {
 				due = dueOf(l.Due)
 			}
-			if err := t.enter(r, due, r.fence+1); err != nil {
+			if err := t.enter(r, due, never, r.fence+1); err != nil {
 				return err
 			}
 		}

@@ -39,6 +39,7 @@ type row struct {
 	seen     int64
 	state    int
 	due      int64
+	ahead    int64 // not among rowColumns
 	fence    int64
 	queues   string
 	revision int64
@@ -203,18 +204,18 @@ func (t *tx) leave(uuid string) error {
 	return t.exec("take an attacker out of its queues", "DELETE FROM enrich_queue WHERE attacker_uuid = ?", uuid)
 }
 
-// enter ends a row's lease, if it has one, makes it due at the given time and
-// puts it into the queues it then stands in. A new fence makes the old one
-// useless.
-func (t *tx) enter(r *row, due, fence int64) error {
+// enter ends a row's lease, if it has one, makes it due at the given time, or
+// ahead of it, and puts it into the queues it then stands in. A new fence makes
+// the old one useless.
+func (t *tx) enter(r *row, due, ahead, fence int64) error {
 	state, wake := stateAt(due)
 	queues := r.queues
 	if state != parked && strings.HasPrefix(queues, parkedWith) {
 		queues = ""
 	}
 	err := t.exec("schedule an attacker", `UPDATE enrich_ledger
-		SET state = ?, wake_at = ?, due_at = ?, fence = ?, owner = '', queues = ? WHERE attacker_uuid = ?`,
-		state, wake, max(due, atOnce), fence, queues, r.uuid)
+		SET state = ?, wake_at = ?, due_at = ?, ahead_at = ?, fence = ?, owner = '', queues = ? WHERE attacker_uuid = ?`,
+		state, wake, max(due, atOnce), ahead, fence, queues, r.uuid)
 	if err != nil {
 		return err
 	}
@@ -223,7 +224,7 @@ func (t *tx) enter(r *row, due, fence int64) error {
 			return err
 		}
 	}
-	r.state, r.due, r.fence, r.queues = state, max(due, atOnce), fence, queues
+	r.state, r.due, r.ahead, r.fence, r.queues = state, max(due, atOnce), ahead, fence, queues
 	return t.join(r.uuid, queues, r.seen)
 }
 

@@ -118,7 +118,7 @@ func (s *Store) save(t *tx, r *row, u *store.Update) (why, err error) {
 	case r.fence != int64(u.Fence):
 		return errConflict(u.Fence), nil
 	case !sameIP(r.attacker.IP, u.IP):
-		return nil, t.enter(r, atOnce, r.fence+1)
+		return nil, t.enter(r, atOnce, never, r.fence+1)
 	}
 	m, why := merge(r, u)
 	if why != nil {
@@ -222,7 +222,7 @@ func merge(r *row, u *store.Update) (*merged, error) {
 
 // writeLedger stores the ledger and its schedule.
 func (s *Store) writeLedger(t *tx, r *row, u *store.Update, m *merged) error {
-	due := dueOf(u.Due)
+	due, ahead := dueOf(u.Due), dueOf(u.Ahead)
 	queues := queuesOf(m.rec.Entries, due)
 	held := u.Hold && r.state == leased
 	fence := r.fence
@@ -230,14 +230,14 @@ func (s *Store) writeLedger(t *tx, r *row, u *store.Update, m *merged) error {
 		fence++
 	}
 	state, wake := stateAt(due)
-	text := `UPDATE enrich_ledger SET addr = ?, due_at = ?, fence = ?, queues = ?, revision = ?, cached_at = ?,
-		entries = ?, decision = ?, state = ?, wake_at = ?, owner = '' WHERE attacker_uuid = ?`
-	args := []any{addrOf(m.rec.Entries), due, fence, queues, int64(u.Revision), micros(m.rec.CachedAt),
+	text := `UPDATE enrich_ledger SET addr = ?, due_at = ?, ahead_at = ?, fence = ?, queues = ?, revision = ?,
+		cached_at = ?, entries = ?, decision = ?, state = ?, wake_at = ?, owner = '' WHERE attacker_uuid = ?`
+	args := []any{addrOf(m.rec.Entries), due, ahead, fence, queues, int64(u.Revision), micros(m.rec.CachedAt),
 		m.doc, m.decision, state, wake, r.uuid}
 	if held {
-		text = `UPDATE enrich_ledger SET addr = ?, due_at = ?, fence = ?, queues = ?, revision = ?, cached_at = ?,
-			entries = ?, decision = ? WHERE attacker_uuid = ?`
-		args = append(args[:8], r.uuid)
+		text = `UPDATE enrich_ledger SET addr = ?, due_at = ?, ahead_at = ?, fence = ?, queues = ?, revision = ?,
+			cached_at = ?, entries = ?, decision = ? WHERE attacker_uuid = ?`
+		args = append(args[:9], r.uuid)
 		state = leased
 	}
 	if err := t.exec("write the ledger", text, args...); err != nil {
@@ -248,7 +248,7 @@ func (s *Store) writeLedger(t *tx, r *row, u *store.Update, m *merged) error {
 			return err
 		}
 	}
-	r.state, r.due, r.fence, r.queues = state, due, fence, queues
+	r.state, r.due, r.ahead, r.fence, r.queues = state, due, ahead, fence, queues
 	r.revision, r.cachedAt, r.entries, r.decision = int64(u.Revision), micros(m.rec.CachedAt), m.doc, m.decision
 	r.decoded = nil
 	if held {

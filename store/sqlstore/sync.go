@@ -44,26 +44,27 @@ type sighting struct {
 
 // What sighting.scan reads, and where from.
 const (
-	sightingSelected = `a.uuid, a.ip, a.last_seen, l.attacker_uuid, l.ip, l.last_seen, l.state, l.fence, l.queues`
-	sightingFrom     = ` FROM attackers a LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid`
+	sightingSelected = `a.uuid, a.ip, a.last_seen, l.attacker_uuid, l.ip, l.last_seen, l.state, l.due_at, l.ahead_at,
+		l.fence, l.queues`
+	sightingFrom = ` FROM attackers a LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid`
 )
 
 // scan reads a row, whose last columns go to more.
 func (g *sighting) scan(scan func(...any) error, more ...any) error {
 	var (
-		ip                     sql.NullString
-		seen                   timestamp
-		uuid, ledgerIP, queues sql.NullString
-		ledgerSeen, st, fence  sql.NullInt64
+		ip                                sql.NullString
+		seen                              timestamp
+		uuid, ledgerIP, queues            sql.NullString
+		ledgerSeen, st, due, ahead, fence sql.NullInt64
 	)
-	dest := append([]any{&g.uuid, &ip, &seen, &uuid, &ledgerIP, &ledgerSeen, &st, &fence, &queues}, more...)
+	dest := append([]any{&g.uuid, &ip, &seen, &uuid, &ledgerIP, &ledgerSeen, &st, &due, &ahead, &fence, &queues}, more...)
 	if err := scan(dest...); err != nil {
 		return err
 	}
 	g.ip, g.seen, g.known = ip.String, micros(seen.Time), uuid.Valid
 	g.row = row{
 		uuid: g.uuid, ip: ledgerIP.String, seen: ledgerSeen.Int64,
-		state: int(st.Int64), fence: fence.Int64, queues: queues.String,
+		state: int(st.Int64), due: due.Int64, ahead: ahead.Int64, fence: fence.Int64, queues: queues.String,
 	}
 	return nil
 }
@@ -262,15 +263,27 @@ func (t *tx) relocate(g *sighting) error {
 		return t.exec("note a new address under a lease",
 			"UPDATE enrich_ledger SET due_at = ? WHERE attacker_uuid = ?", int64(moved), g.uuid)
 	}
-	return t.enter(r, atOnce, r.fence)
+	return t.enter(r, atOnce, never, r.fence)
 }
 
-// seenAgain notes when an attacker was last seen.
+// seenAgain notes when an attacker was last seen, which may make it due earlier.
 func (t *tx) seenAgain(g *sighting) error {
-	err := t.exec("note that an attacker was seen", "UPDATE enrich_ledger SET last_seen = ? WHERE attacker_uuid = ?",
-		g.seen, g.uuid)
-	if err != nil || g.row.queues == "" {
+	r := &g.row
+	due, ahead := r.due, r.ahead
+	if g.seen > r.seen {
+		due, ahead = min(due, max(ahead, g.seen)), never
+	}
+	r.seen = g.seen
+	err := t.exec("note that an attacker was seen",
+		"UPDATE enrich_ledger SET last_seen = ?, due_at = ?, ahead_at = ? WHERE attacker_uuid = ?", g.seen, due, ahead, g.uuid)
+	if err != nil {
 		return err
+	}
+	if due != r.due && r.state != leased {
+		return t.enter(r, due, ahead, r.fence)
+	}
+	if r.queues == "" {
+		return nil
 	}
 	return t.exec("note in queues that an attacker was seen",
 		"UPDATE enrich_queue SET last_seen = ? WHERE attacker_uuid = ?", g.seen, g.uuid)

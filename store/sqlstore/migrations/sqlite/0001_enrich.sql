@@ -10,6 +10,8 @@ CREATE TABLE enrich_ledger (
     state         SMALLINT NOT NULL,            -- 0 asleep, 1 ready, 2 leased, 3 parked
     wake_at       BIGINT   NOT NULL,            -- asleep: when due; leased: when the lease ends
     due_at        BIGINT   NOT NULL,            -- when due, whatever the state
+    -- From when on being seen again makes it due earlier.
+    ahead_at      BIGINT   NOT NULL DEFAULT 9223372036854775807,
     fence         BIGINT   NOT NULL,
     owner         TEXT     NOT NULL DEFAULT '',
     queues        TEXT     NOT NULL DEFAULT '', -- where it stands in enrich_queue while not leased
