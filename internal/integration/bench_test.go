@@ -212,6 +212,66 @@ func BenchmarkSQLiteIdle(b *testing.B) {
 	}
 }
 
+// BenchmarkSQLiteBacklog measures what is called again and again while everybody
+// waits for a provider: claims of a few, as the quota allows, and counts.
+func BenchmarkSQLiteBacklog(b *testing.B) {
+	const attackers = 20_000
+	s, _ := openStore(b)
+	require.NoError(b, s.Observe(b.Context(), crowd(attackers)...))
+	now := time.Now().UTC()
+	claim := func(req store.ClaimRequest) []store.Record {
+		req.Now, req.Owner, req.Lease = now, "bench", time.Hour
+		c, err := s.Claim(b.Context(), req)
+		require.NoError(b, err)
+		return c.Records
+	}
+	for {
+		recs := claim(store.ClaimRequest{Limit: 1000})
+		if len(recs) == 0 {
+			break
+		}
+		updates := make([]store.Update, len(recs))
+		for i, rec := range recs {
+			updates[i] = enriched(rec, now)
+			e := &updates[i].Entries[2]
+			e.State, e.Rank, e.Since = store.Waiting, i%3, now.Add(time.Duration(i)*time.Millisecond)
+		}
+		require.NoError(b, s.Save(b.Context(), updates...))
+	}
+	b.Run("Claim", func(b *testing.B) {
+		for b.Loop() {
+			recs := claim(store.ClaimRequest{Limit: 64, Grants: map[string]store.Grant{"greynoise": {Calls: 10, Oldest: 2}}})
+			require.Len(b, recs, 10)
+			b.StopTimer()
+			updates := make([]store.Update, len(recs))
+			for i, rec := range recs {
+				updates[i] = enriched(rec, now)
+				updates[i].Entries[2].State = store.Waiting
+			}
+			require.NoError(b, s.Save(b.Context(), updates...))
+			b.StartTimer()
+		}
+	})
+	b.Run("Stats", func(b *testing.B) {
+		for b.Loop() {
+			stats, err := s.Stats(b.Context(), now)
+			require.NoError(b, err)
+			require.Equal(b, attackers, stats.Waiting["greynoise"])
+		}
+	})
+	b.Run("SwapBudget", func(b *testing.B) {
+		doc := []byte(strings.Repeat("x", 400))
+		_, version, err := s.Budget(b.Context(), "greynoise")
+		require.NoError(b, err)
+		for b.Loop() {
+			swapped, err := s.SwapBudget(b.Context(), "greynoise", version, doc)
+			require.NoError(b, err)
+			require.True(b, swapped)
+			version++
+		}
+	})
+}
+
 // BenchmarkSQLiteObserve measures the registration of attackers.
 func BenchmarkSQLiteObserve(b *testing.B) {
 	const attackers = 100_000

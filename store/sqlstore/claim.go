@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -24,8 +25,7 @@ const (
 // what changed in attackers since the last claim, not on the number of
 // attackers. Of attackers that became due since the last claim, more than a
 // thousand of them or many times the limit, the ones that have been due longest
-// come first. An attacker that waits for several providers counts against the
-// grant of each of them.
+// come first.
 func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claimed, error) {
 	if err := req.Validate(); err != nil {
 		return store.Claimed{}, err
@@ -81,7 +81,7 @@ func (c *claim) run() (store.Claimed, error) {
 		if err != nil {
 			return store.Claimed{}, err
 		}
-		rec.Fence = uint64(r.fence)
+		rec.Fence, rec.Granted = uint64(r.fence), r.granted
 		claimed.Records = append(claimed.Records, rec)
 	}
 	return claimed, nil
@@ -158,16 +158,19 @@ func (c *claim) promote() error {
 // claimable returns the rows that may be claimed because of what they are.
 func (c *claim) claimable() ([]*row, error) {
 	for {
-		uuids, err := c.pick()
-		if err != nil || len(uuids) == 0 {
+		granted, err := c.pick()
+		if err != nil || len(granted) == 0 {
 			return nil, err
 		}
-		rows, err := c.load("read attackers that are due", uuids)
+		rows, err := c.load("read attackers that are due", slices.Collect(maps.Keys(granted)))
 		if err != nil {
 			return nil, err
 		}
 		gone := goneOf(rows)
 		if len(gone) == 0 {
+			for _, r := range rows {
+				r.granted = granted[r.uuid]
+			}
 			slices.SortFunc(rows, newestRow)
 			return rows, nil
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 // A ledger is stored as a JSON array of entries, without Raw. Times are in
-// microseconds and absent when zero. The types of attributes are kept:
+// microseconds; numbers are absent when zero. The types of attributes are kept:
 //
 //	string, bool, nil   as in JSON
 //	int64               a number without a point or an exponent
@@ -33,6 +33,8 @@ type entryDoc struct {
 	Expires  int64       `json:"expires"`
 	Failures int         `json:"failures"`
 	Error    string      `json:"error"`
+	Rank     int         `json:"rank"`
+	Since    int64       `json:"since"`
 	Finding  *findingDoc `json:"finding"`
 }
 
@@ -82,6 +84,8 @@ func encode(entries []store.Entry, hasRaw func(*store.Entry) bool) (string, erro
 		if e.Error != "" {
 			b = appendString(append(b, `,"error":`...), e.Error)
 		}
+		b = appendNumber(b, "rank", int64(e.Rank))
+		b = appendNumber(b, "since", micros(e.Since))
 		if f := e.Finding; f != nil {
 			var err error
 			if b, err = appendFinding(append(b, `,"finding":`...), f, hasRaw(e)); err != nil {
@@ -220,7 +224,7 @@ func decode(text string) (ledger, error) {
 		e := &l.entries[i]
 		*e = store.Entry{
 			Provider: d.Provider, State: d.State, Due: fromMicros(d.Due), Expires: fromMicros(d.Expires),
-			Failures: d.Failures, Error: d.Error,
+			Failures: d.Failures, Error: d.Error, Rank: d.Rank, Since: fromMicros(d.Since),
 		}
 		f := d.Finding
 		if f == nil {

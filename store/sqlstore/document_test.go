@@ -32,10 +32,14 @@ func TestDocumentKeepsEverything(t *testing.T) {
 		{Provider: "b", State: store.Due, Due: at, Failures: 3, Error: "rate limited"},
 		{Provider: "c", State: store.Waiting, Finding: &provider.Finding{Provider: "c", Attrs: map[string]any{}}},
 		{Provider: "d", State: store.NotApplicable},
+		{Provider: "e", State: store.Waiting, Rank: -2, Since: at.Add(-time.Minute)},
 	}
 	doc, err := encode(entries, func(e *store.Entry) bool { return e.Provider == "c" })
 	require.NoError(t, err)
 	require.True(t, json.Valid([]byte(doc)), doc)
+	for _, name := range []string{"rank", "since", "failures"} {
+		require.Equal(t, 1, strings.Count(doc, `"`+name+`"`), "%s is left out where it is zero", name)
+	}
 	l, err := decode(doc)
 	require.NoError(t, err)
 	entries[0].Finding.Attrs["text"] = "ü \" \\  \u2028 💀" // as every database can store it
@@ -93,6 +97,7 @@ func TestDecisionIsMadeStorable(t *testing.T) {
 
 func FuzzDocument(f *testing.F) {
 	f.Add(`[]`)
+	f.Add(`[{"provider":"a","state":2,"rank":-3,"since":5}]`)
 	f.Add(`[{"provider":"a","state":1,"due":5,"expires":-5,"failures":2,"error":"x"}]`)
 	f.Add(`[{"provider":"a","state":0,"finding":{"addr":"45.9.0.1","known":true,"verdict":"benign","ttl":1,"raw":true,` +
 		`"attrs":{"a":1,"b":1.0,"c":"","d":null,"e":[],"f":[1],"g":["x"],"h":{"ints":[]},"i":{"strings":null},"j":true}}}]`)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +48,8 @@ type row struct {
 	entries  string // the document
 	decision string
 
-	gone     bool // there is no such attacker any more
+	gone     bool     // there is no such attacker any more
+	granted  []string // the providers whose grants paid for the claim
 	attacker store.Attacker
 
 	decoded *ledger // entries, see ledger
@@ -143,20 +145,21 @@ func (r *row) record() (rec store.Record, raws []string, err error) {
 	return rec, l.raws, nil
 }
 
-// queue names: those of rows that wait for a provider's quota, and those of
-// parked rows by the providers their records have an entry of.
+// queue names: those of rows that wait for a provider, and those of parked rows
+// by the providers their records have an entry of.
 const (
 	waitingFor = "waiting:"
 	parkedWith = "parked:"
 )
 
 // queuesOf returns where a row with these entries stands when it is due then:
-// names separated by spaces.
+// names separated by spaces, those of rows that wait with rank and since, as in
+// "waiting:a/2/1795541400000000".
 func queuesOf(entries []store.Entry, due int64) string {
 	var names []string
 	for i := range entries {
-		if entries[i].State == store.Waiting {
-			names = append(names, waitingFor+entries[i].Provider)
+		if e := &entries[i]; e.State == store.Waiting {
+			names = append(names, fmt.Sprintf("%s%s/%d/%d", waitingFor, e.Provider, e.Rank, micros(e.Since)))
 		}
 	}
 	if len(names) > 0 || due != never {
@@ -189,14 +192,23 @@ func dueOf(t time.Time) int64 {
 
 // join puts an attacker into queues.
 func (t *tx) join(uuid, queues string, seen int64) error {
-	for queue := range strings.FieldsSeq(queues) {
+	for place := range strings.FieldsSeq(queues) {
+		queue, at, _ := strings.Cut(place, "/")
+		rank, since, _ := strings.Cut(at, "/")
 		err := t.exec("put an attacker into a queue",
-			"INSERT INTO enrich_queue (attacker_uuid, queue, last_seen) VALUES (?, ?, ?)", uuid, queue, seen)
+			"INSERT INTO enrich_queue (attacker_uuid, queue, ranked, last_seen, since) VALUES (?, ?, ?, ?, ?)",
+			uuid, queue, number(rank), seen, number(since))
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// number returns the value of a number that queuesOf wrote, 0 if it wrote none.
+func number(text string) int64 {
+	n, _ := strconv.ParseInt(text, 10, 64)
+	return n
 }
 
 // leave takes an attacker out of all queues.

@@ -33,15 +33,20 @@ CREATE INDEX enrich_ledger_seen ON enrich_ledger (last_seen DESC, attacker_uuid)
 
 CREATE INDEX enrich_ledger_addr ON enrich_ledger (addr) WHERE addr IS NOT NULL;
 
--- Who waits for a provider's quota, and who for a provider that applies.
+-- Who waits for a provider that cannot be asked now, and who for one that
+-- applies.
 CREATE TABLE enrich_queue (
     attacker_uuid TEXT   NOT NULL,
     queue         TEXT   NOT NULL,
+    ranked        BIGINT NOT NULL,              -- greater ones go first
     last_seen     BIGINT NOT NULL,
+    since         BIGINT NOT NULL,              -- lesser ones have been waiting longer
     PRIMARY KEY (attacker_uuid, queue)
 );
 
-CREATE INDEX enrich_queue_order ON enrich_queue (queue, last_seen DESC, attacker_uuid);
+CREATE INDEX enrich_queue_order ON enrich_queue (queue, ranked DESC, last_seen DESC, attacker_uuid);
+
+CREATE INDEX enrich_queue_longest ON enrich_queue (queue, since, attacker_uuid);
 
 -- Addresses that findings are about beside enrich_ledger.addr: while an attacker
 -- has findings from before and after its address changed.
