@@ -33,16 +33,26 @@ type Policy interface {
 
 // Decision is a verdict that explains itself. The zero value is the decision
 // that nothing is known.
+//
+// Stores keep decisions as JSON, those of older versions too: a field that is
+// missing there has its zero value.
 type Decision struct {
 	// Verdict is the combined opinion; [provider.None] if no provider has one.
 	Verdict provider.Verdict `json:"verdict"`
 	// Policy is the name of the policy that decided.
 	Policy string `json:"policy,omitempty"`
-	// Reasons are the opinions that were weighed, in order of provider name.
+	// Score is the balance of the evidence, from -1, harmless, to 1, harmful.
+	// It is zero if the policy does not weigh.
+	Score float64 `json:"score,omitempty"`
+	// Conflict says that strong evidence points both ways, so that somebody
+	// should look. It is false if the policy does not weigh.
+	Conflict bool `json:"conflict,omitempty"`
+	// Reasons are the opinions behind the verdict, in order of provider name.
 	Reasons []Reason `json:"reasons,omitempty"`
 }
 
-// Reason is one opinion behind a [Decision].
+// Reason is one opinion behind a [Decision]. Weight, Age, Group and Ignored
+// are left zero by policies that do not weigh.
 type Reason struct {
 	// Provider is the name of the provider whose opinion it is.
 	Provider string `json:"provider"`
@@ -55,7 +65,33 @@ type Reason struct {
 	// Decisive says that without this opinion, or others like it, the verdict
 	// would have been another.
 	Decisive bool `json:"decisive,omitempty"`
+	// Weight is what the opinion weighs, from 0 to 1.
+	Weight float64 `json:"weight,omitempty"`
+	// Age is how long before the decision the opinion was formed, in whole
+	// seconds. JSON has it in nanoseconds.
+	Age time.Duration `json:"age,omitempty"`
+	// Group names the sources that the opinion is not independent of. It is
+	// empty if the source stands alone.
+	Group string `json:"group,omitempty"`
+	// Ignored says why the opinion did not count. It is empty if it did.
+	Ignored Ignored `json:"ignored,omitempty"`
 }
+
+// Ignored is why an opinion did not count, in words. A policy may have reasons
+// of its own.
+type Ignored string
+
+// Why opinions do not count.
+const (
+	// NoOpinion: the provider answered and has none, or cannot tell.
+	NoOpinion Ignored = "no opinion"
+	// Weightless: it is too old, or the policy gives its source no confidence.
+	Weightless Ignored = "weightless"
+	// Dependent: a source of the same group says so with at least that weight.
+	Dependent Ignored = "dependent"
+	// Outranked: an authoritative provider has an opinion.
+	Outranked Ignored = "outranked"
+)
 
 // Strongest is the default policy: the strongest opinion wins, in the order
 // malicious, suspicious, benign, unknown; a finding without an opinion does not
