@@ -292,10 +292,12 @@ func decodeAs[T any](raw json.RawMessage) (any, error) {
 
 // encodeDecision and decodeDecision convert the verdict.
 func encodeDecision(d *aggregate.Decision) (string, error) {
-	clean := aggregate.Decision{Verdict: d.Verdict, Policy: store.CleanText(d.Policy), Reasons: slices.Clone(d.Reasons)}
+	clean := *d
+	clean.Policy, clean.Reasons = store.CleanText(d.Policy), slices.Clone(d.Reasons)
 	for i := range clean.Reasons {
 		r := &clean.Reasons[i]
 		r.Provider, r.ObservedAt = store.CleanText(r.Provider), precise(r.ObservedAt)
+		r.Group, r.Ignored = store.CleanText(r.Group), aggregate.Ignored(store.CleanText(string(r.Ignored)))
 	}
 	b, err := json.Marshal(clean)
 	if err != nil {

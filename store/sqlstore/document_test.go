@@ -85,14 +85,27 @@ func TestDamagedDocumentIsNotQuoted(t *testing.T) {
 
 func TestDecisionIsMadeStorable(t *testing.T) {
 	text, err := encodeDecision(&aggregate.Decision{
-		Verdict: provider.Malicious, Policy: "p\x00\xff", Reasons: []aggregate.Reason{{Provider: "a"}},
+		Verdict: provider.Malicious, Policy: "p\x00\xff", Score: 0.5, Conflict: true,
+		Reasons: []aggregate.Reason{{Provider: "a", Weight: 0.25, Age: time.Hour, Group: "g\x00", Ignored: "i\xff"}},
 	})
 	require.NoError(t, err)
 	d, err := decodeDecision(text)
 	require.NoError(t, err)
 	require.Equal(t, aggregate.Decision{
-		Verdict: provider.Malicious, Policy: "p\uFFFD", Reasons: []aggregate.Reason{{Provider: "a"}},
+		Verdict: provider.Malicious, Policy: "p\uFFFD", Score: 0.5, Conflict: true,
+		Reasons: []aggregate.Reason{{Provider: "a", Weight: 0.25, Age: time.Hour, Group: "g", Ignored: "i\uFFFD"}},
 	}, d)
+
+	// One that was stored before decisions told weights.
+	d, err = decodeDecision(`{"verdict":"benign","policy":"strongest/1","reasons":[` +
+		`{"provider":"a","verdict":"benign","observed_at":"2026-11-23T12:00:00Z","stale":true,"decisive":true}]}`)
+	require.NoError(t, err)
+	require.Equal(t, aggregate.Decision{Verdict: provider.Benign, Policy: "strongest/1", Reasons: []aggregate.Reason{{
+		Provider: "a", Verdict: provider.Benign, ObservedAt: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC), Stale: true, Decisive: true,
+	}}}, d)
+
+	_, err = encodeDecision(&aggregate.Decision{Score: math.NaN()})
+	require.ErrorIs(t, err, store.ErrInvalid)
 }
 
 func FuzzDocument(f *testing.F) {

@@ -33,6 +33,8 @@ func difference(got, want store.Record, raw bool) []string {
 	c.time("CachedAt", got.CachedAt, want.CachedAt)
 	c.values("Verdict", got.Decision.Verdict, want.Decision.Verdict)
 	c.text("Policy", got.Decision.Policy, want.Decision.Policy)
+	c.values("Score", got.Decision.Score, want.Decision.Score)
+	c.values("Conflict", got.Decision.Conflict, want.Decision.Conflict)
 	c.values("number of Reasons", len(got.Decision.Reasons), len(want.Decision.Reasons))
 	for i := range min(len(got.Decision.Reasons), len(want.Decision.Reasons)) {
 		g, w := got.Decision.Reasons[i], want.Decision.Reasons[i]

@@ -87,9 +87,15 @@ func ledger(tb testing.TB, h Harness) {
 	}
 	u := f.update(rec, entries...)
 	u.SavedAt = f.now.Add(time.Microsecond)
-	u.Decision = &aggregate.Decision{Verdict: provider.Malicious, Policy: "strongest/1", Reasons: []aggregate.Reason{
-		{Provider: "abuseipdb", Verdict: provider.Malicious, ObservedAt: f.now.Add(-time.Microsecond), Decisive: true},
-		{Provider: "greynoise", Verdict: provider.Benign, ObservedAt: f.now.AddDate(-1, 0, 0), Stale: true},
+	u.Decision = &aggregate.Decision{Verdict: provider.Malicious, Policy: "storetest/1", Score: -0.123, Conflict: true, Reasons: []aggregate.Reason{
+		{
+			Provider: "abuseipdb", Verdict: provider.Malicious, ObservedAt: f.now.Add(-time.Microsecond), Decisive: true,
+			Weight: 0.877, Age: 12345 * time.Hour,
+		},
+		{
+			Provider: "greynoise", Verdict: provider.Benign, ObservedAt: f.now.AddDate(-1, 0, 0), Stale: true,
+			Weight: 1e-3, Group: "sensors", Ignored: aggregate.Dependent,
+		},
 	}}
 	f.stored(a, u)
 

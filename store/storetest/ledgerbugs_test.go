@@ -150,7 +150,11 @@ var ledgerBugs = bugs{
 		"revision lost":  reading(func(r *store.Record) { r.Revision++ }),
 		"reasons lost":   reading(func(r *store.Record) { r.Decision.Reasons = nil }),
 		"reason changed": reading(func(r *store.Record) { r.Decision.Reasons[0].Decisive = false }),
+		"weight lost":    reading(func(r *store.Record) { r.Decision.Reasons[0].Weight = 0 }),
+		"group lost":     reading(func(r *store.Record) { r.Decision.Reasons[1].Group = "" }),
 		"policy lost":    reading(func(r *store.Record) { r.Decision.Policy = "" }),
+		"score lost":     reading(func(r *store.Record) { r.Decision.Score = 0 }),
+		"conflict lost":  reading(func(r *store.Record) { r.Decision.Conflict = false }),
 		"not in claims": returning(func(_ store.ClaimRequest, c *store.Claimed) {
 			for i := range c.Records {
 				c.Records[i].Entries = nil
