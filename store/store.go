@@ -133,6 +133,9 @@ type Update struct {
 	Event *bus.Event
 	// Hold keeps the lease, because another update will follow under it.
 	Hold bool
+	// KeepDue leaves the attacker due when it was before it was claimed, or
+	// when it has become so since. The Due of the lease is then not looked at.
+	KeepDue bool
 }
 
 // Lease is a claim on one attacker.

@@ -68,6 +68,9 @@ func (s *Store) save(u *store.Update) error {
 		return err
 	}
 	due := micros(u.Due)
+	if u.KeepDue {
+		due = r.due
+	}
 	s.index(r, entries)
 	s.move(r, func() {
 		r.entries, r.revision = entries, u.Revision

@@ -223,6 +223,9 @@ func merge(r *row, u *store.Update) (*merged, error) {
 // writeLedger stores the ledger and its schedule.
 func (s *Store) writeLedger(t *tx, r *row, u *store.Update, m *merged) error {
 	due, ahead := dueOf(u.Due), dueOf(u.Ahead)
+	if u.KeepDue {
+		due = max(r.due, atOnce)
+	}
 	queues := queuesOf(m.rec.Entries, due)
 	held := u.Hold && r.state == leased
 	fence := r.fence

@@ -263,6 +263,11 @@ func (m *modelTest) save() {
 func (m *modelTest) update(t *token) store.Update {
 	f := m.want
 	u := store.Update{Lease: store.Lease{ID: t.rec.ID}, IP: t.rec.IP, Revision: t.rec.Revision, Hold: m.IntN(6) == 0}
+	if m.IntN(8) == 0 {
+		u.KeepDue, u.Due, u.Entries = true, m.later(), slices.Clone(t.rec.Entries)
+		u.Decision = f.update(t.rec, f.fresh("b", netip.Addr{})).Decision
+		return u
+	}
 	waits, applies := false, false
 	for _, name := range modelProviders {
 		e := store.Entry{Provider: name}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -167,6 +169,48 @@ func seenAhead(tb testing.TB, h Harness) {
 	seen(0, f.now.Add(3*time.Hour))
 	f.expect("a claim of one that may no longer be due early", f.claim(at(f.now.Add(4*time.Hour))).Records)
 	f.expect("a claim of the rest when they are due", f.claim(at(due)).Records, all[0], all[4], all[2], all[3])
+}
+
+// keepDue is about saves that leave the schedule as it is.
+func keepDue(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	all := f.attackers(6)
+	due := f.now.Add(time.Hour)
+	f.schedule(all[0], due, f.fresh("a", all[0].Addr()))
+	f.schedule(all[2], time.Time{}, excluded("a"))
+	f.schedule(all[3], time.Time{}, awaits("a"))
+	f.schedule(all[4], due, f.fresh("a", all[4].Addr()))
+	f.schedule(all[5], due, f.fresh("a", all[5].Addr()))
+	for i, a := range all {
+		before := f.get(a.ID)
+		rec := f.take(a)
+		u := store.Update{
+			Lease: store.Lease{ID: a.ID, Fence: rec.Fence, Due: f.now.Add(time.Minute)}, IP: rec.IP,
+			Entries: rec.Entries, Revision: rec.Revision, KeepDue: true,
+		}
+		if before.Revision > 0 {
+			before.Decision = aggregate.Decision{Verdict: provider.Benign, Policy: "storetest/2"}
+			u.Decision = &before.Decision
+		}
+		switch i {
+		case 4: // away and back, under the lease
+			moved := a
+			moved.IP = address(99).String()
+			f.observe(moved)
+			f.observe(a)
+		case 5:
+			u.Hold = true
+			f.save(u)
+			u.Hold = false
+		}
+		f.save(u)
+		f.same("Get after a save that keeps when the attacker is due", f.get(a.ID), before)
+	}
+	f.expect("a claim of those due at once", f.claim().Records, all[1], all[4])
+	f.expect("a claim before the rest is due", f.claim(at(due.Add(-time.Microsecond))).Records)
+	f.expect("a claim when the rest is due", f.claim(at(due)).Records, all[0], all[5])
+	f.expect("a claim of what waits", f.claim(grants(map[string]int{"a": 9})).Records, all[3])
+	f.expect("a claim of what is parked", f.claim(at(f.now.AddDate(50, 0, 0)), providers("a", "b")).Records, all[2])
 }
 
 func mixedOrder(tb testing.TB, h Harness) {

@@ -154,6 +154,28 @@ var scheduleBugs = bugs{
 			}
 		},
 	},
+	"KeepDue": {
+		"due as the lease says": updating(func(u *store.Update) { u.KeepDue = false }),
+		"due at once": updating(func(u *store.Update) {
+			if u.KeepDue {
+				u.KeepDue, u.Due = false, time.Now().Add(-time.Hour)
+			}
+		}),
+		"due never": updating(func(u *store.Update) {
+			if u.KeepDue {
+				u.KeepDue, u.Due = false, time.Time{}
+			}
+		}),
+		"decision kept": updating(func(u *store.Update) {
+			if u.KeepDue {
+				u.Decision = nil
+			}
+		}),
+		"lease kept": updating(func(u *store.Update) { u.Hold = u.Hold || u.KeepDue }),
+		"only for those due some time": updating(func(u *store.Update) {
+			u.KeepDue = u.KeepDue && len(u.Entries) > 0
+		}),
+	},
 	"MixedOrder": {
 		"due ones first": func(b *broken) {
 			b.claim = func(req store.ClaimRequest) (store.Claimed, error) {

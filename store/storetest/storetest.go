@@ -103,6 +103,7 @@ func Checks() []Check {
 		{"WaitingGranted", waitingGranted},
 		{"MixedOrder", mixedOrder},
 		{"SeenAhead", seenAhead},
+		{"KeepDue", keepDue},
 
 		{"Ledger", ledger},
 		{"HostileText", hostileText},
