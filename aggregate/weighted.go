@@ -62,7 +62,7 @@ type Weighted struct {
 	// HalfLife is the age at which an opinion weighs half. Default: 14 days.
 	HalfLife time.Duration
 	// Malicious and Suspicious are the scores from which on the verdict is that.
-	// Defaults: 0.5 and 0.2.
+	// Defaults: 0.5 and 0.15.
 	Malicious, Suspicious float64
 	// Benign is the score below zero, without its sign, at which the verdict is
 	// benign. Default: 0.5.
@@ -82,7 +82,7 @@ const (
 	otherConfidence = 0.4
 	halfLife        = 14 * 24 * time.Hour
 	threshold       = 0.5 // of malicious, of benign and of strong evidence
-	suspicion       = 0.2
+	suspicion       = 0.15
 )
 
 func defaultConfidence(name string) (confidence float64, ok bool) {

@@ -91,9 +91,9 @@ func TestWeighted(t *testing.T) {
 			verdict:  suspicious, score: 0.35, decisive: []string{"abuseipdb"},
 		},
 		"another half-life": {
-			policy:   aggregate.Weighted{HalfLife: 2 * time.Hour},
-			evidence: []aggregate.Evidence{at(4*time.Hour, "abuseipdb", malicious)},
-			verdict:  unknown, score: 0.175, decisive: []string{"abuseipdb"},
+			policy:   aggregate.Weighted{HalfLife: time.Hour},
+			evidence: []aggregate.Evidence{at(3*time.Hour, "abuseipdb", malicious)},
+			verdict:  unknown, score: 0.088, decisive: []string{"abuseipdb"},
 		},
 		"all its weight gone": {
 			evidence: []aggregate.Evidence{at(365*day, "abuseipdb", malicious), fresh("feodo", none)},
@@ -510,7 +510,7 @@ func TestWeightedName(t *testing.T) {
 	const plain = "weighted/1"
 	for what, p := range map[string]aggregate.Weighted{
 		"zero":       {},
-		"written":    {OtherConfidence: 0.4, HalfLife: 14 * day, Malicious: 0.5, Suspicious: 0.2, Benign: 0.5, Strong: 0.5},
+		"written":    {OtherConfidence: 0.4, HalfLife: 14 * day, Malicious: 0.5, Suspicious: 0.15, Benign: 0.5, Strong: 0.5},
 		"repeated":   {Confidence: map[string]float64{"feodo": 0.95, "custom": 0.4}},
 		"same group": {Groups: map[string]string{"feodo": "abuse_ch", "greynoise": ""}},
 		"refused":    {Confidence: map[string]float64{"feodo": 7}, HalfLife: -1, Malicious: math.NaN()},
@@ -570,7 +570,7 @@ func TestWeightedValidate(t *testing.T) {
 		"Benign is -0.5":                                             {Benign: -0.5},
 		"Strong is +Inf":                                             {Strong: math.Inf(1)},
 		"Suspicious is 0.6; it must not be above Malicious, 0.5":     {Suspicious: 0.6},
-		"Suspicious is 0.2; it must not be above Malicious, 0.1":     {Malicious: 0.1},
+		"Suspicious is 0.15; it must not be above Malicious, 0.1":    {Malicious: 0.1},
 		`Authoritative: name "allow list" is not`:                    {Authoritative: []string{"allow list"}},
 		"HalfLife is -1s; it must not be negative\naggregate: Weigh": {HalfLife: -time.Second, Benign: 2},
 	} {
