@@ -39,7 +39,8 @@ type Config struct {
 	// Providers are asked about every attacker they apply to. There may be
 	// none: the worker then stays up and writes nothing.
 	Providers []Provider
-	// Policy decides on the verdict. Default: aggregate.Strongest{}.
+	// Policy decides on the verdict. If it has a method Validate() error,
+	// NewWorker refuses what that refuses. Default: aggregate.Strongest{}.
 	Policy aggregate.Policy
 	// Spending decides who is asked about first when a provider cannot be asked
 	// about all.
@@ -206,6 +207,11 @@ func (c *Config) validate() error {
 	refuse(c.Concurrency < 0, "Concurrency is %d; it must not be negative", c.Concurrency)
 	refuse(c.RetryMax < c.RetryMin, "RetryMax is %v; it must not be below RetryMin, %v", c.RetryMax, c.RetryMin)
 	refuse(c.Lease < c.minLease(), "Lease is %v; it must be at least twice LookupTimeout and MaxWait together, %v", c.Lease, c.minLease())
+	if p, ok := c.Policy.(interface{ Validate() error }); ok {
+		if err := p.Validate(); err != nil {
+			refuse(true, "Policy: %w", err)
+		}
+	}
 	return errors.Join(append(errs, validateProviders(c.Providers))...)
 }
 
