@@ -32,10 +32,19 @@ func (s *Store) List(ctx context.Context, req store.ListRequest) (store.Page, er
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var rows []*row
+	n := min(req.Limit, len(s.rows)) + 1 // one more, to know whether there is a next page
+	var (
+		rows  []*row
+		worst *row // rows are full without those after this one
+	)
 	for _, r := range s.rows {
-		if (!req.Enriched || r.revision > 0) && (last == nil || newer(last, r)) {
-			rows = append(rows, r)
+		if req.Enriched && r.revision == 0 || last != nil && !newer(last, r) || worst != nil && !newer(r, worst) {
+			continue
+		}
+		if rows = append(rows, r); len(rows) == 2*n {
+			slices.SortFunc(rows, byNewest)
+			rows = rows[:n]
+			worst = rows[n-1]
 		}
 	}
 	slices.SortFunc(rows, byNewest)
