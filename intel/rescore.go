@@ -104,10 +104,14 @@ func (w *Worker) rescore(ctx context.Context, records []store.Record, done *Resc
 	updates := make([]store.Update, len(c.Records))
 	for i := range c.Records {
 		r := &c.Records[i]
-		// Every lease is ended by a save: a release would make the attacker due.
+		// Every lease is ended by a save, since a release would make the attacker
+		// due. Sightings get the effect back that the claim ended; to no time,
+		// since nothing was asked that could have had no budget.
 		updates[i] = store.Update{
-			Lease: store.Lease{ID: r.ID, Fence: r.Fence}, IP: r.IP,
-			Entries: r.Entries, Revision: r.Revision, KeepDue: true,
+			Lease: store.Lease{
+				ID: r.ID, Fence: r.Fence, Ahead: w.config.sightingsFrom(&ledger{record: *r}, w.names, time.Time{}),
+			},
+			IP: r.IP, Entries: r.Entries, Revision: r.Revision, KeepDue: true,
 		}
 		decision, another, err := w.redecide(r, now)
 		if err != nil {

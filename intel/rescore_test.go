@@ -152,25 +152,39 @@ func TestRescoreKeepsTheSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, ids := enriched(t, 20, intel.Config{})
 		var due []time.Time
-		for _, id := range ids {
-			first := r.get(id).Entries[0].Expires
+		first := func(id uuid.UUID) (at time.Time) {
 			for _, e := range r.get(id).Entries {
-				if e.Expires.Before(first) {
-					first = e.Expires
+				if at.IsZero() || e.Expires.Before(at) {
+					at = e.Expires
 				}
 			}
-			due = append(due, first)
+			return at
+		}
+		for _, id := range ids {
+			due = append(due, first(id))
 		}
 		slices.SortFunc(due, time.Time.Compare)
 		done, err := r.worker.Rescore(t.Context(), "")
 		require.NoError(t, err)
 		require.Equal(t, 20, done.Changed)
+		// One is seen again, and then replaced early.
+		seen := slices.IndexFunc(ids, func(id uuid.UUID) bool { return first(id).Equal(due[19]) })
+		early := r.get(ids[seen]).Entries[0].Finding.ObservedAt.Add(24 * time.Hour)
+		for _, e := range r.get(ids[seen]).Entries {
+			half := e.Finding.ObservedAt.Add(e.Expires.Sub(e.Finding.ObservedAt) / 2)
+			if half.Before(early) {
+				early = half
+			}
+		}
+		require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: ids[seen], IP: r.get(ids[seen]).IP, LastSeen: time.Now()}))
 		claim := func(at time.Time) int {
 			c, err := r.store.Claim(t.Context(), store.ClaimRequest{Now: at, Owner: "test", Lease: 100 * time.Hour, Limit: 100})
 			require.NoError(t, err)
 			return len(c.Records)
 		}
-		for _, at := range due {
+		require.Zero(t, claim(early.Add(-time.Microsecond)))
+		require.Equal(t, 1, claim(early))
+		for _, at := range due[:19] {
 			require.Zero(t, claim(at.Add(-time.Microsecond)))
 			require.Equal(t, 1, claim(at))
 		}
