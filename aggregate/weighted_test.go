@@ -81,6 +81,11 @@ func TestWeighted(t *testing.T) {
 			evidence: []aggregate.Evidence{fresh("a", malicious), fresh("b", benign), fresh("c", benign)},
 			verdict:  suspicious, score: 0, conflict: true, decisive: []string{"a"},
 		},
+		"a group that calls it benign": {
+			policy:   aggregate.Weighted{Groups: map[string]string{"a": "x", "b": "x"}, OtherConfidence: 0.6},
+			evidence: []aggregate.Evidence{at(time.Hour, "a", benign), fresh("b", benign)},
+			verdict:  benign, score: -0.6, decisive: []string{"b"},
+		},
 		"a group taken apart": {
 			policy:   aggregate.Weighted{Groups: map[string]string{"feodo": ""}},
 			evidence: []aggregate.Evidence{fresh("feodo", malicious), fresh("threatfox", malicious)},
@@ -140,6 +145,28 @@ func TestWeighted(t *testing.T) {
 			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious)},
 			verdict:  unknown, score: 0.7, decisive: []string{"abuseipdb"},
 		},
+		"exactly malicious": {
+			policy:   aggregate.Weighted{OtherConfidence: 0.5},
+			evidence: []aggregate.Evidence{fresh("custom", malicious)},
+			verdict:  malicious, score: 0.5, decisive: []string{"custom"},
+		},
+		"exactly suspicious": {
+			policy:   aggregate.Weighted{OtherConfidence: 0.3},
+			evidence: []aggregate.Evidence{fresh("custom", suspicious)},
+			verdict:  suspicious, score: 0.15, decisive: []string{"custom"},
+		},
+		"exactly benign": {
+			policy:   aggregate.Weighted{OtherConfidence: 0.5},
+			evidence: []aggregate.Evidence{fresh("custom", benign)},
+			verdict:  benign, score: -0.5, decisive: []string{"custom"},
+		},
+		"exactly strong": { // in binary, 1 - 0.9*0.9 is less than 0.19
+			policy: aggregate.Weighted{
+				Confidence: map[string]float64{"a": 0.1, "b": 0.1, "c": 0.5}, Strong: 0.19,
+			},
+			evidence: []aggregate.Evidence{fresh("a", malicious), fresh("b", malicious), fresh("c", benign)},
+			verdict:  suspicious, score: -0.31, conflict: true, decisive: []string{"a", "b"},
+		},
 		"no confidence": {
 			policy:   aggregate.Weighted{Confidence: map[string]float64{"abuseipdb": 0}, OtherConfidence: -1},
 			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious), fresh("custom", malicious)},
@@ -160,6 +187,11 @@ func TestWeighted(t *testing.T) {
 			policy:   aggregate.Weighted{Authoritative: []string{"watch", "also"}},
 			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious), fresh("watch", suspicious), fresh("also", suspicious)},
 			verdict:  suspicious, score: 1, decisive: []string{"also", "watch"},
+		},
+		"most severe of the authorities": {
+			policy:   aggregate.Weighted{Authoritative: []string{"watch", "deny"}},
+			evidence: []aggregate.Evidence{fresh("watch", suspicious), fresh("deny", malicious)},
+			verdict:  malicious, score: 1, decisive: []string{"deny"},
 		},
 		"authorities disagree": {
 			policy:   aggregate.Weighted{Authoritative: []string{"allow", "deny"}},

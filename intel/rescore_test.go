@@ -103,6 +103,7 @@ func TestRescore(t *testing.T) {
 		r, ids := enriched(t, n, intel.Config{Bus: bus, Hooks: intel.Hooks{
 			Saved: func(info intel.SavedInfo) { saved = append(saved, info) },
 		}})
+		require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: uuid.New(), IP: ip(n)})) // about whom nothing is known
 		before := r.records()
 
 		done, err := r.worker.Rescore(t.Context(), "")
@@ -407,6 +408,80 @@ func (s *lateLister) List(ctx context.Context, req store.ListRequest) (store.Pag
 	page, err := s.interposed.List(ctx, req)
 	s.after()
 	return page, err
+}
+
+// One that moves after it was listed is left as it is.
+func TestRescoreWhileSomebodyMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &interposed{claim: func(c store.Claimed) {
+			for i := range c.Records { // as a store may return them
+				c.Records[i].Entries = slices.Grow(c.Records[i].Entries, 9)
+			}
+		}}
+		r, ids := behind(t, 3, s, intel.Config{})
+		c := r.config
+		var before map[uuid.UUID]store.Record
+		c.Store = &lateLister{interposed: s, after: func() {
+			require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: ids[0], IP: "45.200.0.1"}))
+			before = r.records()
+		}}
+		w, err := intel.NewWorker(c)
+		require.NoError(t, err)
+		done, err := w.Rescore(t.Context(), "")
+		require.NoError(t, err)
+		require.Equal(t, 2, done.Changed)
+		r.rescored(before, ids[1:]...)
+	})
+}
+
+// fixed is a policy that decides without looking.
+type fixed struct{ decision aggregate.Decision }
+
+func (p fixed) Name() string { return p.decision.Policy }
+
+func (p fixed) Decide([]aggregate.Evidence, time.Time) aggregate.Decision { return p.decision }
+
+func TestWhatRescoreTakesForAnotherDecision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, ids := enriched(t, 1, intel.Config{})
+		decide := func(d aggregate.Decision) int {
+			t.Helper()
+			c := r.config
+			c.Policy = fixed{d}
+			w, err := intel.NewWorker(c)
+			require.NoError(t, err)
+			done, err := w.Rescore(t.Context(), "")
+			require.NoError(t, err)
+			if done.Changed > 0 {
+				require.Equal(t, d, r.get(ids[0]).Decision)
+			}
+			return done.Changed
+		}
+		reason := aggregate.Reason{Provider: "a", ObservedAt: time.Now(), Weight: 0.5, Age: time.Minute}
+		d := aggregate.Decision{Verdict: provider.Benign, Policy: "fixed/1", Score: -0.5, Reasons: []aggregate.Reason{reason}}
+		require.Equal(t, 1, decide(d))
+		require.Equal(t, 0, decide(d))
+		d.Verdict = provider.Malicious
+		require.Equal(t, 1, decide(d))
+		d.Conflict = true
+		require.Equal(t, 1, decide(d))
+		d.Policy = "fixed/2"
+		require.Equal(t, 1, decide(d))
+		change := func(change func(r *aggregate.Reason)) int {
+			t.Helper()
+			d.Reasons = slices.Clone(d.Reasons)
+			change(&d.Reasons[0])
+			return decide(d)
+		}
+		require.Equal(t, 1, change(func(r *aggregate.Reason) { r.ObservedAt = r.ObservedAt.Add(time.Second) }))
+		require.Equal(t, 1, change(func(r *aggregate.Reason) { r.Ignored = aggregate.Dependent }))
+		require.Equal(t, 1, change(func(r *aggregate.Reason) { r.Stale = true }))
+		require.Equal(t, 0, change(func(r *aggregate.Reason) { r.Weight, r.Age = 0.4, time.Hour }))
+		d.Score = -0.4
+		require.Equal(t, 0, decide(d))
+		d.Reasons = append(d.Reasons, reason)
+		require.Equal(t, 1, decide(d))
+	})
 }
 
 // touchy is a policy that panics about one address.
