@@ -47,7 +47,7 @@ type Decision struct {
 	// Conflict says that strong evidence points both ways, so that somebody
 	// should look. It is false if the policy does not weigh.
 	Conflict bool `json:"conflict,omitempty"`
-	// Reasons are the opinions behind the verdict, in order of provider name.
+	// Reasons are the opinions that were considered, in order of provider name.
 	Reasons []Reason `json:"reasons,omitempty"`
 }
 

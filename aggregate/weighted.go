@@ -201,14 +201,14 @@ func (p Weighted) Name() string {
 	const name = "weighted/1"
 	p = p.effective()
 	def := Weighted{OtherConfidence: p.OtherConfidence}
-	differs, sum := false, uint32(0) // a sum, for maps have no order
+	differs, mark := false, uint32(0)
 	add := func(parameter, of, value string) {
 		h := fnv.New32a()
 		for _, part := range [...]string{parameter, of, value} {
 			h.Write([]byte(part)) // never fails
 			h.Write([]byte{0})
 		}
-		differs, sum = true, sum+h.Sum32()
+		differs, mark = true, mark+h.Sum32() // a sum, for maps have no order
 	}
 	number := func(parameter, of string, value, def float64) {
 		if value != def {
@@ -237,7 +237,7 @@ func (p Weighted) Name() string {
 	if !differs {
 		return name
 	}
-	return fmt.Sprintf("%s+%08x", name, sum)
+	return fmt.Sprintf("%s+%08x", name, mark)
 }
 
 // Decide implements [Policy]. Every finding becomes a reason.
@@ -374,12 +374,10 @@ func (p *Weighted) verdict(d *Decision, harm float64, authority bool) provider.V
 		}
 	}
 	switch {
-	case authority:
+	case authority, d.Score >= p.Malicious:
 		return worst
-	case d.Score >= p.Malicious:
-		return min(provider.Malicious, worst)
 	case d.Score >= p.Suspicious, harm >= p.Strong:
-		return min(provider.Suspicious, worst)
+		return provider.Suspicious
 	case d.Score <= -p.Benign:
 		return provider.Benign
 	}

@@ -666,6 +666,14 @@ func TestWeightedIsBounded(t *testing.T) {
 	require.Less(t, len(b), 300*len(evidence))
 }
 
+// Deciding is done for every record that is saved.
+func TestDecideAllocatesOnlyTheReasons(t *testing.T) {
+	evidence := []aggregate.Evidence{fresh("greynoise", benign), fresh("abuseipdb", malicious), fresh("feodo", none)}
+	for _, p := range []aggregate.Policy{aggregate.Strongest{}, aggregate.Weighted{}} {
+		require.LessOrEqual(t, testing.AllocsPerRun(100, func() { p.Decide(evidence, now) }), 1., p.Name())
+	}
+}
+
 func BenchmarkWeighted(b *testing.B) {
 	evidence := []aggregate.Evidence{
 		at(time.Hour, "greynoise", unknown), at(time.Hour, "abuseipdb", suspicious), at(time.Hour, "feodo", none),
