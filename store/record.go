@@ -51,7 +51,7 @@ type Record struct {
 	// record that was not claimed.
 	Fence uint64
 	// Granted are the providers whose grant the claim used to hand the attacker
-	// out, in order of name; nil if it was due.
+	// out, in order of name; nil if it was handed out because it was due.
 	Granted []string
 }
 
