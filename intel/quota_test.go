@@ -296,12 +296,14 @@ func TestRefreshesAreSpread(t *testing.T) {
 		started := time.Now()
 		r.start()
 		synctest.Wait()
-		require.Len(t, refreshed, attackers)
+		require.Equal(t, attackers, a.asked())
 		require.Less(t, time.Since(started), time.Second)
-		refreshed = nil
 		time.Sleep(ttl + time.Minute)
 		synctest.Wait()
-		require.Len(t, refreshed, attackers)
+		require.Equal(t, 2*attackers, a.asked())
+		mu.Lock()
+		defer mu.Unlock()
+		refreshed = refreshed[attackers:]
 		const bins = 20
 		window := ttl / 10 // the jitter
 		var per [bins]int
@@ -326,14 +328,6 @@ func TestScarceCallsGoWhereTheyCount(t *testing.T) {
 			}
 			return provider.Finding{}, nil // no opinion
 		})
-		var mu sync.Mutex
-		var asked []netip.Addr
-		hourly.will(func(_ context.Context, addr netip.Addr) (provider.Finding, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			asked = append(asked, addr)
-			return provider.Finding{}, nil
-		})
 		r := newRig(t, intel.Config{TTL: 60 * provider.Day, Spending: intel.Spending{Fair: -1}}, hourly, free)
 		seen := time.Now().Add(-time.Hour)
 		for n := range 40 { // the higher n, the later seen
@@ -342,18 +336,24 @@ func TestScarceCallsGoWhereTheyCount(t *testing.T) {
 		r.start()
 		time.Sleep(30 * time.Minute)
 		synctest.Wait()
-		require.Len(t, asked, 8)
-		asked = nil
+		require.Equal(t, 8, hourly.asked(), "by whoever came first")
 		time.Sleep(5 * time.Hour)
 		synctest.Wait()
-		require.Len(t, asked, 32)
-		odd := func(addr netip.Addr) bool { return addr.As4()[3]%2 == 1 }
-		last := slices.IndexFunc(asked, func(addr netip.Addr) bool { return !odd(addr) })
-		require.False(t, slices.ContainsFunc(asked[last:], odd), "one without an opinion after a decided one: %v", asked)
-		for i := 8; i < len(asked); i += 8 { // each hour's are newer than the next hour's of their rank
-			a, b := asked[i-8], asked[i]
-			if odd(a) == odd(b) {
-				require.Positive(t, a.Compare(b), asked)
+		require.Equal(t, 40, hourly.asked())
+		first := make(map[bool]byte) // by whether there is an opinion: who was asked about last
+		undecided := false
+		for hour := 4; hour > 0; hour-- { // from the last one back
+			for _, addr := range hourly.calls[8*hour:][:8] {
+				n, decided := addr.As4()[3], addr.As4()[3]%2 == 0
+				require.False(t, decided && undecided, "one with an opinion came before one without: %v", hourly.calls)
+				if last, ok := first[decided]; ok {
+					require.Greater(t, n, last, "one came before a newer one: %v", hourly.calls)
+				}
+			}
+			for _, addr := range hourly.calls[8*hour:][:8] {
+				n, decided := addr.As4()[3], addr.As4()[3]%2 == 0
+				first[decided] = max(first[decided], n)
+				undecided = undecided || !decided
 			}
 		}
 	})
