@@ -206,6 +206,24 @@ const documentVersion = 1
 
 var errDamaged = errors.New("the stored budget is damaged")
 
+// window returns what the document says of the quota, or of one over as much
+// time.
+func (d *document) window(q provider.Quota) (found *windowDocument) {
+	for i := range d.Windows {
+		wd := &d.Windows[i]
+		if wd.Window == q.Window && (found == nil || wd.Calendar == q.Calendar) {
+			found = wd
+		}
+	}
+	return found
+}
+
+// empty returns the window as it was stored, without its calls.
+func (wd *windowDocument) empty() *window {
+	q := provider.Quota{Window: wd.Window, Calendar: wd.Calendar}
+	return &window{Quota: q, width: width(q)}
+}
+
 // encode returns the budget as a document.
 func (b *Budget) encode() []byte {
 	doc := document{Version: documentVersion}
@@ -244,16 +262,16 @@ func (b *Budget) decode(text []byte) error {
 	for i := range b.windows {
 		w := &b.windows[i]
 		w.Calls, w.buckets, w.total = w.declared, w.buckets[:0], 0
-		for _, wd := range doc.Windows {
-			if wd.Window != w.Window {
-				continue
-			}
-			if wd.Declared == w.declared && wd.Calls > 0 {
-				w.Calls = wd.Calls
-			}
-			for _, used := range wd.Used {
-				w.add(time.Unix(0, used[0]*w.width), int(used[1]))
-			}
+		wd := doc.window(w.Quota)
+		if wd == nil {
+			continue
+		}
+		if wd.Declared == w.declared && wd.Calls > 0 {
+			w.Calls = wd.Calls
+		}
+		stored := wd.empty()
+		for _, used := range wd.Used {
+			w.add(stored.end(used[0]).Add(-1), int(used[1]))
 		}
 	}
 	return nil

@@ -7,15 +7,16 @@ import (
 	"github.com/decnet/enrich/provider"
 )
 
-// grain is into how many buckets a window is divided. A call is forgotten when
-// its bucket has left the window, so late by at most one of them.
+// grain is into how many buckets a rolling window is divided. A call is
+// forgotten when its bucket has left the window, so late by at most one of them.
+// A calendar window is one bucket.
 const grain = 256
 
 // window counts the calls against one quota.
 type window struct {
 	provider.Quota        // with Calls as the source said, if it did
 	declared       int    // Calls as configured
-	width          int64  // of a bucket, in nanoseconds
+	width          int64  // of a bucket, in nanoseconds; 1 for a calendar window
 	buckets        []slot // that count, in order
 	total          int    // calls in buckets
 }
@@ -27,10 +28,25 @@ type slot struct {
 }
 
 func newWindow(q provider.Quota) window {
-	return window{Quota: q, declared: q.Calls, width: int64(q.Window / grain), buckets: make([]slot, 0, grain+2)}
+	w := window{Quota: q, declared: q.Calls, width: width(q)}
+	if !q.Calendar {
+		w.buckets = make([]slot, 0, grain+2)
+	}
+	return w
 }
 
+func width(q provider.Quota) int64 {
+	if q.Calendar {
+		return 1
+	}
+	return int64(q.Window / grain)
+}
+
+// index returns the bucket of a time.
 func (w *window) index(t time.Time) int64 {
+	if w.Calendar {
+		t = w.Start(t)
+	}
 	n := t.UnixNano()
 	if n < 0 {
 		return (n+1)/w.width - 1
@@ -39,7 +55,12 @@ func (w *window) index(t time.Time) int64 {
 }
 
 // end returns the end of a bucket.
-func (w *window) end(index int64) time.Time { return time.Unix(0, (index+1)*w.width) }
+func (w *window) end(index int64) time.Time {
+	if w.Calendar {
+		return w.End(time.Unix(0, index))
+	}
+	return time.Unix(0, (index+1)*w.width)
+}
 
 // start returns since when calls count at now.
 func (w *window) start(now time.Time) time.Time {

@@ -1,0 +1,423 @@
+package quota
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/provider"
+)
+
+// noon is on a Wednesday, and at the start of a bucket of no window longer than
+// a minute.
+var noon = time.Date(2026, 6, 3, 12, 0, 0, 123, time.UTC)
+
+func rolling(calls int, window time.Duration) provider.Quota {
+	return provider.Quota{Calls: calls, Window: window}
+}
+
+func calendar(calls int, window time.Duration) provider.Quota {
+	return provider.Quota{Calls: calls, Window: window, Calendar: true}
+}
+
+func budget(quotas ...provider.Quota) *Budget { return NewBudget(quotas) }
+
+// spend spends n calls that end when they start.
+func spend(t *testing.T, b *Budget, n int, at time.Time) {
+	t.Helper()
+	for i := range n {
+		require.True(t, b.Spend(at, at), "call %d of %d", i+1, n)
+	}
+}
+
+// left returns only how many calls are left.
+func left(b *Budget, now time.Time) int {
+	calls, _, _ := b.Left(now)
+	return calls
+}
+
+func TestWithoutQuotas(t *testing.T) {
+	b := budget()
+	for range 1000 {
+		require.True(t, b.Spend(noon, noon))
+	}
+	calls, next, why := b.Left(noon)
+	require.Equal(t, math.MaxInt, calls)
+	require.Zero(t, next)
+	require.Equal(t, None, why)
+	require.True(t, b.Idle(noon))
+	require.False(t, b.Settle(noon, noon.Add(time.Hour)))
+	require.False(t, b.Correct(noon, provider.Usage{Limit: 1, Window: provider.Day}))
+	require.Equal(t, math.MaxInt, left(b, noon))
+}
+
+func TestRollingWindow(t *testing.T) {
+	for _, window := range []time.Duration{
+		time.Second, 1100 * time.Millisecond, time.Minute, time.Hour, provider.Day, provider.Week, provider.Month,
+	} {
+		t.Run(window.String(), func(t *testing.T) {
+			b := budget(rolling(3, window))
+			spend(t, b, 2, noon)
+			half := noon.Add(window / 2)
+			spend(t, b, 1, half)
+			require.False(t, b.Spend(half, half), "a fourth call")
+
+			calls, next, why := b.Left(half)
+			require.Zero(t, calls)
+			require.Equal(t, Spent, why)
+			require.False(t, next.Before(noon.Add(window)), "a call was forgotten before it left the window")
+			require.LessOrEqual(t, next.Sub(noon.Add(window)), window/grain+1)
+			require.Zero(t, left(b, next.Add(-1)))
+			require.Equal(t, 2, left(b, next))
+			spend(t, b, 2, next)
+			require.False(t, b.Spend(next, next))
+		})
+	}
+}
+
+func TestCalendarWindow(t *testing.T) {
+	for _, window := range []time.Duration{
+		time.Second, 7 * time.Second, time.Minute, time.Hour, provider.Day, provider.Week, provider.Month,
+	} {
+		t.Run(window.String(), func(t *testing.T) {
+			q := calendar(3, window)
+			end := q.End(noon)
+			last := end.Add(-1)
+			b := budget(q)
+			spend(t, b, 3, last) // as late as can be
+			calls, next, why := b.Left(last)
+			require.Zero(t, calls)
+			require.Equal(t, end, next.UTC())
+			require.Equal(t, Spent, why)
+
+			require.Equal(t, 3, left(b, end), "calls of the window before count")
+			spend(t, b, 3, end)
+			require.False(t, b.Spend(end, end))
+			require.False(t, b.Spend(q.End(end).Add(-1), q.End(end).Add(-1)))
+			require.Equal(t, 3, left(b, q.End(end)))
+		})
+	}
+}
+
+// TestCalendarDoubt: a call that is under way when a calendar window ends may
+// be counted in this one or in the next.
+func TestCalendarDoubt(t *testing.T) {
+	q := calendar(2, provider.Day)
+	end := q.End(noon)
+	before, after := end.Add(-time.Second), end.Add(time.Second)
+
+	b := budget(q)
+	require.True(t, b.Spend(before, after))
+	require.Equal(t, 1, left(b, before))
+	require.Equal(t, 1, left(b, end))
+	require.True(t, b.Settle(after, before.Add(time.Millisecond)))
+	require.Equal(t, 1, left(b, before.Add(time.Millisecond)))
+	require.Equal(t, 2, left(b, end), "it was answered in time")
+
+	b = budget(q)
+	require.True(t, b.Spend(before, after))
+	require.False(t, b.Settle(after, end.Add(1)), "it may be either")
+	require.Equal(t, 1, left(b, end.Add(1)))
+}
+
+func TestStackedWindows(t *testing.T) {
+	b := budget(rolling(2, time.Minute), rolling(5, time.Hour), calendar(6, provider.Day))
+	now, made := noon, 0
+	for made < 5 {
+		if b.Spend(now, now) {
+			made++
+			continue
+		}
+		calls, next, why := b.Left(now)
+		require.Zero(t, calls)
+		require.Equal(t, Spent, why)
+		require.Less(t, next.Sub(now), 61*time.Second)
+		now = next
+	}
+	_, next, _ := b.Left(now)
+	require.Less(t, next.Sub(noon.Add(time.Hour)), time.Hour/grain+1)
+	require.GreaterOrEqual(t, next.Sub(noon), time.Hour)
+	require.Equal(t, 1, left(b, next), "of the day, though the hour has two")
+	spend(t, b, 1, next)
+	_, end, _ := b.Left(next)
+	require.Equal(t, time.Date(2026, 6, 4, 0, 0, 0, 0, time.UTC), end.UTC())
+}
+
+func TestSpendCountsUntil(t *testing.T) {
+	b := budget(rolling(1, time.Minute))
+	by := noon.Add(10 * time.Second)
+	require.True(t, b.Spend(noon, by))
+	require.Zero(t, left(b, noon.Add(time.Minute+9*time.Second)), "it may have reached the source only lately")
+	end := noon.Add(time.Second)
+	require.True(t, b.Settle(by, end))
+	require.False(t, b.Settle(end, end), "nothing to change")
+	_, next, _ := b.Left(end)
+	require.LessOrEqual(t, next.Sub(end.Add(time.Minute)), time.Minute/grain)
+	require.GreaterOrEqual(t, next.Sub(end), time.Minute)
+}
+
+func TestRefund(t *testing.T) {
+	b := budget(rolling(2, time.Minute), calendar(3, provider.Day))
+	by := noon.Add(time.Second)
+	for range 50 {
+		require.True(t, b.Spend(noon, by))
+		b.Refund(by)
+	}
+	require.Equal(t, 2, left(b, noon))
+	b.Refund(by) // of a call that nobody knows
+	require.Equal(t, 2, left(b, noon))
+	spend(t, b, 2, noon)
+	b.Refund(noon.Add(time.Hour))
+	require.Zero(t, left(b, noon))
+}
+
+func TestIdle(t *testing.T) {
+	b := budget(rolling(4, time.Minute), rolling(100, time.Hour))
+	require.True(t, b.Idle(noon))
+	spend(t, b, 1, noon)
+	require.True(t, b.Idle(noon))
+	spend(t, b, 1, noon)
+	require.False(t, b.Idle(noon), "half is not more than half")
+	require.True(t, b.Idle(noon.Add(2*time.Minute)))
+
+	b = budget(rolling(4, time.Minute))
+	b.Rest(noon, noon.Add(time.Hour), Limited)
+	require.False(t, b.Idle(noon.Add(time.Hour-1)))
+	require.True(t, b.Idle(noon.Add(time.Hour)))
+}
+
+func TestCorrect(t *testing.T) {
+	day, month := rolling(10, provider.Day), rolling(100, provider.Month)
+	for _, c := range []struct {
+		name    string
+		quotas  []provider.Quota
+		usage   provider.Usage
+		changed bool
+		left    int // after two calls
+	}{
+		{"nothing said", []provider.Quota{day}, provider.Usage{}, false, 8},
+		{"as we thought", []provider.Quota{day}, provider.Usage{Limit: 10, Remaining: 8, Window: provider.Day}, false, 8},
+		{"less left", []provider.Quota{day}, provider.Usage{Limit: 10, Remaining: 3, Window: provider.Day}, true, 3},
+		{"nothing left", []provider.Quota{day}, provider.Usage{Limit: 10, Window: provider.Day}, true, 0},
+		{"less than nothing", []provider.Quota{day}, provider.Usage{Limit: 10, Remaining: -4, Window: provider.Day}, true, 0},
+		{"more left", []provider.Quota{day}, provider.Usage{Limit: 10, Remaining: 10, Window: provider.Day}, false, 8},
+		{"lower limit", []provider.Quota{day}, provider.Usage{Limit: 5, Remaining: 4, Window: provider.Day}, true, 3},
+		{"lower than used", []provider.Quota{day}, provider.Usage{Limit: 1, Remaining: 1, Window: provider.Day}, true, 0},
+		{"higher limit", []provider.Quota{day}, provider.Usage{Limit: 50, Remaining: 48, Window: provider.Day}, true, 48},
+		{"higher limit, less left", []provider.Quota{day}, provider.Usage{Limit: 50, Remaining: 7, Window: provider.Day}, true, 7},
+		{"highest limit", []provider.Quota{day}, provider.Usage{Limit: math.MaxInt, Window: provider.Day}, true, 0},
+		{"no limit", []provider.Quota{day}, provider.Usage{Remaining: 3, Window: provider.Day}, false, 8},
+		{"negative limit", []provider.Quota{day}, provider.Usage{Limit: -1, Window: provider.Day}, false, 8},
+		{"another window", []provider.Quota{day}, provider.Usage{Limit: 3, Window: time.Hour}, false, 8},
+		{"no window is the longest", []provider.Quota{month, day}, provider.Usage{Limit: 100, Remaining: 4}, true, 4},
+		{"no window is not the shortest", []provider.Quota{day, month}, provider.Usage{Limit: 100, Remaining: 90}, true, 8},
+		{"a month of 30 days", []provider.Quota{day, month}, provider.Usage{Limit: 100, Remaining: 4, Window: 30 * provider.Day}, true, 4},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := budget(c.quotas...)
+			spend(t, b, 2, noon)
+			require.Equal(t, c.changed, b.Correct(noon, c.usage))
+			require.Equal(t, c.left, left(b, noon))
+			require.False(t, b.Correct(noon, c.usage), "corrected twice")
+			require.Equal(t, c.left, left(b, noon))
+
+			// What others have used leaves the window as our own does.
+			_, free, _ := b.Left(noon.Add(2 * provider.Month))
+			require.Zero(t, free)
+		})
+	}
+}
+
+func TestRest(t *testing.T) {
+	type rest struct {
+		wait time.Duration
+		why  Reason
+	}
+	for _, c := range []struct {
+		name   string
+		quotas []provider.Quota
+		rests  []rest
+		wait   time.Duration
+		why    Reason
+	}{
+		{"until then", nil, []rest{{time.Hour, Limited}}, time.Hour, Limited},
+		{"the longer one", nil, []rest{{time.Hour, Limited}, {time.Minute, Spent}}, time.Hour, Limited},
+		{"the longer one last", nil, []rest{{time.Minute, Limited}, {time.Hour, Spent}}, time.Hour, Spent},
+		{"a day at most", nil, []rest{{25 * time.Hour, Limited}}, 24 * time.Hour, Limited},
+		{"forever", nil, []rest{{math.MaxInt64, Limited}}, 24 * time.Hour, Limited},
+		{"short windows", []provider.Quota{rolling(1, time.Minute)}, []rest{{math.MaxInt64, Spent}}, 24 * time.Hour, Spent},
+		{"the longest window", []provider.Quota{rolling(9, provider.Week), rolling(1, time.Minute)}, []rest{{math.MaxInt64, Spent}}, provider.Week, Spent},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := budget(c.quotas...)
+			for _, r := range c.rests {
+				b.Rest(noon, noon.Add(r.wait), r.why)
+			}
+			calls, next, why := b.Left(noon)
+			require.Zero(t, calls)
+			require.Equal(t, noon.Add(c.wait), next)
+			require.Equal(t, c.why, why)
+			require.False(t, b.Spend(next.Add(-1), next))
+			require.True(t, b.Spend(next, next))
+		})
+	}
+}
+
+// TestRestOfSpent: of two reasons to wait the one that lasts longer is told.
+func TestRestOfSpent(t *testing.T) {
+	b := budget(rolling(1, time.Hour))
+	spend(t, b, 1, noon)
+	b.Rest(noon, noon.Add(time.Minute), Limited)
+	_, next, why := b.Left(noon)
+	require.Equal(t, Spent, why)
+	require.GreaterOrEqual(t, next.Sub(noon), time.Hour)
+	b.Rest(noon, noon.Add(2*time.Hour), Limited)
+	_, next, why = b.Left(noon)
+	require.Equal(t, Limited, why)
+	require.Equal(t, noon.Add(2*time.Hour), next)
+}
+
+func TestExhaust(t *testing.T) {
+	week := rolling(25, provider.Week)
+	soon := noon.Add(5 * time.Hour)
+	for _, c := range []struct {
+		name   string
+		quotas []provider.Quota
+		usage  provider.Usage
+		wait   time.Duration
+		until  time.Time
+	}{
+		{"reset", []provider.Quota{week}, provider.Usage{Reset: soon}, 0, soon},
+		{"reset before wait", []provider.Quota{week}, provider.Usage{Reset: soon}, time.Hour, soon},
+		{"reset that has passed", []provider.Quota{week}, provider.Usage{Reset: noon.Add(-1)}, time.Hour, noon.Add(time.Hour)},
+		{"absurd reset", []provider.Quota{week}, provider.Usage{Reset: noon.AddDate(500, 0, 0)}, 0, noon.Add(provider.Week)},
+		{"wait", []provider.Quota{week}, provider.Usage{Window: provider.Week}, time.Hour, noon.Add(time.Hour)},
+		{"absurd wait", []provider.Quota{week}, provider.Usage{}, math.MaxInt64, noon.Add(provider.Week)},
+		{"rolling window", []provider.Quota{week, rolling(1, time.Minute)}, provider.Usage{}, 0, noon.Add(provider.Week)},
+		{"the window it said", []provider.Quota{week, rolling(1, time.Minute)}, provider.Usage{Window: time.Minute}, 0, noon.Add(time.Minute)},
+		{"calendar window", []provider.Quota{calendar(5, provider.Day)}, provider.Usage{Window: provider.Day}, 0, time.Date(2026, 6, 4, 0, 0, 0, 0, time.UTC)},
+		{"calendar month", []provider.Quota{calendar(5, provider.Month)}, provider.Usage{}, 0, time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)},
+		{"a window we do not know", []provider.Quota{week}, provider.Usage{Window: time.Hour}, 0, noon.Add(time.Hour)},
+		{"window without quotas", nil, provider.Usage{Window: time.Hour}, 0, noon.Add(time.Hour)},
+		{"long window without quotas", nil, provider.Usage{Window: provider.Month}, 0, noon.Add(24 * time.Hour)},
+		{"nothing at all", nil, provider.Usage{}, 0, noon.Add(24 * time.Hour)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := budget(c.quotas...)
+			b.Exhaust(noon, c.usage, c.wait)
+			require.False(t, b.Spend(noon, noon))
+			_, _, why := b.Left(noon)
+			require.Equal(t, Spent, why)
+			require.Zero(t, left(b, c.until.Add(-1)))
+			late := noon // by a bucket, where calls are counted
+			for _, q := range c.quotas {
+				late = noon.Add(q.Window / grain)
+			}
+			require.Positive(t, left(b, c.until.Add(late.Sub(noon)+1)))
+		})
+	}
+}
+
+// TestExhaustBelievesLimit: a refusal that names the plan teaches the plan.
+func TestExhaustBelievesLimit(t *testing.T) {
+	b := budget(rolling(100, provider.Week))
+	b.Exhaust(noon, provider.Usage{Limit: 25, Window: provider.Week}, 0)
+	_, next, _ := b.Left(noon)
+	require.Less(t, next.Sub(noon), provider.Week+provider.Week/grain+1)
+	require.Equal(t, 25, left(b, next))
+}
+
+// copied returns what another process makes of the budget.
+func copied(t *testing.T, b *Budget, quotas ...provider.Quota) *Budget {
+	t.Helper()
+	c := NewBudget(quotas)
+	require.NoError(t, c.decode(b.encode()))
+	return c
+}
+
+func TestDocument(t *testing.T) {
+	quotas := []provider.Quota{rolling(4, time.Minute), calendar(50, provider.Day), rolling(50, provider.Day), calendar(900, provider.Month)}
+	b := budget(quotas...)
+	spend(t, b, 3, noon)
+	require.True(t, b.Spend(noon.Add(20*time.Second), noon.Add(30*time.Second)))
+	b.Correct(noon, provider.Usage{Limit: 1000, Remaining: 700, Window: provider.Month})
+	b.Rest(noon, noon.Add(time.Second).Truncate(time.Microsecond), Limited)
+
+	c := b
+	for range 3 { // again and again
+		c = copied(t, c, quotas...)
+	}
+	require.JSONEq(t, string(b.encode()), string(c.encode()))
+	for _, after := range []time.Duration{0, time.Second, 59 * time.Second, 61 * time.Second, 2 * time.Minute, provider.Day, 2 * provider.Day, provider.Month, 2 * provider.Month} {
+		now := noon.Add(after)
+		calls, next, why := b.Left(now)
+		calls2, next2, why2 := c.Left(now)
+		require.Equal(t, calls, calls2, after)
+		require.True(t, next.Equal(next2), "%v: %v is not %v", after, next, next2)
+		require.Equal(t, why, why2, after)
+	}
+}
+
+func TestDocumentEmpty(t *testing.T) {
+	b := budget(rolling(2, time.Minute))
+	spend(t, b, 1, noon)
+	b.Rest(noon, noon.Add(time.Hour), Limited)
+	require.NoError(t, b.decode(nil), "none was stored yet")
+	require.Equal(t, 2, left(b, noon))
+}
+
+// TestConfigured: what was spent is spent, whatever is configured afterwards.
+func TestConfigured(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		old, now []provider.Quota
+		left     int // after three calls a second ago
+	}{
+		{"as before", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(5, provider.Day)}, 2},
+		{"more calls", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(10, provider.Day)}, 7},
+		{"fewer calls", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(2, provider.Day)}, 0},
+		{"calendar now", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{calendar(5, provider.Day)}, 2},
+		{"rolling now", []provider.Quota{calendar(5, provider.Month)}, []provider.Quota{rolling(5, provider.Month)}, 2},
+		{"another window", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(5, time.Hour)}, 5},
+		{"one window more", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(9, time.Hour), rolling(5, provider.Day)}, 2},
+		{"one window less", []provider.Quota{rolling(9, time.Hour), rolling(5, provider.Day)}, []provider.Quota{rolling(9, time.Hour)}, 6},
+		{"another order", []provider.Quota{rolling(9, time.Hour), rolling(5, provider.Day)}, []provider.Quota{rolling(5, provider.Day), rolling(9, time.Hour)}, 2},
+		{"no quotas now", []provider.Quota{rolling(5, provider.Day)}, nil, math.MaxInt},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := budget(c.old...)
+			spend(t, b, 3, noon)
+			require.Equal(t, c.left, left(copied(t, b, c.now...), noon.Add(time.Second)))
+		})
+	}
+}
+
+// TestConfiguredLimit: the limit that the source told is forgotten when the
+// operator changes what he configured.
+func TestConfiguredLimit(t *testing.T) {
+	b := budget(rolling(100, provider.Day))
+	b.Correct(noon, provider.Usage{Limit: 1000, Remaining: 1000, Window: provider.Day})
+	require.Equal(t, 1000, left(copied(t, b, rolling(100, provider.Day)), noon))
+	require.Equal(t, 50, left(copied(t, b, rolling(50, provider.Day)), noon))
+}
+
+// TestConfiguredRest: a source that wants to be left alone does not care about
+// our configuration.
+func TestConfiguredRest(t *testing.T) {
+	b := budget(rolling(100, provider.Day))
+	b.Rest(noon, noon.Add(time.Hour), Limited)
+	_, next, why := copied(t, b).Left(noon)
+	require.Equal(t, Limited, why)
+	require.WithinDuration(t, noon.Add(time.Hour), next, time.Microsecond)
+}
+
+func TestNewerDocument(t *testing.T) {
+	b := budget(rolling(5, provider.Day))
+	spend(t, b, 3, noon)
+	err := b.decode([]byte(`{"v":2,"windows":[]}`))
+	require.EqualError(t, err, "the stored budget has version 2 and this program knows versions up to 1; use a newer program")
+	require.NotErrorIs(t, err, errDamaged)
+	require.Equal(t, 2, left(b, noon))
+}
