@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/decnet/enrich/provider"
@@ -206,6 +207,23 @@ const documentVersion = 1
 
 var errDamaged = errors.New("the stored budget is damaged")
 
+// plausible reports whether the document can be one of ours.
+func (d *document) plausible() bool {
+	for i := range d.Windows {
+		wd := &d.Windows[i]
+		if wd.Window < time.Second {
+			return false
+		}
+		limit := math.MaxInt64/wd.empty().width - 1
+		for _, used := range wd.Used {
+			if used[1] < 1 || used[0] < -limit || used[0] > limit {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // window returns what the document says of the quota, or of one over as much
 // time.
 func (d *document) window(q provider.Quota) (found *windowDocument) {
@@ -247,12 +265,13 @@ func (b *Budget) encode() []byte {
 func (b *Budget) decode(text []byte) error {
 	var doc document
 	if len(text) > 0 {
-		if err := json.Unmarshal(text, &doc); err != nil || doc.Version < 1 {
-			return errDamaged
-		}
+		err := json.Unmarshal(text, &doc)
 		if doc.Version > documentVersion {
 			return fmt.Errorf("the stored budget has version %d and this program knows versions up to %d; use a newer program",
 				doc.Version, documentVersion)
+		}
+		if err != nil || doc.Version < 1 || !doc.plausible() {
+			return errDamaged
 		}
 	}
 	b.until, b.why = time.Time{}, None

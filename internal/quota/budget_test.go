@@ -1,6 +1,8 @@
 package quota
 
 import (
+	"encoding/json"
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -413,11 +415,89 @@ func TestConfiguredRest(t *testing.T) {
 	require.WithinDuration(t, noon.Add(time.Hour), next, time.Microsecond)
 }
 
+func TestDamagedDocument(t *testing.T) {
+	for _, text := range []string{
+		"null", "[]", "{}", "0", `""`, "<html>", "\x00", `{"v":0}`, `{"v":-1}`, `{"v":"1"}`, `{"v":1`, `{"v":1}{"v":1}`,
+		`{"v":1,"windows":7}`, `{"v":1,"until":"tomorrow"}`,
+		`{"v":1,"windows":[{"window":86400000000000,"declared":5,"calls":5,"used":[[1,-3]]}]}`,
+		`{"v":1,"windows":[{"window":86400000000000,"declared":5,"calls":5,"used":[[1,0]]}]}`,
+	} {
+		b := budget(rolling(5, provider.Day))
+		spend(t, b, 3, noon)
+		require.ErrorIs(t, b.decode([]byte(text)), errDamaged, text)
+		require.Equal(t, 2, left(b, noon), "%q has changed something", text)
+	}
+}
+
 func TestNewerDocument(t *testing.T) {
 	b := budget(rolling(5, provider.Day))
 	spend(t, b, 3, noon)
-	err := b.decode([]byte(`{"v":2,"windows":[]}`))
-	require.EqualError(t, err, "the stored budget has version 2 and this program knows versions up to 1; use a newer program")
-	require.NotErrorIs(t, err, errDamaged)
-	require.Equal(t, 2, left(b, noon))
+	for _, text := range []string{`{"v":2,"windows":[]}`, `{"v":2,"windows":{"day":5}}`} {
+		err := b.decode([]byte(text))
+		require.EqualError(t, err, "the stored budget has version 2 and this program knows versions up to 1; use a newer program")
+		require.NotErrorIs(t, err, errDamaged)
+		require.Equal(t, 2, left(b, noon))
+	}
+}
+
+// FuzzDocument: whatever was stored, no quota is exceeded.
+func FuzzDocument(f *testing.F) {
+	quotas := []provider.Quota{rolling(4, time.Minute), calendar(25, provider.Week), rolling(100, provider.Month)}
+	b := NewBudget(quotas)
+	for n := range 10 {
+		at := noon.Add(time.Duration(n) * 17 * time.Second)
+		b.Spend(at, at.Add(10*time.Second))
+	}
+	f.Add(b.encode())
+	b.Exhaust(noon, provider.Usage{Limit: 30, Window: provider.Week}, time.Hour)
+	f.Add(b.encode())
+	minute := index(rolling(4, time.Minute), noon)
+	for _, used := range []string{
+		fmt.Sprintf("[%d,%d],[%d,%d]", minute, math.MaxInt64, minute+1, math.MaxInt64),
+		fmt.Sprintf("[%d,%d]", minute, math.MinInt64),
+		fmt.Sprintf("[%d,1],[%d,-1]", minute, minute),
+		fmt.Sprintf("[%d,1],[%d,1],[0,1]", math.MaxInt64, math.MinInt64),
+	} {
+		f.Add(fmt.Appendf(nil, `{"v":1,"windows":[{"window":60000000000,"declared":4,"calls":4,"used":[%s]}]}`, used))
+	}
+	f.Add([]byte(`{"v":1,"until":9223372036854775807,"why":"x","windows":[{"window":60000000000,"calls":-5,"declared":4}]}`))
+	f.Add([]byte(`{"v":2}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		b := NewBudget(quotas)
+		if b.decode(text) != nil {
+			require.Equal(t, 4, left(b, noon))
+			return
+		}
+		for _, now := range []time.Time{noon, noon.Add(time.Hour), noon.Add(provider.Month)} {
+			calls, next, why := b.Left(now)
+			require.GreaterOrEqual(t, calls, 0)
+			require.Equal(t, calls == 0, why != None || b.until.After(now))
+			require.Equal(t, calls == 0, next.After(now))
+			b.Idle(now)
+			for i := range b.windows {
+				w := &b.windows[i]
+				require.LessOrEqual(t, w.left(now), w.Calls)
+				require.Positive(t, w.Calls)
+				sum := 0
+				for _, s := range w.buckets {
+					require.Positive(t, s.calls)
+					sum += s.calls
+				}
+				require.Equal(t, sum, w.total)
+			}
+			made := 0
+			for made <= 200 && b.Spend(now, now) {
+				made++
+			}
+			require.Equal(t, min(calls, 201), made)
+		}
+		var doc document
+		require.NoError(t, json.Unmarshal(b.encode(), &doc))
+		require.NoError(t, NewBudget(quotas).decode(b.encode()))
+	})
+}
+
+func index(q provider.Quota, at time.Time) int64 {
+	w := newWindow(q)
+	return w.index(at)
 }

@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -85,6 +86,7 @@ func (w *window) forget(now time.Time) {
 // add counts calls at the given time; a negative number takes them back, as
 // far as they are there.
 func (w *window) add(at time.Time, calls int) {
+	calls = min(calls, math.MaxInt-w.total)
 	index := w.index(at)
 	i := len(w.buckets)
 	for i > 0 && w.buckets[i-1].index >= index {
