@@ -123,6 +123,11 @@ func (b *Budget) Idle(now time.Time) bool {
 // a number of calls left if it is smaller than ours: calls that we do not know
 // of have been made. It reports whether anything has changed.
 func (b *Budget) Correct(now time.Time, u provider.Usage) (changed bool) {
+	return b.correct(now, now, u)
+}
+
+// correct counts the calls that we do not know of at the given time.
+func (b *Budget) correct(now, at time.Time, u provider.Usage) (changed bool) {
 	w := b.window(u.Window)
 	if w == nil || u.Limit <= 0 {
 		return false
@@ -131,7 +136,7 @@ func (b *Budget) Correct(now time.Time, u provider.Usage) (changed bool) {
 		w.Calls, changed = u.Limit, true
 	}
 	if unknown := w.left(now) - max(u.Remaining, 0); unknown > 0 {
-		w.add(now, unknown)
+		w.add(at, unknown)
 		changed = true
 	}
 	return changed
@@ -155,11 +160,13 @@ func (b *Budget) window(length time.Duration) (found *window) {
 // is spent: until it said, or after the wait that it asked for, or else for as
 // long as the window lasts.
 func (b *Budget) Exhaust(now time.Time, u provider.Usage, wait time.Duration) {
-	b.Correct(now, u)
-	until := now.Add(maxRest)
+	until, at := now.Add(maxRest), now
 	switch w := b.window(u.Window); {
 	case u.Reset.After(now):
 		until = u.Reset
+		if w != nil && !w.Calendar && until.Before(now.Add(w.Window)) {
+			at = until.Add(-w.Window) // so that they leave the window by then
+		}
 	case wait > 0:
 		until = now.Add(wait)
 	case w != nil && w.Calendar:
@@ -169,6 +176,7 @@ func (b *Budget) Exhaust(now time.Time, u provider.Usage, wait time.Duration) {
 	case u.Window > 0:
 		until = now.Add(u.Window)
 	}
+	b.correct(now, at, u)
 	b.Rest(now, until, Spent)
 }
 
