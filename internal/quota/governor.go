@@ -179,19 +179,27 @@ func (g *Governor) change(ctx context.Context, now time.Time, f func(b *Budget) 
 		if !f(g.budget) {
 			return nil
 		}
-		swapped, err := g.ledger.SwapBudget(ctx, g.name, g.version, g.budget.encode())
-		if err != nil {
-			g.read = time.Time{} // it may have been stored or not
-			return fmt.Errorf("store the budget of %s: %w", g.name, err)
-		}
-		if swapped {
-			g.version, g.read = g.version+1, now
-			return nil
+		if swapped, err := g.swap(ctx, now); swapped || err != nil {
+			return err
 		}
 		if err := g.load(ctx, now); err != nil {
 			return err
 		}
 	}
+}
+
+// swap stores the budget unless the ledger's is no longer the one that it was
+// read from.
+func (g *Governor) swap(ctx context.Context, now time.Time) (swapped bool, err error) {
+	swapped, err = g.ledger.SwapBudget(ctx, g.name, g.version, g.budget.encode())
+	if err != nil {
+		g.read = time.Time{} // it may have been stored or not
+		return false, fmt.Errorf("store the budget of %s: %w", g.name, err)
+	}
+	if swapped {
+		g.version, g.read = g.version+1, now
+	}
+	return swapped, nil
 }
 
 // refresh compares the budget with the ledger's if that was not done lately.
@@ -202,24 +210,32 @@ func (g *Governor) refresh(ctx context.Context, now time.Time) error {
 	return g.load(ctx, now)
 }
 
-// load replaces the budget by the ledger's. A damaged document counts as one
-// that says that everything was spent just now.
+// load replaces the budget by the ledger's, but for a rest that the ledger was
+// not told because it failed. A damaged document is replaced by one that says
+// that everything was spent just now.
 func (g *Governor) load(ctx context.Context, now time.Time) error {
+	until, why := g.budget.until, g.budget.why
 	doc, version, err := g.ledger.Budget(ctx, g.name)
-	if err != nil {
+	if err == nil {
+		g.version, g.read = version, now
+		err = g.budget.decode(doc)
+	}
+	if err != nil && err != errDamaged {
 		g.read = time.Time{}
 		return fmt.Errorf("read the budget of %s: %w", g.name, err)
 	}
-	g.version, g.read = version, now
-	switch err := g.budget.decode(doc); {
-	case err == errDamaged:
-		for i := range g.budget.windows {
-			w := &g.budget.windows[i]
-			w.add(now, w.left(now))
-		}
-	case err != nil:
-		g.read = time.Time{}
-		return fmt.Errorf("read the budget of %s: %w", g.name, err)
+	if until.After(g.budget.until) {
+		g.budget.until, g.budget.why = until, why
 	}
-	return nil
+	if err == nil {
+		return nil
+	}
+	for i := range g.budget.windows {
+		w := &g.budget.windows[i]
+		w.add(now, w.left(now))
+	}
+	if swapped, err := g.swap(ctx, now); swapped || err != nil {
+		return err
+	}
+	return g.load(ctx, now)
 }

@@ -1,0 +1,503 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/provider"
+)
+
+var errDown = errors.New("the ledger is down")
+
+// ledger keeps the document of one provider.
+type ledger struct {
+	mu      sync.Mutex
+	doc     []byte
+	version uint64
+	reads   int
+	swaps   int
+
+	down      bool   // nothing works
+	frozen    bool   // nothing can be stored
+	forgetful bool   // what is stored is not confirmed
+	rival     func() // called before a swap, to come first
+}
+
+func (l *ledger) Budget(ctx context.Context, name string) ([]byte, uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reads++
+	if l.down || name != "source" {
+		return nil, 0, errDown
+	}
+	return l.doc, l.version, ctx.Err()
+}
+
+func (l *ledger) SwapBudget(ctx context.Context, name string, version uint64, doc []byte) (bool, error) {
+	if rival := l.rival; rival != nil {
+		l.rival = nil
+		rival()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.swaps++
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case l.down || l.frozen || name != "source":
+		return false, errDown
+	case version != l.version:
+		return false, nil
+	}
+	l.doc, l.version = doc, version+1
+	if l.forgetful {
+		return false, errDown
+	}
+	return true, nil
+}
+
+// used returns how many calls the ledger's first quota counts.
+func (l *ledger) used(t *testing.T, quotas ...provider.Quota) int {
+	b := NewBudget(quotas)
+	require.NoError(t, b.decode(l.doc))
+	return b.windows[0].total
+}
+
+var day = rolling(10, provider.Day)
+
+func govern(l Ledger, quotas ...provider.Quota) *Governor { return NewGovernor("source", quotas, l) }
+
+// pay spends a call that must be granted.
+func pay(t *testing.T, g *Governor, now time.Time) {
+	t.Helper()
+	ok, err := g.Spend(t.Context(), now, now)
+	require.NoError(t, err)
+	require.True(t, ok)
+}
+
+// broke fails the test unless no call is granted.
+func broke(t *testing.T, g *Governor, now time.Time) {
+	t.Helper()
+	ok, err := g.Spend(t.Context(), now, now)
+	require.NoError(t, err)
+	require.False(t, ok)
+}
+
+func TestGovernorAlone(t *testing.T) {
+	g := govern(nil, rolling(2, time.Minute))
+	require.True(t, g.Scarce())
+	by := noon.Add(10 * time.Second)
+	for range 5 {
+		ok, err := g.Spend(t.Context(), noon, by)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.NoError(t, g.Refund(t.Context(), noon, by))
+	}
+	for range 2 {
+		ok, err := g.Spend(t.Context(), noon, by)
+		require.NoError(t, err)
+		require.True(t, ok)
+	}
+	broke(t, g, noon)
+	end := noon.Add(time.Second)
+	require.NoError(t, g.Settle(t.Context(), by, end, nil))
+	require.NoError(t, g.Settle(t.Context(), by, end, &provider.Usage{Limit: 5, Remaining: 1, Window: time.Minute}))
+	s := g.State(t.Context(), end)
+	require.Equal(t, 1, s.Left)
+	require.False(t, s.Idle)
+	pay(t, g, end)
+	s = g.State(t.Context(), end)
+	require.Zero(t, s.Left)
+	require.Equal(t, Spent, s.Why)
+	require.WithinDuration(t, end.Add(time.Minute), s.Next, time.Minute/grain)
+}
+
+func TestGovernorWithoutQuotas(t *testing.T) {
+	l := &ledger{}
+	g := govern(l)
+	require.False(t, g.Scarce())
+	for range 100 {
+		pay(t, g, noon)
+		require.NoError(t, g.Settle(t.Context(), noon, noon, &provider.Usage{Limit: 1, Window: provider.Day}))
+		require.NoError(t, g.Refund(t.Context(), noon, noon))
+	}
+	require.Equal(t, State{Left: math.MaxInt, Idle: true}, g.State(t.Context(), noon))
+	require.Empty(t, g.Windows(noon))
+	require.Equal(t, 1, l.reads)
+	require.Zero(t, l.swaps)
+
+	// A rest is shared all the same.
+	require.NoError(t, g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited))
+	broke(t, g, noon)
+	broke(t, govern(l), noon)
+	pay(t, g, noon.Add(time.Hour))
+}
+
+func TestGovernorWindows(t *testing.T) {
+	day := calendar(100, provider.Day)
+	g := govern(nil, rolling(4, time.Minute), day)
+	require.Equal(t, []Window{{Quota: rolling(4, time.Minute), Left: 4}, {Quota: day, Left: 100}}, g.Windows(noon))
+	pay(t, g, noon)
+	pay(t, g, noon.Add(30*time.Second))
+	now := noon.Add(31 * time.Second)
+	all := g.Windows(now)
+	require.Equal(t, 2, all[0].Left)
+	require.Equal(t, 98, all[1].Left)
+	require.WithinDuration(t, noon.Add(time.Minute), all[0].Reset, time.Minute/grain)
+	require.Equal(t, 2, g.Windows(all[0].Reset.Add(-1))[0].Left)
+	require.Equal(t, 3, g.Windows(all[0].Reset)[0].Left)
+	require.Equal(t, day.End(noon), all[1].Reset)
+
+	require.NoError(t, g.Settle(t.Context(), now, now, &provider.Usage{Limit: 1000, Remaining: 600, Window: provider.Day}))
+	w := g.Windows(now)[1]
+	require.Equal(t, 1000, w.Calls, "the limit that the source told")
+	require.Equal(t, 600, w.Left)
+	require.Zero(t, g.Windows(noon.Add(provider.Week))[0].Reset, "nothing is spent")
+}
+
+func TestGovernorRestarts(t *testing.T) {
+	l := &ledger{}
+	for n := range 10 {
+		pay(t, govern(l, day), noon.Add(time.Duration(n)*time.Minute))
+	}
+	broke(t, govern(l, day), noon.Add(time.Hour))
+	require.Equal(t, 10, l.used(t, day))
+	g := govern(l, day)
+	require.Zero(t, g.State(t.Context(), noon).Left)
+	pay(t, g, noon.Add(25*time.Hour))
+}
+
+// TestGovernorConflicts: who comes second reads again and loses nothing.
+func TestGovernorConflicts(t *testing.T) {
+	l := &ledger{}
+	g, other := govern(l, day), govern(l, day)
+	by := noon.Add(10 * time.Second)
+	for name, change := range map[string]func() error{
+		"spend": func() error {
+			ok, err := g.Spend(t.Context(), noon, by)
+			require.True(t, ok)
+			return err
+		},
+		"settle": func() error { return g.Settle(t.Context(), by, noon.Add(time.Minute*20), nil) },
+		"correct": func() error {
+			return g.Settle(t.Context(), by, by, &provider.Usage{Limit: 10, Remaining: 7, Window: provider.Day})
+		},
+		"rest":    func() error { return g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited) },
+		"exhaust": func() error { return g.Exhaust(t.Context(), noon, nil, time.Hour) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l.doc, l.version = nil, 0
+			g, other = govern(l, day), govern(l, day)
+			ok, err := g.Spend(t.Context(), noon, by)
+			require.NoError(t, err)
+			require.True(t, ok)
+			l.rival = func() { pay(t, other, by) }
+			require.NoError(t, change())
+			require.Nil(t, l.rival)
+			want := map[string]int{"spend": 3, "correct": 3}[name]
+			if want == 0 {
+				want = 2
+			}
+			require.Equal(t, want, l.used(t, day))
+			require.Equal(t, uint64(3), l.version)
+		})
+	}
+}
+
+// TestGovernorLastCall: the last call goes to one of two.
+func TestGovernorLastCall(t *testing.T) {
+	l := &ledger{}
+	one := rolling(1, provider.Day)
+	g, other := govern(l, one), govern(l, one)
+	l.rival = func() { pay(t, other, noon) }
+	broke(t, g, noon)
+	require.Equal(t, 1, l.used(t, one))
+}
+
+func TestGovernorsTogether(t *testing.T) {
+	l := &ledger{}
+	quota := rolling(100, provider.Day)
+	var wg sync.WaitGroup
+	var granted atomic.Int32
+	by := noon.Add(30 * time.Minute)
+	for range 4 {
+		g := govern(l, quota)
+		for n := range 8 {
+			wg.Go(func() {
+				for made := 0; ; made++ {
+					ok, err := g.Spend(t.Context(), noon, by)
+					switch {
+					case err != nil || !ok:
+					case n%3 == 0 && made < 5:
+						err = g.Refund(t.Context(), noon, by)
+					case n%3 == 1:
+						err = g.Settle(t.Context(), by, noon.Add(time.Second), &provider.Usage{Limit: 100, Remaining: 50, Window: provider.Day})
+						granted.Add(1)
+						g.State(t.Context(), noon)
+						g.Windows(noon)
+					default:
+						err = g.Settle(t.Context(), by, noon.Add(time.Second), nil)
+						granted.Add(1)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+					if err != nil || !ok {
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	require.LessOrEqual(t, granted.Load(), int32(100))
+	require.Equal(t, 100, l.used(t, quota))
+}
+
+// TestGovernorsTogetherSpend: as many calls are granted as there are.
+func TestGovernorsTogetherSpend(t *testing.T) {
+	l := &ledger{}
+	quota := rolling(200, provider.Day)
+	var wg sync.WaitGroup
+	granted := make([]int, 32)
+	for n := range granted {
+		g := govern(l, quota)
+		wg.Go(func() {
+			for {
+				ok, err := g.Spend(t.Context(), noon, noon)
+				if err != nil {
+					t.Error(err)
+				}
+				if err != nil || !ok {
+					return
+				}
+				granted[n]++
+			}
+		})
+	}
+	wg.Wait()
+	sum := 0
+	for _, n := range granted {
+		sum += n
+	}
+	require.Equal(t, 200, sum)
+}
+
+func TestGovernorStale(t *testing.T) {
+	l := &ledger{}
+	g, other := govern(l, day), govern(l, day)
+	require.Equal(t, 10, g.State(t.Context(), noon).Left)
+	for range 10 {
+		pay(t, other, noon)
+	}
+	require.Equal(t, 10, g.State(t.Context(), noon.Add(time.Minute-1)).Left)
+	require.Equal(t, 2, l.reads, "read without need")
+	require.Zero(t, g.State(t.Context(), noon.Add(time.Minute)).Left)
+
+	// A call is never granted by what was known.
+	g = govern(l, day)
+	later := noon.Add(25 * time.Hour)
+	pay(t, g, later)
+	for range 9 {
+		pay(t, other, later)
+	}
+	broke(t, g, later)
+}
+
+// TestGovernorStaleRest: a rest that another process has noted is found within
+// a minute even where there are no quotas.
+func TestGovernorStaleRest(t *testing.T) {
+	l := &ledger{}
+	g, other := govern(l), govern(l)
+	pay(t, g, noon)
+	require.NoError(t, other.Rest(t.Context(), noon, noon.Add(time.Hour), Limited))
+	broke(t, g, noon.Add(time.Minute))
+	require.Equal(t, Limited, g.State(t.Context(), noon.Add(time.Minute)).Why)
+}
+
+func TestGovernorLedgerFails(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		fail    func(*ledger)
+		message string
+	}{
+		{"read", func(l *ledger) { l.down = true }, "read the budget of source: the ledger is down"},
+		{"store", func(l *ledger) { l.frozen = true }, "store the budget of source: the ledger is down"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := &ledger{}
+			c.fail(l)
+			g := govern(l, day)
+			for range 20 {
+				ok, err := g.Spend(t.Context(), noon, noon)
+				require.False(t, ok)
+				require.EqualError(t, err, c.message)
+				require.ErrorIs(t, err, errDown)
+			}
+			require.Error(t, g.Settle(t.Context(), noon, noon.Add(time.Hour), nil))
+			require.Error(t, g.Refund(t.Context(), noon, noon))
+			l.down, l.frozen = false, false
+			for range 10 { // nothing was spent
+				pay(t, g, noon)
+			}
+			broke(t, g, noon)
+		})
+	}
+}
+
+// TestGovernorLedgerFailsLater: a ledger that fails after it has worked is no
+// reason to trust what is known.
+func TestGovernorLedgerFailsLater(t *testing.T) {
+	l := &ledger{}
+	g := govern(l, day)
+	pay(t, g, noon)
+	l.down = true
+	for range 3 {
+		ok, err := g.Spend(t.Context(), noon, noon)
+		require.False(t, ok)
+		require.ErrorIs(t, err, errDown)
+	}
+	require.Positive(t, g.State(t.Context(), noon).Left, "what is known has to do")
+	l.down = false
+	for range 9 {
+		pay(t, g, noon)
+	}
+	broke(t, g, noon)
+}
+
+func TestGovernorWithoutQuotasLedgerFails(t *testing.T) {
+	l := &ledger{down: true}
+	g := govern(l)
+	ok, err := g.Spend(t.Context(), noon, noon)
+	require.False(t, ok)
+	require.ErrorIs(t, err, errDown)
+	l.down = false
+	pay(t, g, noon)
+}
+
+// TestGovernorUnconfirmed: if it is not known whether a call was stored, it is
+// spent if it was, and not made.
+func TestGovernorUnconfirmed(t *testing.T) {
+	l := &ledger{forgetful: true}
+	g := govern(l, day)
+	for range 3 {
+		ok, err := g.Spend(t.Context(), noon, noon)
+		require.False(t, ok)
+		require.ErrorIs(t, err, errDown)
+	}
+	l.forgetful = false
+	for range 7 {
+		pay(t, g, noon)
+	}
+	broke(t, g, noon)
+}
+
+func TestGovernorContext(t *testing.T) {
+	l := &ledger{}
+	g := govern(l, day)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	ok, err := g.Spend(ctx, noon, noon)
+	require.False(t, ok)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Zero(t, l.version)
+}
+
+// TestGovernorRestWithoutLedger: a source that wants to be left alone is left
+// alone, whatever the ledger does then and afterwards.
+func TestGovernorRestWithoutLedger(t *testing.T) {
+	for _, quotas := range [][]provider.Quota{nil, {day}} {
+		for name, fail := range map[string]func(*ledger, bool){
+			"down":        func(l *ledger, b bool) { l.down = b },
+			"frozen":      func(l *ledger, b bool) { l.frozen = b },
+			"unconfirmed": func(l *ledger, b bool) { l.forgetful = b },
+		} {
+			for action, leave := range map[string]func(*Governor) error{
+				"rest":    func(g *Governor) error { return g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited) },
+				"exhaust": func(g *Governor) error { return g.Exhaust(t.Context(), noon, nil, time.Hour) },
+			} {
+				t.Run(name+" "+action, func(t *testing.T) {
+					l := &ledger{}
+					g, other := govern(l, quotas...), govern(l, quotas...)
+					pay(t, g, noon)
+					fail(l, true)
+					require.ErrorIs(t, leave(g), errDown)
+					require.Zero(t, g.State(t.Context(), noon).Left)
+					ok, _ := g.Spend(t.Context(), noon, noon)
+					require.False(t, ok)
+
+					fail(l, false)
+					soon := noon.Add(2 * time.Minute)
+					if len(quotas) > 0 && name != "unconfirmed" {
+						pay(t, other, soon) // it does not know
+					}
+					require.Zero(t, g.State(t.Context(), soon).Left, "forgotten since the ledger works again")
+					broke(t, g, soon)
+					pay(t, g, noon.Add(time.Hour))
+				})
+			}
+		}
+	}
+}
+
+// TestGovernorDamaged: a document that cannot be read counts as if all had been
+// spent when that was found, once.
+func TestGovernorDamaged(t *testing.T) {
+	l := &ledger{doc: []byte("<html>"), version: 7}
+	g := govern(l, rolling(10, time.Hour), rolling(3, time.Minute))
+	broke(t, g, noon)
+	require.Equal(t, Spent, g.State(t.Context(), noon).Why)
+	now := noon
+	for range 60 { // as somebody who keeps an eye on it
+		require.Zero(t, g.State(t.Context(), now).Left)
+		broke(t, govern(l, rolling(10, time.Hour), rolling(3, time.Minute)), now)
+		now = now.Add(time.Minute)
+	}
+	now = now.Add(time.Minute)
+	require.Equal(t, 3, g.State(t.Context(), now).Left, "the damage goes on for ever")
+	pay(t, g, now)
+	require.Equal(t, 1, l.used(t, rolling(10, time.Hour)))
+}
+
+func TestGovernorDamagedWithoutQuotas(t *testing.T) {
+	l := &ledger{doc: []byte("<html>"), version: 7}
+	g := govern(l)
+	pay(t, g, noon)
+	require.NoError(t, g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited))
+	broke(t, govern(l), noon)
+}
+
+// TestGovernorNewer: what a newer program has stored is left to it.
+func TestGovernorNewer(t *testing.T) {
+	l := &ledger{doc: []byte(`{"v":9}`), version: 7}
+	g := govern(l, day)
+	for range 3 {
+		ok, err := g.Spend(t.Context(), noon, noon)
+		require.False(t, ok)
+		require.ErrorContains(t, err, "read the budget of source: the stored budget has version 9")
+	}
+	require.Error(t, g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited))
+	require.JSONEq(t, `{"v":9}`, string(l.doc))
+	require.Equal(t, uint64(7), l.version)
+}
+
+// TestGovernorSettlesInPlace: a call that ends where it was expected to costs
+// the ledger nothing.
+func TestGovernorSettlesInPlace(t *testing.T) {
+	l := &ledger{}
+	g := govern(l, day)
+	by := noon.Add(10 * time.Second)
+	ok, err := g.Spend(t.Context(), noon, by)
+	require.NoError(t, err)
+	require.True(t, ok)
+	require.NoError(t, g.Settle(t.Context(), by, noon.Add(time.Second), nil))
+	require.NoError(t, g.Settle(t.Context(), by, noon.Add(time.Second), &provider.Usage{Limit: 10, Remaining: 9, Window: provider.Day}))
+	require.Equal(t, 1, l.swaps)
+}
