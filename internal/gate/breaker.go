@@ -112,7 +112,7 @@ func (b *breaker) trip(now time.Time) {
 	}
 	cool := coolMin << min(b.trips, 16)
 	b.trips++
-	b.proven, b.failures = false, 0
+	b.proven, b.banned, b.failures = false, false, 0
 	b.until = now.Add(time.Duration(float64(min(cool, coolMax)) * (0.8 + 0.4*rand.Float64())))
 }
 

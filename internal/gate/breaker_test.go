@@ -199,6 +199,19 @@ func TestBreakerBan(t *testing.T) {
 	}
 }
 
+// TestBreakerFailsAfterBan: who fails after he refused our key is not said to
+// refuse it still.
+func TestBreakerFailsAfterBan(t *testing.T) {
+	var b breaker
+	b.leave(noon, probe(t, &b, noon), ban)
+	at := noon.Add(banRest)
+	for range tripAfter {
+		b.leave(at, probe(t, &b, at), failure)
+	}
+	state, _ := b.state(at)
+	require.Equal(t, Failing, state)
+}
+
 func TestBreakerRefusal(t *testing.T) {
 	b := breaker{proven: true}
 	fail(t, &b, noon, tripAfter-1)
