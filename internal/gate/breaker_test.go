@@ -280,6 +280,34 @@ func TestProbeMaxWait(t *testing.T) {
 	})
 }
 
+// TestMaxWaitTogether: the waits for a probe and for a slot count together.
+func TestMaxWaitTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{answer: takes(600 * time.Millisecond)}
+		g := newcomer(s)
+		g.slots <- struct{}{} // somebody takes long
+		start := time.Now()
+		first := begin(t.Context(), g, nth(0))
+		synctest.Wait()
+		second, third := begin(t.Context(), g, nth(1)), begin(t.Context(), g, nth(2))
+		require.NotNil(t, (<-first).Finding)
+		out := Outcome{}
+		select { // one has the only slot, the other waits for it
+		case out = <-second:
+		case out = <-third:
+		}
+		require.Equal(t, time.Second, time.Since(start))
+		require.True(t, out.Late)
+		out.Late = false
+		putOff(t, out, start)
+		select {
+		case out = <-second:
+		case out = <-third:
+		}
+		require.NotNil(t, out.Finding)
+	})
+}
+
 func TestProbeWaiterIsCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{answer: takes(500 * time.Millisecond)}

@@ -179,7 +179,8 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 	}
 	start, notBefore := g.admit(ctx, now, latest)
 	if start.IsZero() {
-		out.NotBefore, out.Cut, out.Late = notBefore, notBefore.IsZero(), time.Since(now) >= g.config.MaxWait
+		out.NotBefore, out.Cut = notBefore, notBefore.IsZero()
+		out.Late = patient && !out.Cut && !time.Now().Before(latest)
 		return
 	}
 	defer func() { <-g.slots }()
