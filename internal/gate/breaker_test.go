@@ -530,3 +530,26 @@ func TestBadKeyLater(t *testing.T) {
 		require.Equal(t, 1, s.calls())
 	})
 }
+
+// TestUnsupportedTellsNothing: an address that the provider declines without
+// asking anybody says nothing about the source; one that the source declines
+// says that it works.
+func TestUnsupportedTellsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{answer: fails(errBroken)}
+		g := newGate(s)
+		for n := range tripAfter {
+			lookup(t.Context(), g, nth(n))
+		}
+		<-time.After(time.Minute)
+		s.answer = fails(provider.ErrUnsupported)
+		out := lookup(t.Context(), g, six)
+		require.ErrorIs(t, out.Err, provider.ErrUnsupported)
+		require.False(t, out.Wait)
+		require.Equal(t, Unproven, g.Status(t.Context(), time.Now()).State)
+
+		s.answer = fails(&provider.Error{Kind: provider.ErrUnsupported, StatusCode: 422})
+		require.ErrorIs(t, lookup(t.Context(), g, six).Err, provider.ErrUnsupported)
+		require.Equal(t, Working, g.Status(t.Context(), time.Now()).State)
+	})
+}

@@ -263,14 +263,18 @@ func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Out
 	e, _ := errors.AsType[*provider.Error](err) // call returns no other
 	kind := provider.Kind(err)
 	ctx = context.WithoutCancel(ctx) // what was learnt is kept
-	if e.StatusCode == 0 && (kind == provider.ErrUnsupported || kind == provider.ErrConfig) {
-		g.check(g.budget.Refund(ctx, now, by)) // nothing was sent
+	unsent := e.StatusCode == 0 && (kind == provider.ErrUnsupported || kind == provider.ErrConfig)
+	if unsent {
+		g.check(g.budget.Refund(ctx, now, by))
 	} else {
 		g.settle(ctx, by, now, e.Usage)
 	}
 	out.Err = err
 	switch kind {
 	case provider.ErrUnsupported:
+		if unsent {
+			return noResult
+		}
 		return success
 	case provider.ErrUnauthorized, provider.ErrConfig:
 		out.Wait = true
