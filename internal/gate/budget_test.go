@@ -484,6 +484,23 @@ func TestLedgerFailsRefund(t *testing.T) {
 	})
 }
 
+// TestCutInLedger: a lookup that is cut off while the ledger is asked is no
+// trouble of the ledger.
+func TestCutInLedger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told troubles
+		s := &source{}
+		g := scarce(s, 10, told.of(&ledger{hangs: true}))
+		ctx, cancel := context.WithCancel(t.Context())
+		out := begin(ctx, g, addr)
+		synctest.Wait()
+		cancel()
+		require.Equal(t, Outcome{Cut: true}, <-out)
+		require.Empty(t, told)
+		require.Zero(t, s.calls())
+	})
+}
+
 // TestCutAfterCall: what a call has cost is noted although nobody waits for it
 // any more.
 func TestCutAfterCall(t *testing.T) {

@@ -190,10 +190,12 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 	}
 	by := start.Add(g.config.Timeout + g.config.Timeout/100)
 	switch ok, err := g.budget.Spend(ctx, start, by); {
+	case err != nil && ctx.Err() != nil:
+		out.Cut = true
+		return
 	case err != nil:
 		g.trouble(err)
 		out.NotBefore = start.Add(ledgerRetry).UTC()
-		out.Cut = ctx.Err() != nil
 		return
 	case !ok:
 		out.Wait = true
