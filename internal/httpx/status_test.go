@@ -78,6 +78,69 @@ func TestResetAfter(t *testing.T) {
 	}
 }
 
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		limit, remaining, reset string
+		want                    *provider.Usage
+	}{
+		{"1000", "993", "", &provider.Usage{Limit: 1000, Remaining: 993}},
+		{" 1000 ", " 0 ", "", &provider.Usage{Limit: 1000}},
+		{"1000", "0", "1795435230", &provider.Usage{Limit: 1000, Reset: noon.Add(30 * time.Second)}},
+		{"1000", "0", "1795435200", &provider.Usage{Limit: 1000}}, // now
+		{"1000", "0", "1795430000", &provider.Usage{Limit: 1000}}, // past
+		{"1000", "0", "soon", &provider.Usage{Limit: 1000}},
+		{"1000", "0", "99999999999999999999", &provider.Usage{Limit: 1000}},
+		{"2147483647", "2147483647", "", &provider.Usage{Limit: math.MaxInt32, Remaining: math.MaxInt32}},
+		{"", "", "", nil},
+		{"1000", "", "", nil},
+		{"", "993", "", nil},
+		{"0", "0", "", nil},
+		{"-1000", "993", "", nil},
+		{"1000", "-1", "", nil},
+		{"+1000", "993", "", nil},
+		{"1000", "9.5", "", nil},
+		{"1e3", "993", "", nil},
+		{"2147483648", "1", "", nil},
+		{"1000", "99999999999999999999", "", nil},
+		{"1000, 1000;w=86400", "993", "", nil},
+	} {
+		h := make(http.Header)
+		for name, text := range map[string]string{"Limit": c.limit, "Remaining": c.remaining, "Reset": c.reset} {
+			if text != "" {
+				h.Set("X-RateLimit-"+name, text)
+			}
+		}
+		if c.want != nil {
+			c.want.Window = provider.Day
+		}
+		got := Usage(h, provider.Day, noon)
+		if got != nil && !got.Reset.IsZero() {
+			require.True(t, got.Reset.Equal(c.want.Reset), "%+v", c)
+			got.Reset = c.want.Reset
+		}
+		require.Equal(t, c.want, got, "%+v", c)
+	}
+	require.Nil(t, Usage(nil, provider.Day, noon))
+}
+
+func FuzzUsage(f *testing.F) {
+	f.Add("1000", "993", "1795435230")
+	f.Add("0", "-1", "")
+	f.Add("99999999999", "1e3", "253402300800")
+	f.Fuzz(func(t *testing.T, limit, remaining, reset string) {
+		u := Usage(http.Header{
+			"X-Ratelimit-Limit": {limit}, "X-Ratelimit-Remaining": {remaining}, "X-Ratelimit-Reset": {reset},
+		}, provider.Day, noon)
+		if u != nil {
+			require.Positive(t, u.Limit)
+			require.GreaterOrEqual(t, u.Remaining, 0)
+			require.Equal(t, provider.Day, u.Window)
+			require.True(t, u.Reset.IsZero() || u.Reset.After(noon))
+		}
+	})
+}
+
 func FuzzRetryAfter(f *testing.F) {
 	for _, s := range []string{"", "120", "-1", "Mon, 23 Nov 2026 12:00:30 GMT", "99999999999999999999", "1e9"} {
 		f.Add(s)
