@@ -218,9 +218,19 @@ func TestBreakerRefusal(t *testing.T) {
 	b.leave(noon, b.pass(noon, noon), refusal)
 	p := probe(t, &b, noon) // one only
 	require.NotNil(t, b.pass(noon, noon).probing)
-	b.leave(noon, p, success)
-	fail(t, &b, noon, tripAfter-1)
-	require.True(t, b.pass(noon, noon).granted, "failures before the refusal count")
+	require.True(t, b.leave(noon, p, failure), "failures before the refusal count")
+	require.True(t, b.leave(noon, probe(t, &b, noon), success))
+	require.True(t, b.pass(noon, noon).granted)
+}
+
+// TestBreakerLateAnswer: an answer proves that the source works, also if it is
+// not the probe's.
+func TestBreakerLateAnswer(t *testing.T) {
+	b := breaker{proven: true}
+	first, second := b.pass(noon, noon), b.pass(noon, noon)
+	require.False(t, b.leave(noon, first, refusal))
+	require.True(t, b.leave(noon, second, success))
+	require.Equal(t, permit{granted: true}, b.pass(noon, noon))
 }
 
 // newcomer returns a gate in front of a source that was not asked yet.

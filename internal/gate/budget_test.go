@@ -367,13 +367,13 @@ func (l *ledger) set(f func()) {
 	f()
 }
 
-func (l *ledger) Budget(context.Context, string) ([]byte, uint64, error) {
+func (l *ledger) Budget(ctx context.Context, _ string) ([]byte, uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.down {
 		return nil, 0, errDown
 	}
-	return l.doc, l.version, nil
+	return l.doc, l.version, ctx.Err()
 }
 
 func (l *ledger) SwapBudget(ctx context.Context, _ string, version uint64, doc []byte) (bool, error) {
@@ -381,12 +381,13 @@ func (l *ledger) SwapBudget(ctx context.Context, _ string, version uint64, doc [
 	defer l.mu.Unlock()
 	if l.hangs {
 		<-ctx.Done()
+	}
+	switch {
+	case ctx.Err() != nil:
 		return false, ctx.Err()
-	}
-	if l.down {
+	case l.down:
 		return false, errDown
-	}
-	if l.version != version {
+	case l.version != version:
 		return false, nil
 	}
 	l.doc, l.version = doc, version+1

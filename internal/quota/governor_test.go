@@ -447,6 +447,17 @@ func TestGovernorRestWithoutLedger(t *testing.T) {
 	}
 }
 
+// TestGovernorRestUnread: the same before the ledger has answered once.
+func TestGovernorRestUnread(t *testing.T) {
+	l := &ledger{down: true}
+	g := govern(l, day)
+	require.ErrorIs(t, g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited), errDown)
+	l.down = false
+	broke(t, g, noon)
+	pay(t, g, noon.Add(time.Hour))
+	broke(t, govern(l, day), noon) // with the next change it is told
+}
+
 // TestGovernorDamaged: a document that cannot be read counts as if all had been
 // spent when that was found, once.
 func TestGovernorDamaged(t *testing.T) {
