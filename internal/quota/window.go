@@ -17,7 +17,7 @@ const grain = 256
 type window struct {
 	provider.Quota        // with Calls as the source said, if it did
 	declared       int    // Calls as configured
-	width          int64  // of a bucket, in nanoseconds; 1 for a calendar window
+	width          int64  // of a bucket, in nanoseconds
 	buckets        []slot // that count, in order
 	total          int    // calls in buckets
 }
@@ -36,6 +36,8 @@ func newWindow(q provider.Quota) window {
 	return w
 }
 
+// width returns the width of a bucket, in nanoseconds. That of a calendar
+// window, which is one bucket, is the unit of its start.
 func width(q provider.Quota) int64 {
 	if q.Calendar {
 		return 1
