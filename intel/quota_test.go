@@ -95,10 +95,13 @@ func TestASpentQuotaLetsWait(t *testing.T) {
 			}
 		}
 		require.Equal(t, 35, waiting)
-		heard := ear.heard()
-		last := heard[len(heard)-1]
-		require.Equal(t, []any{"weekly"}, last["pending"])
-		require.Equal(t, []any{"free"}, last["answered"])
+		said := 0
+		for _, ev := range ear.heard() {
+			if slices.Equal(ev["pending"].([]any), []any{"weekly"}) && slices.Equal(ev["answered"].([]any), []any{"free"}) {
+				said++
+			}
+		}
+		require.GreaterOrEqual(t, said, 35, "events say what is pending")
 
 		saved := done.count()
 		time.Sleep(provider.Week - time.Hour)

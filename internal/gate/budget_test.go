@@ -58,7 +58,7 @@ func TestBurst(t *testing.T) {
 			for _, seconds := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600, 600} {
 				out := lookup(t.Context(), g, addr)
 				require.ErrorIs(t, out.Err, provider.ErrRateLimited)
-				require.Equal(t, Outcome{Err: out.Err, Wait: true}, out)
+				require.Equal(t, Outcome{Err: out.Err, Called: true, Wait: true}, out)
 				rests(t, g, s, Limited, seconds*time.Second)
 			}
 			// An answer makes up for all.
@@ -143,7 +143,7 @@ func TestQuotaRefused(t *testing.T) {
 				g := newcomer(s)
 				out := lookup(t.Context(), g, addr)
 				require.ErrorIs(t, out.Err, provider.ErrQuotaExhausted)
-				require.Equal(t, Outcome{Err: out.Err, Wait: true}, out)
+				require.Equal(t, Outcome{Err: out.Err, Called: true, Wait: true}, out)
 				rests(t, g, s, Exhausted, c.wait)
 			})
 		})

@@ -305,6 +305,9 @@ func (g *Gate) limited(ctx context.Context, e *provider.Error, now time.Time) {
 		g.check(g.budget.Exhaust(ctx, now, e.Usage, e.RetryAfter))
 		return
 	}
+	if g.budget.State(ctx, now).Why == quota.Limited { // by the refusal of a call under way together with this one
+		return
+	}
 	wait := min(burstMin<<min(g.bursts.Add(1)-1, 16), burstMax)
 	g.check(g.budget.Rest(ctx, now, now.Add(max(wait, e.RetryAfter)), quota.Limited))
 }

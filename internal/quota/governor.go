@@ -118,11 +118,10 @@ func (g *Governor) leave(ctx context.Context, now time.Time, change func(b *Budg
 
 // State is what can be seen of a budget.
 type State struct {
-	Left    int       // calls allowed now
-	Next    time.Time // if none: when there may be some
-	Why     Reason    // if none
-	Idle    bool      // more than half of every quota is left
-	Windows []Window
+	Left int       // calls allowed now
+	Next time.Time // if none: when there may be some
+	Why  Reason    // if none
+	Idle bool      // more than half of every quota is left
 }
 
 // Window is the state of one quota.
