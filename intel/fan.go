@@ -12,25 +12,28 @@ import (
 
 // fan is a number of lookups of one address, under way at once.
 type fan struct {
-	lanes   []*lane                        // nil once the outcome was taken
-	outs    []atomic.Pointer[gate.Outcome] // by lane, as they return
-	left    int                            // outcomes not taken yet
-	prompt  atomic.Int32                   // of prompt providers, not returned yet
-	hopeful bool                           // some provider is unproven
-	arrived chan struct{}                  // cap 1: the last prompt one has returned, or any other one
+	lookups []lookup
+	left    int           // outcomes not taken yet
+	prompt  atomic.Int32  // lookups of prompt providers that have not returned yet
+	hopeful bool          // some provider is unproven
+	arrived chan struct{} // cap 1: the last prompt one has returned, or any other one
 }
 
-// fanOut asks the providers behind lanes, each in a goroutine of its own.
-func fanOut(ctx context.Context, deadlines *gate.Deadlines, addr netip.Addr, lanes []*lane) *fan {
-	f := &fan{
-		lanes: lanes, outs: make([]atomic.Pointer[gate.Outcome], len(lanes)), left: len(lanes),
-		arrived: make(chan struct{}, 1),
-	}
-	speeds := make([]speed, len(lanes))
+// lookup is one of them.
+type lookup struct {
+	lane  *lane // nil once the outcome was taken
+	speed speed // of the provider, when it was asked
+	out   atomic.Pointer[gate.Outcome]
+}
+
+// start makes the lookups, each in a goroutine of its own.
+func (f *fan) start(ctx context.Context, deadlines *gate.Deadlines, addr netip.Addr) {
+	f.arrived = make(chan struct{}, 1)
+	f.left = len(f.lookups)
 	prompt := int32(0)
-	for i, g := range lanes {
-		speeds[i] = g.speed()
-		switch speeds[i] {
+	for i := range f.lookups {
+		l := &f.lookups[i]
+		switch l.speed = l.lane.speed(); l.speed {
 		case prompted:
 			prompt++
 		case unproven:
@@ -41,10 +44,11 @@ func fanOut(ctx context.Context, deadlines *gate.Deadlines, addr netip.Addr, lan
 	// Nobody waits for the group: a provider that never returns must not hold up
 	// its siblings.
 	var group errgroup.Group
-	for i, g := range lanes {
+	for i := range f.lookups {
+		l, g := &f.lookups[i], f.lookups[i].lane
 		group.Go(func() error {
-			f.outs[i].Store(g.Lookup(ctx, deadlines, addr, speeds[i] != slow))
-			if speeds[i] != prompted || f.prompt.Add(-1) == 0 {
+			l.out.Store(g.Lookup(ctx, deadlines, addr, l.speed != slow))
+			if l.speed != prompted || f.prompt.Add(-1) == 0 {
 				select {
 				case f.arrived <- struct{}{}:
 				default: // there is a look to come already
@@ -53,17 +57,18 @@ func fanOut(ctx context.Context, deadlines *gate.Deadlines, addr netip.Addr, lan
 			return nil
 		})
 	}
-	return f
 }
 
 // each calls take for every lookup that has returned since the last call.
 func (f *fan) each(take func(*lane, *gate.Outcome)) {
-	for i, g := range f.lanes {
+	for i := range f.lookups {
+		l := &f.lookups[i]
+		g := l.lane
 		if g == nil {
 			continue
 		}
-		if out := f.outs[i].Load(); out != nil {
-			f.lanes[i] = nil
+		if out := l.out.Load(); out != nil {
+			l.lane = nil
 			f.left--
 			take(g, out)
 		}
@@ -73,8 +78,8 @@ func (f *fan) each(take func(*lane, *gate.Outcome)) {
 // rest returns the lanes whose lookups have not returned.
 func (f *fan) rest() []*lane {
 	var rest []*lane
-	for _, g := range f.lanes {
-		if g != nil {
+	for i := range f.lookups {
+		if g := f.lookups[i].lane; g != nil {
 			rest = append(rest, g)
 		}
 	}

@@ -21,7 +21,7 @@ type pass struct {
 	ledger  *ledger
 	verdict provider.Verdict // as last saved
 	started time.Time
-	fan     *fan
+	fan     fan
 	cut     bool     // some lookup was cut off
 	granted []string // providers whose grant is not used up
 	skipped []*lane  // spared because their word could change nothing
@@ -48,7 +48,7 @@ func (w *Worker) newPass(r store.Record) *pass {
 // With force, those too that are not.
 func (p *pass) begin(ctx context.Context, lim limits, force bool) {
 	w, addr := p.w, p.ledger.addr
-	asked := make([]*lane, 0, len(w.gates))
+	p.fan.lookups = make([]lookup, 0, len(w.gates))
 	for _, g := range w.gates {
 		early := func(e *store.Entry) bool {
 			return w.config.early(p.ledger, e, p.started, func() gate.Status { return g.Status(ctx, p.started) })
@@ -66,9 +66,9 @@ func (p *pass) begin(ctx context.Context, lim limits, force bool) {
 		if !force && p.skip(g) {
 			continue
 		}
-		asked = append(asked, g)
+		p.fan.lookups = append(p.fan.lookups, lookup{lane: g})
 	}
-	p.fan = fanOut(ctx, lim.lookup, addr, asked)
+	p.fan.start(ctx, lim.lookup, addr)
 }
 
 // newer reports whether an answer at hand is not the one that the ledger has.

@@ -313,6 +313,9 @@ func (g *Gate) limited(ctx context.Context, e *provider.Error, now time.Time) {
 }
 
 func (g *Gate) settle(ctx context.Context, by, end time.Time, u *provider.Usage) {
+	if !g.budget.Scarce() {
+		return
+	}
 	g.check(g.budget.Settle(context.WithoutCancel(ctx), by, end, u))
 }
 
