@@ -3,7 +3,6 @@ package intel
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -300,7 +299,7 @@ func (w *Worker) pass(ctx context.Context, lim limits, r store.Record, wr *write
 func (w *Worker) rescue(wr *writer, lease store.Lease) {
 	if v := recover(); v != nil {
 		w.log.Error("panic while enriching an attacker; trying again later",
-			"attacker", lease.ID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			"attacker", lease.ID, "panic", (&gate.PanicError{Value: v}).Error(), "stack", string(debug.Stack()))
 		lease.Due = time.Now().Add(w.trouble.delay(lease.ID, w.config.RetryMin, w.config.RetryMax)).UTC()
 		wr.put(&job{update: store.Update{Lease: lease}, release: true})
 	}

@@ -142,7 +142,7 @@ func (w *Worker) redecide(r *store.Record, now time.Time) (d aggregate.Decision,
 		return nil
 	})
 	if p, ok := errors.AsType[*gate.PanicError](err); ok {
-		w.log.Error("panic while deciding on an attacker", "attacker", r.ID, "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
+		w.log.Error("panic while deciding on an attacker", "attacker", r.ID, "error", p, "stack", string(p.Stack))
 	}
 	return d, err == nil && !alike(&r.Decision, &d), err
 }

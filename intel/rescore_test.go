@@ -491,7 +491,7 @@ func (touchy) Name() string { return "touchy/1" }
 
 func (p touchy) Decide(evidence []aggregate.Evidence, now time.Time) aggregate.Decision {
 	if evidence[0].Finding.Addr == p.about {
-		panic("too much")
+		panic("panic with a string")
 	}
 	return aggregate.Weighted{}.Decide(evidence, now)
 }
@@ -507,7 +507,7 @@ func TestRescoreWithAPolicyThatPanics(t *testing.T) {
 		require.ErrorContains(t, err, "1 of 4 records failed")
 		require.Equal(t, 3, done.Changed)
 		require.Equal(t, 1, done.Failed)
-		require.Contains(t, log.String(), "too much")
+		require.Contains(t, log.String(), "panic with a string")
 		require.Contains(t, log.String(), ids[1].String())
 		r.rescored(before, ids[0], ids[2], ids[3])
 	})

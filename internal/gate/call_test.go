@@ -260,20 +260,33 @@ func TestDeadlines(t *testing.T) {
 }
 
 func TestPanic(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &source{limits: provider.Limits{MaxInFlight: 1}}
-		s.answer = func(context.Context, netip.Addr) (provider.Finding, error) { panic("index out of range") }
-		g := newGate(s)
-		for range 3 { // its slot is free again
-			out := lookup(t.Context(), g, addr)
-			require.EqualError(t, out.Err, "source: unavailable: panic: index out of range")
-			require.Equal(t, provider.ErrUnavailable, provider.Kind(out.Err))
-			panicked, ok := errors.AsType[*PanicError](out.Err)
-			require.True(t, ok)
-			require.Equal(t, "index out of range", panicked.Value)
-			require.Contains(t, string(panicked.Stack), "TestPanic")
-		}
-	})
+	for _, c := range []struct {
+		panics func()
+		says   string
+	}{
+		{func() { _ = []int{}[len(t.Name())] }, "panic: runtime error: index out of range [9] with length 0"},
+		{func() { panic("the key s3cret is no good") }, "panic with a string"},
+		{func() { panic(errors.New("the key s3cret is no good")) }, "panic with a *errors.errorString"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &source{limits: provider.Limits{MaxInFlight: 1}}
+			s.answer = func(context.Context, netip.Addr) (provider.Finding, error) {
+				c.panics()
+				return provider.Finding{}, nil
+			}
+			g := newGate(s)
+			for range 3 { // its slot is free again
+				out := lookup(t.Context(), g, addr)
+				require.EqualError(t, out.Err, "source: unavailable: "+c.says)
+				require.Equal(t, provider.ErrUnavailable, provider.Kind(out.Err))
+				panicked, ok := errors.AsType[*PanicError](out.Err)
+				require.True(t, ok)
+				require.NotNil(t, panicked.Value)
+				require.Contains(t, string(panicked.Stack), "TestPanic")
+				require.NotContains(t, string(panicked.Stack), "s3cret")
+			}
+		})
+	}
 }
 
 // TestCut: what ends with the caller's context is no failure.

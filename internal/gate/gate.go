@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -429,5 +430,12 @@ type PanicError struct {
 	Stack []byte
 }
 
-// Error returns the panic's value as text.
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+// Error says what the run time found wrong. Of a value that the provider chose
+// itself it tells only the type, for that may hold a key or a piece of an
+// answer; the stack says where it was.
+func (e *PanicError) Error() string {
+	if err, ok := e.Value.(runtime.Error); ok {
+		return "panic: " + err.Error()
+	}
+	return fmt.Sprintf("panic with a %T", e.Value)
+}
