@@ -491,7 +491,7 @@ func (touchy) Name() string { return "touchy/1" }
 
 func (p touchy) Decide(evidence []aggregate.Evidence, now time.Time) aggregate.Decision {
 	if evidence[0].Finding.Addr == p.about {
-		panic("panic with a string")
+		panic("too much")
 	}
 	return aggregate.Weighted{}.Decide(evidence, now)
 }
