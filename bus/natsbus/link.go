@@ -1,0 +1,232 @@
+package natsbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/decnet/enrich/bus"
+)
+
+// link is one connection, from when it was opened until it is lost.
+type link struct {
+	bus    *Bus
+	nc     *nats.Conn
+	closed chan nats.Status // receives when the connection is closed
+	asked  chan struct{}    // cap 1: next is not nil
+	served chan struct{}    // closed when serve has returned
+
+	published atomic.Uint64
+
+	mu    sync.Mutex
+	subs  map[*subscription]struct{}
+	ended bool
+	next  *round
+}
+
+// round is one question to the server whether it has read everything, on
+// behalf of all who wait for the answer.
+type round struct {
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+func newLink(b *Bus, nc *nats.Conn) *link {
+	return &link{
+		bus:    b,
+		nc:     nc,
+		closed: nc.StatusChanged(nats.CLOSED),
+		asked:  make(chan struct{}, 1),
+		served: make(chan struct{}),
+		subs:   make(map[*subscription]struct{}),
+	}
+}
+
+// serve asks the server what others want to know, until the connection is
+// lost, and returns why it was. When ctx is done it closes the connection.
+func (l *link) serve(ctx context.Context) error {
+	defer close(l.served)
+	why := nats.ErrConnectionClosed
+	for !l.nc.IsClosed() { // which it may have been before it could be listened for
+		select {
+		case <-l.asked:
+			if err := l.ask(); err != nil {
+				why = err
+				l.nc.Close() // if it is still there it is of no use
+			}
+		case <-l.closed:
+		case <-ctx.Done():
+			l.nc.Close()
+		}
+	}
+	return l.reason(why)
+}
+
+// reason returns why the connection was lost, and fallback if that is not known.
+func (l *link) reason(fallback error) error {
+	if err := l.nc.LastError(); err != nil {
+		return err
+	}
+	return fallback
+}
+
+// ask makes a round.
+func (l *link) ask() error {
+	l.mu.Lock()
+	r := l.next
+	l.next = nil
+	l.mu.Unlock()
+	r.err = l.flush()
+	close(r.done)
+	return r.err
+}
+
+// flush waits until the server has read everything. An answer that is late may
+// be behind events, and as long as these arrive there is hope for it.
+func (l *link) flush() error {
+	for {
+		before := l.nc.Stats().InMsgs
+		err := l.nc.FlushTimeout(l.nc.Opts.FlusherTimeout)
+		if !errors.Is(err, nats.ErrTimeout) || l.nc.Stats().InMsgs == before {
+			return err
+		}
+	}
+}
+
+// confirm returns nil once the server has read everything that was written
+// before.
+func (l *link) confirm(ctx context.Context) error {
+	l.mu.Lock()
+	r := l.next
+	if r == nil {
+		r = &round{done: make(chan struct{})}
+		l.next = r
+		l.asked <- struct{}{}
+	}
+	l.mu.Unlock()
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.served:
+		return nats.ErrConnectionClosed
+	}
+}
+
+// do calls write and waits for the confirmation. The server confirms also what
+// it refused, and says that it did before.
+func (l *link) do(ctx context.Context, write func() error) error {
+	before := l.nc.LastError()
+	if err := write(); err != nil {
+		return err
+	}
+	if err := l.confirm(ctx); err != nil {
+		return err
+	}
+	after := l.nc.LastError()
+	if after != before && (errors.Is(after, nats.ErrPermissionViolation) || errors.Is(after, nats.ErrMaxSubscriptionsExceeded)) {
+		return &refusal{after}
+	}
+	return nil
+}
+
+// refusal is an error of the server's. It is about what was written, or about
+// what was written at the same time: then the server may have had another to
+// tell of before, so that nothing is certain.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
+
+func (l *link) publish(ctx context.Context, m *nats.Msg) error {
+	write := func() error { return l.nc.PublishMsg(m) }
+	var err error
+	if l.bus.unconfirmed && l.published.Add(1)%window != 0 {
+		err = write()
+	} else {
+		err = l.do(ctx, write)
+	}
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return fmt.Errorf("%w event on %s: longer in all than the server's max_payload, %d bytes",
+			bus.ErrInvalid, l.bus.topic(m.Subject), l.nc.MaxPayload())
+	}
+	return l.explain("publish on", m.Subject, err)
+}
+
+func (l *link) subscribe(ctx context.Context, pattern string) (bus.Subscription, error) {
+	subject := l.bus.prefix + pattern
+	s := &subscription{link: l, events: make(chan bus.Event, l.bus.buffer)}
+	l.mu.Lock()
+	if !l.ended {
+		l.subs[s] = struct{}{}
+	}
+	l.mu.Unlock()
+	err := l.do(ctx, func() (err error) {
+		s.nats, err = l.nc.Subscribe(subject, s.receive)
+		return err
+	})
+	if err != nil {
+		_ = s.Close()
+		return nil, l.explain("subscribe to", subject, err)
+	}
+	return s, nil
+}
+
+// explain returns the error that the caller is to see.
+func (l *link) explain(what, subject string, err error) error {
+	_, refused := errors.AsType[*refusal](err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case refused:
+		return fmt.Errorf("natsbus: the server refuses to let this client %s %q, or something else at the same time: %w", what, subject, err)
+	case l.bus.closed():
+		return bus.ErrClosed
+	}
+	l.nc.Close() // part of something may have been written
+	return l.bus.lost(l.reason(err))
+}
+
+// forget removes a subscription that has ended.
+func (l *link) forget(s *subscription) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.subs, s)
+}
+
+// end ends every subscription.
+func (l *link) end() {
+	l.bus.mu.Lock()
+	reason := l.bus.err
+	l.bus.mu.Unlock()
+	l.mu.Lock()
+	subs := l.subs
+	l.subs, l.ended = nil, true
+	l.mu.Unlock()
+	for s := range subs {
+		s.end(reason)
+	}
+}
+
+// drain waits until the server has read everything and what it sent before is
+// delivered, and closes the connection.
+func (l *link) drain() {
+	if l.nc.FlushTimeout(grace) == nil {
+		delivered := make(chan struct{})
+		if l.nc.Barrier(func() { close(delivered) }) == nil {
+			select {
+			case <-delivered:
+			case <-time.After(grace):
+			}
+		}
+	}
+	l.nc.Close()
+	<-l.served
+}

@@ -1,0 +1,338 @@
+// Package natsbus carries events over NATS, between any number of machines.
+//
+// # Wire
+//
+// A topic is a NATS subject, and a pattern is one with wildcards, which mean
+// the same there. With a prefix, see [Options], both have it in front. Every
+// subscriber gets every event: there are no queue groups. The body of a message
+// is the envelope of DECNET's UNIX-socket bus, the JSON object
+//
+//	{"v":1,"id":"5f0c...","topic":"attacker.observed","type":"","ts":1767225600.25,"payload":{}}
+//
+// in which "topic" is for the reader's convenience: the subject counts. The
+// header Nats-Msg-Id holds the id, so that a JetStream stream over the subjects
+// keeps an event that is published again only once.
+//
+// # What arrives
+//
+// NATS itself remembers nothing: an event reaches those who are subscribed. It
+// is handed over once the server has confirmed that it read it, which Publish
+// waits for. A server that dies right then, before it has passed the event on
+// or a stream has written it down, takes it along.
+package natsbus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/decnet/enrich/bus"
+)
+
+// DefaultBuffer is the number of undelivered events a subscription holds if
+// [Options] does not say.
+const DefaultBuffer = 1024
+
+const (
+	// The delays between two attempts to connect.
+	retryMin = 50 * time.Millisecond
+	retryMax = 2 * time.Second
+	// hung is how long the server may take to read and to answer, if the options
+	// of the client do not say.
+	hung = 10 * time.Second
+	// window is how many events are published without a confirmation before one
+	// has to be waited for, so that what is on its way does not pile up.
+	window = 256
+	// grace is how long Close waits for the server.
+	grace = time.Second
+)
+
+// Options configures a [Bus]. The zero value is usable.
+type Options struct {
+	// URL is the server's address, for example "nats://127.0.0.1:4222", or the
+	// addresses of several servers of a cluster, separated by commas. With the
+	// scheme "tls" the connection must be encrypted. Empty means
+	// [nats.DefaultURL].
+	URL string
+	// Prefix and a dot are put before topics and patterns to make subjects, so
+	// that several installations can share an account. It has the form of a
+	// topic. Empty means that topics are subjects as they are.
+	Prefix string
+	// Buffer is how many events a subscription holds for its reader before the
+	// oldest is dropped. Zero or less means [DefaultBuffer]. What has arrived and
+	// is not decoded yet, at most 64 MiB, comes on top.
+	Buffer int
+	// Unconfirmed makes Publish wait for a confirmation only once in 256 events
+	// and return otherwise when the event is in this process's buffer, from which
+	// it is sent at once. That is much faster for a single publisher, and loses
+	// what is on its way when the connection breaks. A store's outbox then no
+	// longer makes sure that events are published at least once.
+	Unconfirmed bool
+	// Nats are options of the NATS client: TLS, credentials, NKeys, names, time
+	// limits, callbacks. Those about connecting again have no effect. Defaults
+	// other than the client's own: the name is "enrich"; PingInterval is 20 s, so
+	// that a server that vanished is noticed within a minute; FlusherTimeout, for
+	// which the server may neither read nor answer before the connection counts
+	// as lost, is 10 s.
+	Nats []nats.Option
+}
+
+// Bus is a [bus.Bus] on NATS. Make one with [New]. It has one connection, which
+// it opens at the first call of Publish or Subscribe and opens again, until
+// Close, whenever it is lost: after 50 ms, and from then on with growing delays
+// of up to 2 s.
+type Bus struct {
+	options     nats.Options
+	servers     string // for people: without credentials
+	prefix      string // empty, or with the dot at its end
+	buffer      int
+	unconfirmed bool
+	dropped     atomic.Uint64
+
+	stop func() // ends run
+	ctx  context.Context
+	done chan struct{} // closed when run has ended
+
+	mu      sync.Mutex
+	running bool
+	tried   chan struct{} // closed after the first attempt to connect
+	link    *link         // nil without a connection
+	err     error         // why there is none
+}
+
+var _ bus.Bus = (*Bus)(nil)
+
+// New returns a bus that connects when it is used. It returns an error if o is
+// wrong, and does not notice whether there is a server.
+func New(o Options) (*Bus, error) {
+	servers, names, err := splitURL(cmp.Or(o.URL, nats.DefaultURL))
+	if err != nil {
+		return nil, err
+	}
+	b := &Bus{
+		servers:     names,
+		buffer:      o.Buffer,
+		unconfirmed: o.Unconfirmed,
+		done:        make(chan struct{}),
+		tried:       make(chan struct{}),
+	}
+	if b.buffer <= 0 {
+		b.buffer = DefaultBuffer
+	}
+	if o.Prefix != "" {
+		if err := bus.ValidateTopic(o.Prefix); err != nil {
+			return nil, fmt.Errorf("natsbus: Options.Prefix: %w", err)
+		}
+		if reserved(o.Prefix) {
+			return nil, fmt.Errorf("natsbus: Options.Prefix: NATS keeps %q for itself", o.Prefix)
+		}
+		b.prefix = o.Prefix + "."
+	}
+	b.ctx, b.stop = context.WithCancel(context.Background())
+	if b.options, err = clientOptions(b.ctx, servers, o.Nats); err != nil {
+		b.stop()
+		return nil, err
+	}
+	return b, nil
+}
+
+// clientOptions returns the options of a client that connects until ctx is
+// done, and once: what has to be done when a connection is lost is not the
+// client's business.
+func clientOptions(ctx context.Context, servers []string, more []nats.Option) (nats.Options, error) {
+	o := nats.GetDefaultOptions()
+	o.Name = "enrich"
+	o.PingInterval = 20 * time.Second
+	o.FlusherTimeout = hung
+	for _, set := range more {
+		if set == nil {
+			continue
+		}
+		if err := set(&o); err != nil {
+			return o, fmt.Errorf("natsbus: Options.Nats: %w", err)
+		}
+	}
+	if o.FlusherTimeout <= 0 {
+		o.FlusherTimeout = hung
+	}
+	o.Url, o.Servers = "", servers
+	o.AllowReconnect, o.RetryOnFailedConnect = false, false
+	o.ReconnectOnFlusherError = true // that is, close
+	if o.AsyncErrorCB == nil {
+		o.AsyncErrorCB = func(*nats.Conn, *nats.Subscription, error) {} // the client's own prints
+	}
+	if o.Dialer == nil && o.CustomDialer == nil {
+		o.CustomDialer = dialer{ctx, net.Dialer{Timeout: o.Timeout}}
+	}
+	return o, nil
+}
+
+// dialer gives up when its context is done.
+type dialer struct {
+	ctx context.Context
+	net.Dialer
+}
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(d.ctx, network, address)
+}
+
+// Publish implements [bus.Bus]. It returns nil once the server has confirmed
+// that it read the event, unless [Options] says otherwise; those who publish at
+// the same time share one confirmation. Events of one publisher arrive in order.
+//
+// Beyond what [bus.Event.Validate] refuses, it refuses with [bus.ErrInvalid]
+// subjects that NATS keeps for itself, an ID or type that is not UTF-8, and
+// events that are longer in all than the server's max_payload. If the server
+// does not permit the subject, the error wraps [nats.ErrPermissionViolation].
+func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m, err := b.pack(&ev)
+	if err != nil {
+		return err
+	}
+	l, err := b.connected(ctx)
+	if err != nil {
+		return err
+	}
+	return l.publish(ctx, m)
+}
+
+// Subscribe implements [bus.Bus]. If the server does not permit the pattern,
+// the error wraps [nats.ErrPermissionViolation].
+//
+// Messages that are no events are ignored, see [Bus.Dropped], and so is what
+// NATS itself sends on the subjects it keeps for itself.
+func (b *Bus) Subscribe(ctx context.Context, pattern string) (bus.Subscription, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := bus.ValidatePattern(pattern); err != nil {
+		return nil, err
+	}
+	if reserved(b.prefix + pattern) {
+		return nil, fmt.Errorf("%w pattern %q: NATS keeps such subjects for itself", bus.ErrInvalid, pattern)
+	}
+	l, err := b.connected(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return l.subscribe(ctx, pattern)
+}
+
+// Dropped returns how many events were dropped because a subscriber did not
+// keep up or because what arrived was none.
+func (b *Bus) Dropped() uint64 { return b.dropped.Load() }
+
+// Close implements [bus.Bus]. Before it closes the connection it waits, for up
+// to a second each, until the server has read everything and until what the
+// server sent before that is delivered.
+func (b *Bus) Close() error {
+	b.mu.Lock()
+	b.err = bus.ErrClosed
+	l, running := b.link, b.running
+	b.mu.Unlock()
+	if l != nil {
+		l.drain()
+	}
+	b.stop()
+	if running {
+		<-b.done
+	}
+	return nil
+}
+
+// closed reports whether Close was called.
+func (b *Bus) closed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err == bus.ErrClosed
+}
+
+// connected returns the connection that there is. The first caller starts what
+// connects; the result of the first attempt is waited for, later ones are not.
+func (b *Bus) connected(ctx context.Context) (*link, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil && !b.running {
+		b.running = true
+		go b.run()
+	}
+	if b.err == nil && b.link == nil {
+		b.mu.Unlock()
+		select {
+		case <-b.tried:
+		case <-ctx.Done():
+		}
+		b.mu.Lock()
+		if b.err == nil && b.link == nil {
+			return nil, ctx.Err()
+		}
+	}
+	if b.err != nil {
+		return nil, b.err
+	}
+	return b.link, nil
+}
+
+// run connects, again and again, until Close.
+func (b *Bus) run() {
+	defer close(b.done)
+	tried := sync.OnceFunc(func() { close(b.tried) })
+	defer tried()
+	for failures := 0; b.ctx.Err() == nil; {
+		started := time.Now()
+		nc, err := b.options.Connect()
+		if err == nil {
+			l := newLink(b, nc)
+			b.set(l, nil)
+			tried()
+			err = l.serve(b.ctx)
+			b.set(nil, b.lost(err))
+			l.end()
+		} else {
+			b.set(nil, b.lost(err))
+			tried()
+		}
+		if failures++; time.Since(started) > retryMax {
+			failures = 1
+		}
+		select {
+		case <-b.ctx.Done():
+		case <-time.After(backoff(failures)):
+		}
+	}
+}
+
+// set tells what connection there is, or why there is none.
+func (b *Bus) set(l *link, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.link = l; b.err != bus.ErrClosed {
+		b.err = err
+	}
+}
+
+// lost returns a [bus.ErrLost] that says why, for which servers.
+func (b *Bus) lost(why error) error {
+	if errors.Is(why, nats.ErrNoServers) {
+		why = errors.New("cannot connect") // all it says is that there are none
+	}
+	return fmt.Errorf("%w: %s: %w", bus.ErrLost, b.servers, why)
+}
+
+// backoff returns how long to wait after so many failures in a row.
+func backoff(failures int) time.Duration {
+	d := min(retryMin<<min(failures-1, 10), retryMax)
+	return time.Duration(float64(d) * (0.8 + 0.2*rand.Float64()))
+}

@@ -1,0 +1,76 @@
+package natsbus_test
+
+import (
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/bus/bustest"
+	"github.com/decnet/enrich/bus/natsbus"
+)
+
+// Subscriptions hold heldHere events, and the NATS client holds some that they
+// have still to see. Together these are not more than heldInAll.
+const heldHere, heldInAll = 500, 2000
+
+// direct is for one connection to the server with the given URL, on subjects
+// that nobody else uses, through a relay that can cut it.
+func direct(serverURL string, unconfirmed bool) bustest.Harness {
+	relays := make(map[bus.Bus]*relay)
+	return bustest.Harness{
+		New: func(tb testing.TB) bus.Bus {
+			r := through(tb, serverURL)
+			b := connect(tb, natsbus.Options{URL: r.url(), Prefix: prefix(), Buffer: heldHere, Unconfirmed: unconfirmed})
+			relays[b] = r
+			return b
+		},
+		Lose: func(_ testing.TB, b bus.Bus) func() {
+			relays[b].lose()
+			return relays[b].restore
+		},
+		Buffer: heldInAll,
+		Wait:   wait,
+	}
+}
+
+// apart is for publishing on one connection and subscribing on another, to a
+// server that nobody else uses and that can be stopped.
+func apart() bustest.Harness {
+	servers := make(map[bus.Bus]*own)
+	return bustest.Harness{
+		New: func(tb testing.TB) bus.Bus {
+			s := start(tb, server.Options{})
+			b := connect(tb, natsbus.Options{URL: s.url(), Buffer: heldHere})
+			servers[b] = s
+			return b
+		},
+		Peer: func(tb testing.TB, b bus.Bus) bus.Bus {
+			return connect(tb, natsbus.Options{URL: servers[b].url()})
+		},
+		Lose: func(tb testing.TB, b bus.Bus) func() {
+			servers[b].stop()
+			return func() { servers[b].restart(tb) }
+		},
+		Buffer: heldInAll,
+		Wait:   wait,
+	}
+}
+
+func TestInstalledServer(t *testing.T) { bustest.Run(t, direct(installed(t), false)) }
+
+func TestUnconfirmed(t *testing.T) {
+	bustest.Run(t, direct(start(t, server.Options{}).url(), true))
+}
+
+func TestTwoConnections(t *testing.T) { bustest.Run(t, apart()) }
+
+func BenchmarkConfirmed(b *testing.B) {
+	bustest.Benchmark(b, direct(start(b, server.Options{}).url(), false))
+}
+
+func BenchmarkUnconfirmed(b *testing.B) {
+	bustest.Benchmark(b, direct(start(b, server.Options{}).url(), true))
+}
+
+func BenchmarkInstalledServer(b *testing.B) { bustest.Benchmark(b, direct(installed(b), false)) }
