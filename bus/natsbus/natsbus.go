@@ -236,7 +236,9 @@ func (b *Bus) Dropped() uint64 { return b.dropped.Load() }
 
 // Close implements [bus.Bus]. Before it closes the connection it waits, for up
 // to a second each, until the server has read everything and until what the
-// server sent before that is delivered.
+// server sent before that is delivered. While an attempt to connect is under
+// way it waits for the end of that, at most the time limit of the NATS client,
+// by default 2 s for each server.
 func (b *Bus) Close() error {
 	b.mu.Lock()
 	b.err = bus.ErrClosed
