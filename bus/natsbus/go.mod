@@ -5,7 +5,7 @@ go 1.26.0
 replace github.com/decnet/enrich => ../..
 
 require (
-	github.com/decnet/enrich v0.0.0-00010101000000-000000000000
+	github.com/decnet/enrich v0.0.0
 	github.com/google/uuid v1.6.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0

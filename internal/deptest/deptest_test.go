@@ -13,18 +13,28 @@ import (
 )
 
 func TestImports(t *testing.T) {
-	graph := list(t)
-	for _, name := range append([]string{"intel", "store/memstore", "bus/membus", "bus/unixbus"}, contracts...) {
+	graph := list(t, ".")
+	for _, name := range append([]string{"intel", "intel/httpapi", "store/memstore", "bus/membus", "bus/unixbus"}, contracts...) {
 		require.Contains(t, paths(graph), module+"/"+name)
 	}
 	require.Empty(t, violations(graph))
 }
 
-// list returns the packages of the module and all they depend on.
-func list(t *testing.T) []pkg {
+// TestImportsOfModules: packages for users that are modules of their own.
+func TestImportsOfModules(t *testing.T) {
+	for _, name := range modules {
+		graph := list(t, name)
+		require.Contains(t, paths(graph), module+"/"+name)
+		require.Empty(t, violations(graph))
+	}
+}
+
+// list returns the packages of the module in a directory and all they depend
+// on.
+func list(t *testing.T, dir string) []pkg {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=ImportPath,Standard,Deps", "./...")
-	cmd.Dir = filepath.Join("..", "..")
+	cmd.Dir = filepath.Join("..", "..", filepath.FromSlash(dir))
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -107,6 +117,14 @@ func TestViolations(t *testing.T) {
 		{"bus/unixbus", ours("bus/membus"), false},
 		{"bus/unixbus", ours("bus/bustest"), false},
 		{"bus/unixbus", "testing", false},
+		{"bus/membus", "github.com/nats-io/nats.go", false},
+		{"bus/natsbus", ours("bus"), true},
+		{"bus/natsbus", "github.com/nats-io/nats.go", true},
+		{"bus/natsbus", "github.com/nats-io/nats-server/v2/server", false},
+		{"bus/natsbus", ours("internal/httpx"), false},
+		{"bus/natsbus", ours("bus/membus"), false},
+		{"bus/natsbus", ours("bus/bustest"), false},
+		{"bus/natsbus", "testing", false},
 		{"bus/bustest", ours("bus/membus"), false},
 		{"internal/suitecheck", "testing", true},
 		{"internal/gate", "testing", false},

@@ -21,6 +21,16 @@ type pkg struct {
 // outside are the modules a user of this one links.
 var outside = []string{"github.com/google/uuid", "golang.org/x/sync"}
 
+// modules are the packages for users that are modules of their own. The
+// internal packages of this one are not theirs.
+var modules = []string{"bus/natsbus"}
+
+// client are the modules a user of bus/natsbus links besides.
+var client = []string{
+	"github.com/nats-io/nats.go", "github.com/nats-io/nkeys", "github.com/nats-io/nuid",
+	"github.com/klauspost/compress", "golang.org/x/crypto", "golang.org/x/sys",
+}
+
 // rule says what packages may depend on.
 type rule struct {
 	packages  string   // whom it concerns: a pattern of path.Match, or DIR/... for all below DIR
@@ -52,6 +62,7 @@ var rules = []rule{
 	{packages: "store/storetest", contracts: true, inside: []string{"store/memstore"}, outside: outside},
 	{packages: "store/...", contracts: true, inside: []string{"internal/..."}, outside: outside},
 
+	{packages: "bus/natsbus", inside: []string{"bus"}, outside: client},
 	{packages: "bus/*", inside: []string{"bus", "internal/..."}, outside: outside},
 
 	{packages: "internal/...", contracts: true, inside: []string{"internal/..."}, outside: outside},
