@@ -15,107 +15,69 @@ import (
 
 // link is one connection, from when it was opened until it is lost.
 type link struct {
-	bus    *Bus
-	nc     *nats.Conn
-	closed chan nats.Status // receives when the connection is closed
-	asked  chan struct{}    // cap 1: next is not nil
-	served chan struct{}    // closed when serve has returned
-
+	bus       *Bus
+	nc        *nats.Conn
+	closed    chan nats.Status // receives when the connection is closed
 	published atomic.Uint64
 
 	mu    sync.Mutex
 	subs  map[*subscription]struct{}
 	ended bool
-	next  *round
-}
-
-// round is one question to the server whether it has read everything, on
-// behalf of all who wait for the answer.
-type round struct {
-	done chan struct{}
-	err  error // set before done is closed
+	why   error // the first failure of a call
 }
 
 func newLink(b *Bus, nc *nats.Conn) *link {
-	return &link{
-		bus:    b,
-		nc:     nc,
-		closed: nc.StatusChanged(nats.CLOSED),
-		asked:  make(chan struct{}, 1),
-		served: make(chan struct{}),
-		subs:   make(map[*subscription]struct{}),
-	}
+	return &link{bus: b, nc: nc, closed: nc.StatusChanged(nats.CLOSED), subs: make(map[*subscription]struct{})}
 }
 
-// serve asks the server what others want to know, until the connection is
-// lost, and returns why it was. When ctx is done it closes the connection.
+// serve waits until the connection is lost, and returns why it was. When ctx is
+// done it closes the connection.
 func (l *link) serve(ctx context.Context) error {
-	defer close(l.served)
-	why := nats.ErrConnectionClosed
-	for !l.nc.IsClosed() { // which it may have been before it could be listened for
+	if !l.nc.IsClosed() { // which it may have been before it could be listened for
 		select {
-		case <-l.asked:
-			if err := l.ask(); err != nil {
-				why = err
-				l.nc.Close() // if it is still there it is of no use
-			}
 		case <-l.closed:
 		case <-ctx.Done():
 			l.nc.Close()
 		}
 	}
-	return l.reason(why)
+	return l.fail(nats.ErrConnectionClosed)
 }
 
-// reason returns why the connection was lost, and fallback if that is not known.
-func (l *link) reason(fallback error) error {
-	if err := l.nc.LastError(); err != nil {
-		return err
-	}
-	return fallback
-}
-
-// ask makes a round.
-func (l *link) ask() error {
+// fail closes the connection, if it still is there, because of err, and returns
+// why it was lost.
+func (l *link) fail(err error) error {
 	l.mu.Lock()
-	r := l.next
-	l.next = nil
-	l.mu.Unlock()
-	r.err = l.flush()
-	close(r.done)
-	return r.err
-}
-
-// flush waits until the server has read everything. An answer that is late may
-// be behind events, and as long as these arrive there is hope for it.
-func (l *link) flush() error {
-	for {
-		before := l.nc.Stats().InMsgs
-		err := l.nc.FlushTimeout(l.nc.Opts.FlusherTimeout)
-		if !errors.Is(err, nats.ErrTimeout) || l.nc.Stats().InMsgs == before {
-			return err
+	if l.why == nil {
+		l.why = err
+		if last := l.nc.LastError(); last != nil && errors.Is(err, nats.ErrConnectionClosed) {
+			l.why = last
 		}
 	}
+	why := l.why
+	l.mu.Unlock()
+	l.nc.Close()
+	return why
 }
 
 // confirm returns nil once the server has read everything that was written
-// before.
+// before. An answer that is late may be behind events, and as long as these
+// arrive there is hope for it.
 func (l *link) confirm(ctx context.Context) error {
-	l.mu.Lock()
-	r := l.next
-	if r == nil {
-		r = &round{done: make(chan struct{})}
-		l.next = r
-		l.asked <- struct{}{}
-	}
-	l.mu.Unlock()
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-l.served:
-		return nats.ErrConnectionClosed
+	for {
+		before := l.nc.Stats().InMsgs
+		timed, cancel := context.WithTimeout(ctx, l.nc.Opts.FlusherTimeout)
+		err := l.nc.FlushWithContext(timed)
+		cancel()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !errors.Is(err, context.DeadlineExceeded):
+			return err
+		case l.nc.Stats().InMsgs == before:
+			return nats.ErrTimeout
+		}
 	}
 }
 
@@ -190,8 +152,7 @@ func (l *link) explain(what, subject string, err error) error {
 	case l.bus.closed():
 		return bus.ErrClosed
 	}
-	l.nc.Close() // part of something may have been written
-	return l.bus.lost(l.reason(err))
+	return l.bus.lost(l.fail(err))
 }
 
 // forget removes a subscription that has ended.
@@ -228,5 +189,4 @@ func (l *link) drain() {
 		}
 	}
 	l.nc.Close()
-	<-l.served
 }

@@ -58,7 +58,8 @@ const (
 // Options configures a [Bus]. The zero value is usable.
 type Options struct {
 	// URL is the server's address, for example "nats://127.0.0.1:4222", or the
-	// addresses of several servers of a cluster, separated by commas. With the
+	// addresses of several servers of a cluster, separated by commas. Others that
+	// these tell about are not used: name all that are to be tried. With the
 	// scheme "tls" the connection must be encrypted. Empty means
 	// [nats.DefaultURL].
 	URL string
@@ -164,6 +165,7 @@ func clientOptions(ctx context.Context, servers []string, more []nats.Option) (n
 		o.FlusherTimeout = hung
 	}
 	o.Url, o.Servers = "", servers
+	o.IgnoreDiscoveredServers = true
 	o.AllowReconnect, o.RetryOnFailedConnect = false, false
 	o.ReconnectOnFlusherError = true // that is, close
 	if o.AsyncErrorCB == nil {
@@ -187,7 +189,8 @@ func (d dialer) Dial(network, address string) (net.Conn, error) {
 
 // Publish implements [bus.Bus]. It returns nil once the server has confirmed
 // that it read the event, unless [Options] says otherwise; those who publish at
-// the same time share one confirmation. Events of one publisher arrive in order.
+// the same time do not wait for each other. Events of one publisher arrive in
+// order.
 //
 // Beyond what [bus.Event.Validate] refuses, it refuses with [bus.ErrInvalid]
 // subjects that NATS keeps for itself, an ID or type that is not UTF-8, and

@@ -15,23 +15,32 @@ import (
 const heldHere, heldInAll = 500, 2000
 
 // direct is for one connection to the server with the given URL, on subjects
-// that nobody else uses, through a relay that can cut it.
+// that nobody else uses.
 func direct(serverURL string, unconfirmed bool) bustest.Harness {
-	relays := make(map[bus.Bus]*relay)
 	return bustest.Harness{
 		New: func(tb testing.TB) bus.Bus {
-			r := through(tb, serverURL)
-			b := connect(tb, natsbus.Options{URL: r.url(), Prefix: prefix(), Buffer: heldHere, Unconfirmed: unconfirmed})
-			relays[b] = r
-			return b
-		},
-		Lose: func(_ testing.TB, b bus.Bus) func() {
-			relays[b].lose()
-			return relays[b].restore
+			return connect(tb, natsbus.Options{URL: serverURL, Prefix: prefix(), Buffer: heldHere, Unconfirmed: unconfirmed})
 		},
 		Buffer: heldInAll,
 		Wait:   wait,
 	}
+}
+
+// relayed is like direct, through a relay that can cut the connection.
+func relayed(serverURL string, unconfirmed bool) bustest.Harness {
+	relays := make(map[bus.Bus]*relay)
+	h := direct("", unconfirmed)
+	h.New = func(tb testing.TB) bus.Bus {
+		r := through(tb, serverURL)
+		b := direct(r.url(), unconfirmed).New(tb)
+		relays[b] = r
+		return b
+	}
+	h.Lose = func(_ testing.TB, b bus.Bus) func() {
+		relays[b].lose()
+		return relays[b].restore
+	}
+	return h
 }
 
 // apart is for publishing on one connection and subscribing on another, to a
@@ -57,10 +66,10 @@ func apart() bustest.Harness {
 	}
 }
 
-func TestInstalledServer(t *testing.T) { bustest.Run(t, direct(installed(t), false)) }
+func TestInstalledServer(t *testing.T) { bustest.Run(t, relayed(installed(t), false)) }
 
 func TestUnconfirmed(t *testing.T) {
-	bustest.Run(t, direct(start(t, server.Options{}).url(), true))
+	bustest.Run(t, relayed(start(t, server.Options{}).url(), true))
 }
 
 func TestTwoConnections(t *testing.T) { bustest.Run(t, apart()) }
