@@ -79,9 +79,11 @@ func (s *own) restart(tb testing.TB) {
 // url returns the server's address.
 func (s *own) url() string { return s.ClientURL() }
 
-// connect returns a bus that is closed at the end of the test.
+// connect returns a bus that is closed at the end of the test, and that has
+// patience with a busy machine unless o says otherwise.
 func connect(tb testing.TB, o natsbus.Options) *natsbus.Bus {
 	tb.Helper()
+	o.Nats = append([]nats.Option{nats.Timeout(wait), nats.FlusherTimeout(wait)}, o.Nats...)
 	b, err := natsbus.New(o)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, b.Close()) })

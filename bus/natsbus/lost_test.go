@@ -163,9 +163,14 @@ func TestConfirmedIsThere(t *testing.T) {
 // and found again.
 func TestHungServer(t *testing.T) {
 	r := through(t, start(t, server.Options{}).url())
-	limits := []nats.Option{nats.FlusherTimeout(200 * time.Millisecond), nats.Timeout(200 * time.Millisecond)}
+	limits := []nats.Option{nats.FlusherTimeout(500 * time.Millisecond), nats.Timeout(500 * time.Millisecond)}
 	b := connect(t, natsbus.Options{URL: r.url(), Nats: limits})
-	sub := subscribe(t, b, "a")
+	var sub bus.Subscription
+	eventually(t, "Subscribe works", func() bool { // sooner or later, on a busy machine
+		var err error
+		sub, err = b.Subscribe(t.Context(), "a")
+		return err == nil
+	})
 	r.hold(true)
 	err := b.Publish(t.Context(), bus.Event{Topic: "a"})
 	require.ErrorIs(t, err, bus.ErrLost)

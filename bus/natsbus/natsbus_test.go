@@ -10,9 +10,10 @@ import (
 	"github.com/decnet/enrich/bus/natsbus"
 )
 
-// Subscriptions hold heldHere events, and the NATS client holds some that they
-// have still to see. Together these are not more than heldInAll.
-const heldHere, heldInAll = 500, 2000
+// A subscription holds heldHere events, and the NATS client holds some that it
+// has still to see: not more than heldInAll together, but for those who publish
+// faster than events can be decoded.
+const heldHere, heldInAll = 500, 1000
 
 // direct is for one connection to the server with the given URL, on subjects
 // that nobody else uses.
@@ -69,7 +70,9 @@ func apart() bustest.Harness {
 func TestInstalledServer(t *testing.T) { bustest.Run(t, relayed(installed(t), false)) }
 
 func TestUnconfirmed(t *testing.T) {
-	bustest.Run(t, relayed(start(t, server.Options{}).url(), true))
+	h := relayed(start(t, server.Options{}).url(), true)
+	h.Buffer = 2 * heldInAll
+	bustest.Run(t, h)
 }
 
 func TestTwoConnections(t *testing.T) { bustest.Run(t, apart()) }
