@@ -181,6 +181,23 @@ func TestHungServer(t *testing.T) {
 	eventually(t, "Publish works again", func() bool { return b.Publish(t.Context(), bus.Event{Topic: "a"}) == nil })
 }
 
+// TestUnconfirmedIsBounded: a server that takes nothing is noticed, however
+// little has been published.
+func TestUnconfirmedIsBounded(t *testing.T) {
+	r := through(t, start(t, server.Options{}).url())
+	b := connect(t, natsbus.Options{URL: r.url(), Unconfirmed: true, Nats: []nats.Option{nats.FlusherTimeout(500 * time.Millisecond)}})
+	require.NoError(t, b.Publish(t.Context(), bus.Event{Topic: "a"}))
+	r.hold(true)
+	defer r.hold(false)
+	for n := 1; ; n++ {
+		require.LessOrEqual(t, n, 256)
+		if err := b.Publish(t.Context(), bus.Event{Topic: "a"}); err != nil {
+			require.ErrorIs(t, err, bus.ErrLost)
+			break
+		}
+	}
+}
+
 // TestPatienceOfCaller: whoever waits for the server is told when its context
 // ends, and nobody else is.
 func TestPatienceOfCaller(t *testing.T) {

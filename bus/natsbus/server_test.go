@@ -137,6 +137,22 @@ func TestOwnSubjects(t *testing.T) {
 	require.ErrorIs(t, err, bus.ErrInvalid)
 }
 
+// TestServerForgets: the server sends nothing any more to who has left.
+func TestServerForgets(t *testing.T) {
+	s := start(t, server.Options{})
+	b := connect(t, natsbus.Options{URL: s.url()})
+	before := s.NumSubscriptions()
+	for range 10 {
+		sub := subscribe(t, b, "a")
+		require.Equal(t, before+1, s.NumSubscriptions())
+		require.NoError(t, sub.Close())
+		eventually(t, "the server forgets a subscription", func() bool { return s.NumSubscriptions() == before })
+	}
+	require.NoError(t, b.Publish(t.Context(), bus.Event{Topic: "a"}))
+	require.NoError(t, b.Close())
+	eventually(t, "the server forgets a client", func() bool { return s.NumClients() == 0 })
+}
+
 func TestDropped(t *testing.T) {
 	b := connect(t, natsbus.Options{URL: start(t, server.Options{}).url(), Buffer: 3})
 	slow, other := subscribe(t, b, "a"), subscribe(t, b, "b")
