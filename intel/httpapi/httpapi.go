@@ -33,6 +33,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/decnet/enrich/internal/gate"
 	"github.com/decnet/enrich/store"
 )
 
@@ -57,8 +58,9 @@ type Options struct {
 	// What it answers is not changed. /healthz and /readyz, which say no more
 	// than yes or no, are open to all. Nil means that everybody may ask.
 	Authorize func(http.Handler) http.Handler
-	// Status returns the value that /api/v1/intel/status answers as JSON. It may
-	// be called concurrently. Nil means that there is no such route.
+	// Status returns the value that /api/v1/intel/status answers as JSON, for
+	// example that of the method Status of an intel.Worker. It may be called
+	// concurrently. Nil means that there is no such route.
 	Status func(context.Context) (any, error)
 	// Ready returns nil while the process can do its work. It may be called
 	// concurrently. Nil means always.
@@ -162,7 +164,8 @@ func (a *api) limit(next http.Handler) http.Handler {
 			case http.ErrAbortHandler:
 				panic(v)
 			default:
-				a.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path, "panic", v, "stack", string(debug.Stack()))
+				a.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path,
+					"panic", (&gate.PanicError{Value: v}).Error(), "stack", string(debug.Stack()))
 				fail(w, http.StatusInternalServerError, "Internal server error")
 			}
 		}()
