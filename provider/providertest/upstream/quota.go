@@ -1,13 +1,18 @@
 package upstream
 
-import (
-	"time"
+import "time"
 
-	"github.com/decnet/enrich/provider"
-)
-
-// Quota is an allowance of a service's plan. Zero Calls refuse every call.
-type Quota = provider.Quota
+// Quota is a number of calls that a plan allows in a window of time.
+type Quota struct {
+	// Calls is the number allowed; zero refuses every call.
+	Calls int
+	// Window is the time they are counted over. It must be positive.
+	Window time.Duration
+	// Calendar makes the quota start afresh at every multiple of Window in UTC
+	// (midnight for a day, Monday's midnight for a week). Otherwise the window
+	// is rolling: a call counts until it is Window old.
+	Calendar bool
+}
 
 // allowance is a quota and what was used of it.
 type allowance struct {
@@ -20,10 +25,10 @@ type allowance struct {
 // grows.
 func (a *allowance) left(now time.Time) (int, time.Time) {
 	if a.Calendar {
-		if from := a.Start(now); !from.Equal(a.from) {
+		if from := now.UTC().Truncate(a.Window); !from.Equal(a.from) {
 			a.from, a.used = from, a.used[:0]
 		}
-		return a.Calls - len(a.used), a.End(now)
+		return a.Calls - len(a.used), a.from.Add(a.Window)
 	}
 	for len(a.used) > 0 && now.Sub(a.used[0]) >= a.Window {
 		a.used = a.used[1:]
