@@ -84,6 +84,7 @@ func (l *ledger) wants(g *lane, now time.Time, force bool, early func(e *store.E
 	if !force && g.Scarce() && g.backlog.Load() && !slices.Contains(l.record.Granted, g.Name()) {
 		if e == nil || e.State != store.Fresh || !now.Before(e.Expires) {
 			l.await(l.entry(g.Name()), now)
+			g.deferred.Add(1)
 		}
 		return false
 	}
