@@ -195,6 +195,26 @@ func TestABusThatDiesAndReturns(t *testing.T) {
 	})
 }
 
+// TestABusThatReturnsIsHeardSoon: however often it goes, and however long it is
+// away.
+func TestABusThatReturnsIsHeardSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := membus.New(membus.Options{})
+		r := newRig(t, intel.Config{Bus: b, PollInterval: 24 * time.Hour}, newSource("a"))
+		r.start()
+		for n := range 20 {
+			b.Lose()
+			time.Sleep(time.Duration(n) * time.Minute)
+			b.Restore()
+			time.Sleep(1500 * time.Millisecond)
+			synctest.Wait()
+			id := r.observe(ip(n))[0]
+			observed(t, b, intel.TopicObserved)
+			require.NotZero(t, r.get(id).Revision, "restart %d", n)
+		}
+	})
+}
+
 func TestEventsLeftBehindArePublished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := membus.New(membus.Options{})

@@ -9,36 +9,40 @@ import (
 	"github.com/decnet/enrich/bus"
 )
 
-// The delays between two attempts to subscribe.
+// The delays between two attempts to subscribe. A bus that is back is to be
+// noticed soon, as what is published meanwhile wakes nobody.
 const (
 	subscribeRetryMin = 250 * time.Millisecond
-	subscribeRetryMax = 30 * time.Second
+	subscribeRetryMax = time.Second
 )
 
 // listen turns events into wakes and commands until ctx is done. A bus that
 // cannot be listened to is tried again while polling goes on.
 func (w *Worker) listen(ctx context.Context, stop func()) {
 	for failures := 0; ctx.Err() == nil; {
-		started := time.Now()
-		err := safely(func() error { return w.attend(ctx, stop) })
+		listened := func() {
+			if failures > 0 {
+				w.log.Info("listening to the bus again")
+			}
+			failures = 0
+		}
+		err := safely(func() error { return w.attend(ctx, listened, stop) })
 		if ctx.Err() != nil {
 			return
 		}
-		if failures++; time.Since(started) > subscribeRetryMax {
-			failures = 1
+		if failures++; failures == 1 {
+			w.log.Warn("not listening to the bus; polling meanwhile", "error", err)
 		}
-		delay := backoff(subscribeRetryMin, subscribeRetryMax, failures)
-		w.log.Warn("not listening to the bus; polling meanwhile", "error", err, "retry", delay)
 		select {
 		case <-ctx.Done():
-		case <-time.After(delay):
+		case <-time.After(backoff(subscribeRetryMin, subscribeRetryMax, failures)):
 		}
 	}
 }
 
-// attend subscribes and handles events until ctx is done or a subscription
-// ends.
-func (w *Worker) attend(ctx context.Context, stop func()) error {
+// attend subscribes, says so by calling listened, and handles events until ctx
+// is done or a subscription ends.
+func (w *Worker) attend(ctx context.Context, listened, stop func()) error {
 	var subs [3]bus.Subscription
 	for i, topic := range []string{TopicObserved, TopicScored, TopicControl} {
 		sub, err := w.config.Bus.Subscribe(ctx, topic)
@@ -48,6 +52,7 @@ func (w *Worker) attend(ctx context.Context, stop func()) error {
 		defer sub.Close()
 		subs[i] = sub
 	}
+	listened()
 	w.Wake() // for what was published while nobody listened
 	for {
 		var ended bus.Subscription
