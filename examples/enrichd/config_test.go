@@ -1,0 +1,324 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// result is what a run of the program inside the test leaves behind.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func runWith(t *testing.T, env map[string]string, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	code := run(ctx, args, func(name string) string { return env[name] }, &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+func TestHelp(t *testing.T) {
+	r := runWith(t, nil, "-h")
+	require.Equal(t, result{exitOK, usage, ""}, r)
+	for line := range strings.Lines(usage) {
+		require.LessOrEqual(t, len(line), 81, "does not fit on a terminal: %s", line)
+	}
+	r = runWith(t, nil, "-version")
+	require.Equal(t, exitOK, r.code)
+	require.Regexp(t, `^enrichd \S+ go1\S+ \w+/\w+\n$`, r.stdout)
+}
+
+func TestBadArguments(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"-unknown", "-unknown"},
+		{"now", `unexpected argument "now"`},
+		{"-poll-interval 0", "-poll-interval is 0s; it must be positive"},
+		{"-poll-interval fast", "fast"},
+		{"-ttl -1h", "-ttl is -1h0m0s"},
+		{"-batch 0", "-batch is 0; it must be between 1 and 4096"},
+		{"-concurrency 5000", "-concurrency is 5000"},
+		{"-log-format xml", `-log-format is "xml"`},
+		{"-log-level loud", "loud"},
+		{"-once -check", "exclude each other"},
+		{"-listen 8089", `"8089"`},
+		{"-listen :8089", "without asking for credentials"},
+		{"-listen 0.0.0.0:8089", "-expose says so"},
+		{"-listen 192.168.1.1:8089 -check", "without asking for credentials"},
+		{"-ttl -1s -batch -1", "-batch is -1"},
+	} {
+		r := runWith(t, nil, strings.Fields(c.args)...)
+		require.Equal(t, exitUsage, r.code, c.args)
+		require.Empty(t, r.stdout, c.args)
+		require.Contains(t, r.stderr, c.want, c.args)
+		require.Contains(t, r.stderr, "-h for help")
+	}
+	o, err := parseFlags(strings.Fields("-listen 0.0.0.0:8089 -expose"))
+	require.NoError(t, err)
+	require.Equal(t, "0.0.0.0:8089", o.listen)
+}
+
+// TestBadEnvironment: what makes no sense is named, and no secret is repeated.
+func TestBadEnvironment(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{map[string]string{"DECNET_INTEL_ENABLED": "perhaps"}, `DECNET_INTEL_ENABLED is "perhaps"; it must be true or false`},
+		{map[string]string{"DECNET_INTEL_PROVIDERS": "feodo, shodan"}, `DECNET_INTEL_PROVIDERS names "shodan", which is not known; known are greynoise, abuseipdb, feodo, threatfox`},
+		{map[string]string{"DECNET_INTEL_PROVIDERS": "abuseipdb"}, "no provider is left to ask"},
+		{map[string]string{"DECNET_INTEL_PROVIDERS": ","}, "no provider is left to ask"},
+		{map[string]string{"DECNET_GREYNOISE_API_KEY": secret + "\n" + secret}, "DECNET_GREYNOISE_API_KEY"},
+		{map[string]string{"DECNET_GREYNOISE_QUOTA": "many"}, "DECNET_GREYNOISE_QUOTA"},
+		{map[string]string{"DECNET_FEODO_URL": "https://user:" + secret + "@example.org"}, "DECNET_FEODO_URL"},
+		{map[string]string{"DECNET_FEODO_URL": "https://example.org/path"}, "has a path"},
+		{map[string]string{"DECNET_BUS_ENABLED": "2"}, "DECNET_BUS_ENABLED"},
+		{map[string]string{"DECNET_BUS_TYPE": "kafka"}, `DECNET_BUS_TYPE is "kafka"; it must be unix, nats or memory`},
+		{map[string]string{"DECNET_BUS_TYPE": "nats", "DECNET_NATS_URL": "http://user:" + secret + "@host"}, "DECNET_NATS_URL"},
+		{map[string]string{"DECNET_DB_URL": secret}, "DECNET_DB_URL: it is not a URL"},
+		{map[string]string{"DECNET_DB_URL": "oracle://user:" + secret + "@host/name"}, `it begins with "oracle"; known are sqlite`},
+		{map[string]string{"DECNET_DB_URL": "mysql://user:" + secret + "%@host/name"}, "have to be escaped"},
+		{map[string]string{"DECNET_DB_URL": "mysql://user:" + secret + "@host:port/name"}, "DECNET_DB_URL: "},
+		{map[string]string{"DECNET_DB_URL": "postgres://user:" + secret + "@host:70000/name"}, "the port is not a number between 1 and 65535"},
+		{map[string]string{"DECNET_DB_URL": "sqlite://"}, "it names no file"},
+		{map[string]string{"DECNET_DB_URL": "sqlite:///:memory:"}, "it names no file"},
+		{map[string]string{"DECNET_DB_URL": "sqlite:///var/lib/"}, "it names no file"},
+		{map[string]string{"DECNET_DB_URL": "sqlite:///x%zz.db"}, "%25"},
+		{map[string]string{"DECNET_DB_URL": "sqlite:///a/x.db?mode=ro"}, "parameters are not supported"},
+		{map[string]string{"DECNET_DB_URL": "sqlite+aiosqlite:///decnet.db"}, "write sqlite://decnet.db for the current directory, sqlite:///decnet.db for the root"},
+		{map[string]string{"DECNET_DB_TYPE": "oracle"}, `DECNET_DB_TYPE: it is "oracle"; it must be sqlite, postgres or mysql`},
+		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_PORT": "mysql"}, "the port is not a number"},
+	} {
+		r := runWith(t, c.env, "-once")
+		require.Equal(t, exitUsage, r.code, c.env)
+		require.Contains(t, r.stderr, c.want)
+		require.Contains(t, r.stderr, "-h for help")
+		require.NotContains(t, r.stderr, secret)
+
+		r = runWith(t, c.env, "-check")
+		require.Equal(t, exitFailed, r.code, c.env)
+		require.Regexp(t, `^configuration +FAILED `, r.stdout)
+		require.Contains(t, r.stdout, c.want)
+		require.NotContains(t, r.stdout, secret)
+	}
+}
+
+// TestEveryMistakeIsNamed: not only the first.
+func TestEveryMistakeIsNamed(t *testing.T) {
+	r := runWith(t, map[string]string{"DECNET_BUS_TYPE": "kafka", "DECNET_DB_TYPE": "oracle", "DECNET_INTEL_PROVIDERS": "x,y"})
+	require.Equal(t, exitUsage, r.code)
+	for _, want := range []string{"DECNET_BUS_TYPE", "DECNET_DB_TYPE", `"x"`, `"y"`} {
+		require.Contains(t, r.stderr, want)
+	}
+}
+
+func TestProviders(t *testing.T) {
+	keys := map[string]string{"DECNET_ABUSEIPDB_API_KEY": "a", "DECNET_THREATFOX_API_KEY": "t"}
+	for _, c := range []struct {
+		list     string
+		env      map[string]string
+		names    []string
+		warnings []string
+	}{
+		{"", keys, []string{"greynoise", "abuseipdb", "feodo", "threatfox"}, []string{"greynoise"}},
+		{" Feodo , threatfox,feodo,", keys, []string{"feodo", "threatfox"}, nil},
+		{"", nil, []string{"greynoise", "feodo"}, []string{"greynoise", "abuseipdb", "threatfox"}},
+		{"abuseipdb,feodo,abuseipdb", map[string]string{"DECNET_ABUSEIPDB_API_KEY": "  "}, []string{"feodo"}, []string{"abuseipdb"}},
+		{"greynoise", map[string]string{"DECNET_GREYNOISE_API_KEY": "g"}, []string{"greynoise"}, nil},
+	} {
+		env := maps.Clone(c.env)
+		if env == nil {
+			env = map[string]string{}
+		}
+		env["DECNET_INTEL_PROVIDERS"] = c.list
+		got, err := readConfig(func(name string) string { return env[name] })
+		require.NoError(t, err)
+		require.Equal(t, c.names, got.names())
+		require.Len(t, got.warnings, len(c.warnings), got.warnings)
+		for i, name := range c.warnings {
+			require.Contains(t, got.warnings[i], "DECNET_"+strings.ToUpper(name)+"_API_KEY")
+		}
+	}
+}
+
+func TestDatabaseURL(t *testing.T) {
+	for text, want := range map[string]string{
+		"sqlite:///var/lib/decnet/decnet.db":                     "SQLite /var/lib/decnet/decnet.db",
+		"sqlite://enrich.db":                                     "SQLite enrich.db",
+		"sqlite://data/enrich.db":                                "SQLite data/enrich.db",
+		"sqlite:///decnet.db":                                    "SQLite /decnet.db",
+		"SQLite+aiosqlite:////var/lib/decnet.db":                 "SQLite /var/lib/decnet.db",
+		"sqlite+aiosqlite:///var/lib/decnet.db":                  "SQLite /var/lib/decnet.db",
+		"sqlite:///a%20b/x%3F.db":                                "SQLite /a b/x?.db",
+		"postgres://u:p@db/intel":                                "PostgreSQL intel on db:5432",
+		"postgresql+asyncpg://u:p@db:6432/intel?ssl=require":     "PostgreSQL intel on db:6432",
+		"mysql+asyncmy://decnet:p%40ss@10.0.0.5:3307/decnet":     "MySQL decnet on 10.0.0.5:3307",
+		"mariadb+pymysql://decnet:p@db/decnet?charset=utf8mb4":   "MySQL decnet on db:3306",
+		"mysql://[2001:db8::5]/decnet":                           "MySQL decnet on [2001:db8::5]:3306",
+		"mysql://":                                               "MySQL decnet on localhost:3306",
+		"postgresql+psycopg2://postgres@127.0.0.1:5432/postgres": "PostgreSQL postgres on 127.0.0.1:5432",
+	} {
+		d, err := parseDatabaseURL(text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, d.String(), text)
+	}
+	d, err := parseDatabaseURL("mysql+asyncmy://decnet:p%40s%2Fs@db/decnet")
+	require.NoError(t, err)
+	require.Equal(t, "decnet", d.user)
+	require.Equal(t, "p@s/s", d.password)
+}
+
+func TestDatabaseByParts(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		want string
+	}{
+		{map[string]string{}, "SQLite enrich.db"},
+		{map[string]string{"DECNET_DB_TYPE": "sqlite"}, "SQLite enrich.db"},
+		{map[string]string{"DECNET_DB_TYPE": "sqlite", "DECNET_DB_NAME": "/var/lib/decnet.db"}, "SQLite /var/lib/decnet.db"},
+		{map[string]string{"DECNET_DB_TYPE": "MySQL"}, "MySQL decnet on localhost:3306"},
+		{map[string]string{"DECNET_DB_TYPE": "postgresql", "DECNET_DB_HOST": "db", "DECNET_DB_PORT": "6432", "DECNET_DB_NAME": "intel"}, "PostgreSQL intel on db:6432"},
+		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_URL": "sqlite://x.db"}, "SQLite x.db"},
+	} {
+		e := &environment{get: func(name string) string { return c.env[name] }}
+		require.Equal(t, c.want, e.database().String())
+	}
+	e := &environment{get: func(name string) string {
+		return map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_USER": "me", "DECNET_DB_PASSWORD": " p@:/ "}[name]
+	}}
+	d := e.database()
+	require.Equal(t, []string{"me", " p@:/ "}, []string{d.user, d.password}, "a password is taken as it is")
+}
+
+// FuzzDatabaseURL: whatever is written there, it makes an error or a database,
+// and a password shows up nowhere.
+func FuzzDatabaseURL(f *testing.F) {
+	f.Add("mysql+asyncmy", "p%40ss", "@host:3306/name?charset=utf8mb4")
+	f.Add("postgres", "p", "@[::1]:5432/name")
+	f.Add("sqlite+aiosqlite", "", "/x.db")
+	f.Add("mysql", "%zz", "@host:port")
+	f.Fuzz(func(t *testing.T, scheme, password, rest string) {
+		const marked = "QqXzZqQ"
+		d, err := parseDatabaseURL(scheme + "://user:" + marked + password + rest)
+		if strings.Contains(scheme+rest, marked) || strings.HasPrefix(strings.ToLower(scheme), "sqlite") || strings.ContainsAny(password, "@/?#") {
+			return
+		}
+		if err != nil {
+			require.NotContains(t, err.Error(), marked)
+			return
+		}
+		require.NotContains(t, d.String(), marked)
+	})
+}
+
+// TestDriversConnect: the drivers understand what is made of a URL.
+func TestDriversConnect(t *testing.T) {
+	for text, query := range map[string]string{
+		"postgresql+asyncpg://postgres:any@127.0.0.1:5432/postgres?ssl=disable": "SELECT current_setting('application_name') || ' ' || current_database()",
+		"mysql+asyncmy://root@127.0.0.1:3306/mysql?charset=utf8mb4":             "SELECT CONCAT('enrichd ', DATABASE())",
+	} {
+		d, err := parseDatabaseURL(text)
+		require.NoError(t, err)
+		t.Run(d.title, func(t *testing.T) {
+			needServer(t, net.JoinHostPort(d.host, d.port))
+			db, err := d.engine.open(d)
+			require.NoError(t, err)
+			defer db.Close()
+			var got string
+			require.NoError(t, db.QueryRowContext(t.Context(), query).Scan(&got))
+			require.Equal(t, "enrichd "+d.name, got)
+			detail, err := d.look(t.Context())
+			require.NoError(t, err)
+			require.NotEmpty(t, detail)
+		})
+	}
+}
+
+// TestDriversKeepSecrets: nobody is told the password of a server that is not
+// there, refuses it, or is asked with parameters that make no sense.
+func TestDriversKeepSecrets(t *testing.T) {
+	for _, text := range []string{
+		"postgres://nobody:" + secret + "@127.0.0.1:1/x", "mysql://nobody:" + secret + "@127.0.0.1:1/x",
+		"postgres://nobody:" + secret + "@127.0.0.1:5432/x", "mysql://nobody:" + secret + "@127.0.0.1:3306/x",
+		"postgres://nobody:" + secret + "@h/x?sslmode=maybe", "mysql://nobody:" + secret + "@h/x?timeout=soon",
+		"postgres://nobody@h/x?sslmode=" + secret, "mysql://nobody@h/x?tls=" + secret,
+	} {
+		d, err := parseDatabaseURL(text)
+		require.NoError(t, err)
+		r := d.check(t.Context())
+		require.Equal(t, checkFailed, r.result, text)
+		require.NotContains(t, r.detail, secret)
+		require.Contains(t, r.detail, d.String())
+	}
+}
+
+func TestUnsupportedDatabase(t *testing.T) {
+	for i := range engines {
+		if engines[i].dialect != 0 {
+			require.NoError(t, engines[i].supported())
+			continue
+		}
+		e := &environment{get: func(name string) string {
+			return map[string]string{"DECNET_DB_URL": engines[i].schemes[0] + "://user:" + secret + "@host/name"}[name]
+		}}
+		e.database()
+		require.ErrorContains(t, errors.Join(e.errs...), "DECNET_DB_URL: "+engines[i].title+" is not supported yet; use SQLite")
+	}
+}
+
+// TestSQLiteChecks: a check tells what is wrong, and changes nothing.
+func TestSQLiteChecks(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) database {
+		d, err := parseDatabaseURL("sqlite://" + filepath.Join(dir, name))
+		require.NoError(t, err)
+		return d
+	}
+	r := at("new.db").check(t.Context())
+	require.Equal(t, row{"database", checkOK, "SQLite " + filepath.Join(dir, "new.db") + ": the first start will make it"}, r)
+	r = at("none/new.db").check(t.Context())
+	require.Equal(t, checkFailed, r.result, r)
+
+	make := func(name, schema string) {
+		db, err := sql.Open("sqlite", filepath.Join(dir, name))
+		require.NoError(t, err)
+		_, err = db.Exec(schema)
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+	make("empty.db", "CREATE TABLE other (x)")
+	make("decnet.db", decnetSchema)
+	make("strange.db", "CREATE TABLE attackers (id)")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "text.db"), bytes.Repeat([]byte("no database\n"), 100), 0o600))
+	for name, want := range map[string]string{
+		"empty.db":   "the first start will make the tables",
+		"decnet.db":  "made by DECNET",
+		"strange.db": "the table attackers is not as it has to be",
+		"text.db":    "not a database",
+	} {
+		before, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Contains(t, at(name).check(t.Context()).detail, want)
+		after, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.Equal(t, before, after, name)
+	}
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, entries, 4, "nothing is left behind")
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// database says where attackers and what is learnt about them are kept.
+type database struct {
+	*engine
+	path       string // of an SQLite file; the rest is for servers
+	host, port string
+	name       string
+	user       string
+	password   string
+	params     url.Values // for the driver
+}
+
+// String names the database without its password.
+func (d database) String() string {
+	if d.engine == nil {
+		return "no database"
+	}
+	if d.path != "" {
+		return d.title + " " + d.path
+	}
+	return d.title + " " + d.name + " on " + net.JoinHostPort(d.host, d.port)
+}
+
+// database reads where the database is.
+func (e *environment) database() database {
+	var (
+		d   database
+		err error
+		at  = "DECNET_DB_URL"
+	)
+	if text := e.text(at); text != "" {
+		d, err = parseDatabaseURL(text)
+	} else if e.text("DECNET_DB_TYPE") != "" {
+		at = "DECNET_DB_TYPE"
+		d, err = e.databaseByParts()
+	} else {
+		d, err = parseDatabaseURL("sqlite://enrich.db")
+	}
+	if err == nil {
+		err = d.supported()
+	}
+	if err != nil {
+		e.refuse("%s: %w", at, err)
+	}
+	return d
+}
+
+// parseDatabaseURL reads a URL as SQLAlchemy writes it. Its errors do not repeat
+// the text, in which there may be a password.
+func parseDatabaseURL(text string) (database, error) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return database{}, errors.New("it is not a URL; write one like sqlite:///var/lib/decnet/decnet.db or mysql://user:password@host/name")
+	}
+	scheme, driver, _ := strings.Cut(strings.ToLower(scheme), "+")
+	eng := engineFor(scheme)
+	switch {
+	case eng == nil:
+		return database{}, fmt.Errorf("it begins with %.40q; known are sqlite, postgres, postgresql, mysql and mariadb", scheme)
+	case eng.port == "":
+		return parseSQLiteURL(eng, rest, driver != "")
+	}
+	u, err := url.Parse(scheme + "://" + rest)
+	if err != nil {
+		return database{}, errors.New("it is not a URL; characters of the password other than letters and digits have to be escaped, like %40 for @")
+	}
+	password, _ := u.User.Password()
+	d := database{
+		engine: eng, host: u.Hostname(), port: u.Port(), name: strings.TrimPrefix(u.Path, "/"),
+		user: u.User.Username(), password: password, params: u.Query(),
+	}
+	return d.complete()
+}
+
+// parseSQLiteURL reads what follows "sqlite://": an absolute path after one
+// more slash, otherwise a relative one. SQLAlchemy, whose URLs name a driver,
+// wants a slash more before both; what that makes of a mere file name is
+// refused.
+func parseSQLiteURL(eng *engine, rest string, driver bool) (database, error) {
+	if strings.Contains(rest, "?") {
+		return database{}, errors.New("parameters are not supported with SQLite")
+	}
+	path, err := url.PathUnescape(rest)
+	if err != nil {
+		return database{}, errors.New("there is a percent sign in the path that escapes nothing; write %25 for one")
+	}
+	clean := filepath.Clean(path)
+	switch {
+	case strings.Trim(path, "/") == "" || strings.HasSuffix(path, "/") || strings.HasSuffix(path, ":memory:"):
+		return database{}, errors.New("it names no file; write it like sqlite:///var/lib/decnet/decnet.db")
+	case driver && !strings.HasPrefix(path, "//") && filepath.IsAbs(path) && filepath.Dir(clean) == "/":
+		return database{}, fmt.Errorf("it is not clear where %.100q is; write sqlite:/%s for the current directory, sqlite://%s for the root",
+			clean[1:], clean, clean)
+	}
+	return database{engine: eng, path: clean}, nil
+}
+
+// databaseByParts reads the variables that DECNET has for the parts of a URL.
+func (e *environment) databaseByParts() (database, error) {
+	kind := strings.ToLower(e.text("DECNET_DB_TYPE"))
+	eng := engineFor(kind)
+	if eng == nil {
+		return database{}, fmt.Errorf("it is %.40q; it must be sqlite, postgres or mysql", kind)
+	}
+	name := e.text("DECNET_DB_NAME")
+	if eng.port == "" {
+		return database{engine: eng, path: filepath.Clean(cmp.Or(name, "enrich.db"))}, nil
+	}
+	return database{
+		engine: eng, host: e.text("DECNET_DB_HOST"), port: e.text("DECNET_DB_PORT"), name: name,
+		user: e.text("DECNET_DB_USER"), password: e.get("DECNET_DB_PASSWORD"),
+	}.complete()
+}
+
+// complete fills in what was left open.
+func (d database) complete() (database, error) {
+	d.host = cmp.Or(d.host, "localhost")
+	d.port = cmp.Or(d.port, d.engine.port)
+	d.name = cmp.Or(d.name, "decnet")
+	d.user = cmp.Or(d.user, "decnet")
+	if n, err := strconv.ParseUint(d.port, 10, 16); err != nil || n == 0 {
+		return d, errors.New("the port is not a number between 1 and 65535")
+	}
+	return d, nil
+}

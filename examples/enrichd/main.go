@@ -1,0 +1,87 @@
+// Enrichd does the work of DECNET's service "decnet enrich": it waits for
+// attackers on DECNET's bus and in its database, asks threat-intelligence
+// services about them, and stores and announces what they say. Run it with -h to
+// see how to use it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// The exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(run(untilSignal(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}
+
+// untilSignal returns a context that the first signal ends. The second one ends
+// the program, with the exit code that a shell has for it.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		os.Exit(128 + int((<-signals).(syscall.Signal)))
+	}()
+	return ctx
+}
+
+// run is the whole program: it works until ctx is done and returns the exit
+// code. Getenv is where the configuration comes from.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	o, err := parseFlags(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	case err != nil:
+		return misused(stderr, err)
+	case o.version:
+		fmt.Fprintln(stdout, versionLine())
+		return exitOK
+	}
+	c, err := readConfig(getenv)
+	switch {
+	case o.check:
+		return check(ctx, o, c, err, stdout)
+	case err != nil:
+		return misused(stderr, err)
+	}
+	log := newLogger(o, stderr)
+	for _, warning := range c.warnings {
+		log.Warn(warning)
+	}
+	switch {
+	case !c.enabled:
+		err = rest(getenv, log)
+	case o.once:
+		err = once(ctx, o, c, log)
+	default:
+		err = serve(ctx, o, c, getenv, log)
+	}
+	if err != nil {
+		log.Error("enrichd cannot go on", "error", err)
+		return exitFailed
+	}
+	return exitOK
+}
+
+// misused reports arguments or an environment that make no sense.
+func misused(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "enrichd: %v\nRun it with -h for help.\n", err)
+	return exitUsage
+}
