@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,8 +10,10 @@ import (
 	"github.com/decnet/enrich/store/sqlstore"
 )
 
-func TestBudgetIsKeptByteForByte(t *testing.T) {
-	s, _ := openStore(t)
+func TestBudgetIsKeptByteForByte(t *testing.T) { onEach(t, testBudgetIsKeptByteForByte) }
+
+func testBudgetIsKeptByteForByte(t *testing.T, on *database) {
+	s, _ := on.openStore(t)
 	for i, doc := range []string{"", "\x00\xff'\"", `{"left":5}`} {
 		swapped, err := s.SwapBudget(t.Context(), "a", uint64(i), []byte(doc))
 		require.NoError(t, err)
@@ -29,12 +30,14 @@ func TestBudgetIsKeptByteForByte(t *testing.T) {
 
 // TestBudgetsAreSwappedOnceByAll has several pools of connections count up
 // together.
-func TestBudgetsAreSwappedOnceByAll(t *testing.T) {
+func TestBudgetsAreSwappedOnceByAll(t *testing.T) { onEach(t, testBudgetsAreSwappedOnceByAll) }
+
+func testBudgetsAreSwappedOnceByAll(t *testing.T, on *database) {
 	const pools, each = 4, 25
-	path := filepath.Join(t.TempDir(), "enrich.db")
+	dsn := on.create(t)
 	stores := make([]*sqlstore.Store, pools)
 	for i := range stores {
-		stores[i] = newStore(t, open(t, path))
+		stores[i] = on.newStore(t, on.open(t, dsn))
 	}
 	var (
 		wg   sync.WaitGroup

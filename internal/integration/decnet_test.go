@@ -1,12 +1,16 @@
 package integration
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
+	"os"
+	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +23,20 @@ import (
 	"github.com/decnet/enrich/store/sqlstore"
 )
 
-// decnetSchema is how DECNET creates the tables, with some of the columns that
-// are not our business and one that we do not know.
-const decnetSchema = `
+// decnetSchema returns the statements by which DECNET creates the tables, with
+// some of the columns that are not our business and one that we do not know.
+func decnetSchema(on *database) []string {
+	text := decnetTables
+	switch on {
+	case onPostgres:
+		text = strings.ReplaceAll(text, "DATETIME", "TIMESTAMP WITHOUT TIME ZONE")
+	case onMySQL: // SQLModel gives texts without a length 255 characters
+		text = strings.ReplaceAll(strings.ReplaceAll(text, "VARCHAR ", "VARCHAR(255) "), "BOOLEAN", "BOOL")
+	}
+	return strings.Split(strings.TrimSuffix(strings.TrimSpace(text), ";"), ";\n")
+}
+
+const decnetTables = `
 CREATE TABLE attackers (
 	uuid VARCHAR NOT NULL, ip VARCHAR NOT NULL, first_seen DATETIME NOT NULL, last_seen DATETIME NOT NULL,
 	event_count INTEGER NOT NULL, services TEXT NOT NULL, country_code VARCHAR(2), updated_at DATETIME NOT NULL,
@@ -37,7 +52,7 @@ CREATE TABLE attacker_intel (
 	threatfox_listed BOOLEAN, threatfox_threat_types JSON NOT NULL, threatfox_ioc_types JSON NOT NULL,
 	threatfox_malware_families JSON NOT NULL, threatfox_raw JSON NOT NULL, threatfox_queried_at DATETIME,
 	aggregate_verdict VARCHAR(32), cached_at DATETIME NOT NULL, expires_at DATETIME NOT NULL,
-	of_tomorrow VARCHAR,
+	of_tomorrow VARCHAR NULL,
 	PRIMARY KEY (uuid), FOREIGN KEY(attacker_uuid) REFERENCES attackers (uuid)
 );
 CREATE UNIQUE INDEX ix_attacker_intel_attacker_uuid ON attacker_intel (attacker_uuid);
@@ -49,16 +64,19 @@ CREATE INDEX ix_attacker_intel_expires_at ON attacker_intel (expires_at);
 // can be moved.
 type decnet struct {
 	*testing.T
+	on    *database
 	db    *sql.DB
 	store *sqlstore.Store
 	now   time.Time
 }
 
-func newDECNET(t *testing.T) *decnet {
-	d := &decnet{T: t, db: open(t, filepath.Join(t.TempDir(), "decnet.db")), now: time.Now().UTC().Truncate(time.Microsecond)}
-	d.exec(decnetSchema)
+func newDECNET(t *testing.T, on *database) *decnet {
+	d := &decnet{T: t, on: on, db: on.open(t, on.create(t)), now: time.Now().UTC().Truncate(time.Second)}
+	for _, text := range decnetSchema(on) {
+		d.exec(text)
+	}
 	var err error
-	d.store, err = sqlstore.New(d.db, sqlstore.Options{Dialect: sqlstore.SQLite, Now: func() time.Time { return d.now }})
+	d.store, err = sqlstore.New(d.db, sqlstore.Options{Dialect: on.Dialect, Now: func() time.Time { return d.now }})
 	require.NoError(t, err)
 	require.NoError(t, d.store.Migrate(t.Context()))
 	return d
@@ -66,18 +84,28 @@ func newDECNET(t *testing.T) *decnet {
 
 func (d *decnet) exec(text string, args ...any) {
 	d.Helper()
-	_, err := d.db.Exec(text, args...)
+	_, err := d.db.Exec(d.on.placed(text), args...)
 	require.NoError(d, err)
 }
 
 func sqlalchemy(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000000") }
 
+// stored returns a time of DECNET's tables as it is read back.
+func (on *database) stored(t time.Time) string {
+	if on == onMySQL { // whose DATETIME holds seconds
+		t = t.Truncate(time.Second)
+	}
+	return sqlalchemy(t)
+}
+
 // profile writes an attacker as DECNET's profiler does, at the given time.
 func (d *decnet) profile(uuid, ip string, at time.Time) {
 	d.Helper()
-	d.exec(`INSERT INTO attackers (uuid, ip, first_seen, last_seen, event_count, services, updated_at) VALUES (?, ?, ?, ?, 7, '["ssh"]', ?)
-		ON CONFLICT (uuid) DO UPDATE SET ip = excluded.ip, last_seen = excluded.last_seen, updated_at = excluded.updated_at`,
-		uuid, ip, sqlalchemy(at), sqlalchemy(at), sqlalchemy(at))
+	d.exec("UPDATE attackers SET ip = ?, last_seen = ?, updated_at = ? WHERE uuid = ?", ip, sqlalchemy(at), sqlalchemy(at), uuid)
+	if len(column[string](d, d.db, d.on.placed("SELECT uuid FROM attackers WHERE uuid = ?"), uuid)) == 0 {
+		d.exec(`INSERT INTO attackers (uuid, ip, first_seen, last_seen, event_count, services, updated_at)
+			VALUES (?, ?, ?, ?, 7, '["ssh"]', ?)`, uuid, ip, sqlalchemy(at), sqlalchemy(at), sqlalchemy(at))
+	}
 }
 
 // enrich writes a row as DECNET's own worker does.
@@ -101,27 +129,71 @@ func (d *decnet) claim() []store.Record {
 	return c.Records
 }
 
-// contents returns every row of a table, column by column, as text.
-func contents(tb testing.TB, db *sql.DB, table string) []string {
+// plain returns the row of a table that has a value in a column, as text.
+func (on *database) plain(tb testing.TB, db *sql.DB, table, key, value string) map[string]string {
 	tb.Helper()
-	names := column[string](tb, db, "SELECT 'quote('||name||')' FROM pragma_table_info(?)", table)
-	return column[string](tb, db, "SELECT "+strings.Join(names, "||'|'||")+" FROM "+table+" ORDER BY 1")
+	rows := texts(tb, db, on.placed("SELECT * FROM "+table+" WHERE "+key+" = ?"), value)
+	require.Len(tb, rows, 1)
+	return rows[0]
 }
 
-// plain returns one row as text, as it is stored.
-func plain(tb testing.TB, db *sql.DB, table, key, value string) map[string]string {
+// contents returns every row of a table, as text.
+func contents(tb testing.TB, db *sql.DB, table string) []map[string]string {
 	tb.Helper()
-	row := make(map[string]string)
-	for _, name := range column[string](tb, db, "SELECT name FROM pragma_table_info(?)", table) {
-		text := column[string](tb, db, "SELECT typeof("+name+")||':'||coalesce("+name+", '') FROM "+table+" WHERE "+key+" = ?", value)
-		require.Len(tb, text, 1)
-		row[name] = text[0]
+	return texts(tb, db, "SELECT * FROM "+table+" ORDER BY 1")
+}
+
+// texts returns the rows of a query, by column.
+func texts(tb testing.TB, db *sql.DB, query string, args ...any) (all []map[string]string) {
+	tb.Helper()
+	rows, err := db.Query(query, args...)
+	require.NoError(tb, err)
+	defer rows.Close()
+	names, err := rows.Columns()
+	require.NoError(tb, err)
+	for rows.Next() {
+		values, dest := make([]any, len(names)), make([]any, len(names))
+		for i := range values {
+			dest[i] = &values[i]
+		}
+		require.NoError(tb, rows.Scan(dest...))
+		row := make(map[string]string, len(names))
+		for i, v := range values {
+			row[names[i]] = text(v)
+		}
+		all = append(all, row)
 	}
-	return row
+	require.NoError(tb, rows.Err())
+	return all
 }
 
-func TestRowsOfDECNETAreAdopted(t *testing.T) {
-	d := newDECNET(t)
+// text returns a value that a driver returned as the same text for all of them.
+func text(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case []byte:
+		return text(string(v))
+	case string:
+		if at, err := time.Parse("2006-01-02 15:04:05", v); err == nil {
+			return sqlalchemy(at)
+		}
+		return v
+	case time.Time:
+		return sqlalchemy(v)
+	case bool:
+		if v {
+			return "1"
+		}
+		return "0"
+	}
+	return fmt.Sprint(v)
+}
+
+func TestRowsOfDECNETAreAdopted(t *testing.T) { onEach(t, testRowsOfDECNETAreAdopted) }
+
+func testRowsOfDECNETAreAdopted(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	for i := range 1000 {
 		id, ip := uuid.NewString(), fmt.Sprintf("45.9.%d.%d", i/250, i%250)
 		d.profile(id, ip, d.now.Add(-time.Hour))
@@ -129,8 +201,8 @@ func TestRowsOfDECNETAreAdopted(t *testing.T) {
 	}
 	attackers, intel := contents(t, d.db, "attackers"), contents(t, d.db, "attacker_intel")
 	require.Equal(t, 0, len(d.claim()), "of fresh rows are due")
-	require.True(t, slices.Equal(attackers, contents(t, d.db, "attackers")))
-	require.True(t, slices.Equal(intel, contents(t, d.db, "attacker_intel")))
+	require.Equal(t, attackers, contents(t, d.db, "attackers"))
+	require.Equal(t, intel, contents(t, d.db, "attacker_intel"))
 	stats, err := d.store.Stats(t.Context(), d.now)
 	require.NoError(t, err)
 	require.Equal(t, store.Stats{Attackers: 1000, Enriched: 1000, Waiting: map[string]int{}}, stats)
@@ -143,11 +215,16 @@ func TestRowsOfDECNETAreAdopted(t *testing.T) {
 	require.Equal(t, []string{"abuseipdb", "greynoise"}, []string{rec.Entries[0].Provider, rec.Entries[1].Provider})
 	require.Equal(t, []int64{18, 22}, rec.Entries[0].Finding.Attrs["categories"])
 	require.Equal(t, d.now, rec.Entries[0].Expires)
-	require.True(t, slices.Equal(intel, contents(t, d.db, "attacker_intel")))
+	require.Equal(t, intel, contents(t, d.db, "attacker_intel"))
 }
 
 func TestRowOfDECNETIsReadBeforeAnyClaim(t *testing.T) {
-	d := newDECNET(t)
+
+	onEach(t, testRowOfDECNETIsReadBeforeAnyClaim)
+}
+
+func testRowOfDECNETIsReadBeforeAnyClaim(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	id := uuid.New()
 	d.profile(id.String(), "45.9.0.1", d.now)
 	rec, err := d.store.Get(t.Context(), id)
@@ -163,20 +240,22 @@ func TestRowOfDECNETIsReadBeforeAnyClaim(t *testing.T) {
 	require.Equal(t, store.Stats{Attackers: 1, Enriched: 1, Waiting: map[string]int{}}, stats)
 }
 
-func TestSaveWritesOnlyWhatChanged(t *testing.T) {
-	d := newDECNET(t)
+func TestSaveWritesOnlyWhatChanged(t *testing.T) { onEach(t, testSaveWritesOnlyWhatChanged) }
+
+func testSaveWritesOnlyWhatChanged(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	id, other := uuid.NewString(), uuid.NewString()
 	for _, a := range []string{id, other} {
 		d.profile(a, "45.9.0.1", d.now.Add(-time.Hour))
 		d.enrich(a, "45.9.0.1", d.now.Add(-2*time.Hour), d.now.Add(-time.Hour))
 	}
-	before, others, attackers := plain(t, d.db, "attacker_intel", "attacker_uuid", id),
-		plain(t, d.db, "attacker_intel", "attacker_uuid", other), contents(t, d.db, "attackers")
+	before, others, attackers := on.plain(t, d.db, "attacker_intel", "attacker_uuid", id),
+		on.plain(t, d.db, "attacker_intel", "attacker_uuid", other), contents(t, d.db, "attackers")
 	i := slices.IndexFunc(d.claim(), func(r store.Record) bool { return r.ID.String() == id })
 	require.GreaterOrEqual(t, i, 0)
 	c, err := d.store.Get(t.Context(), uuid.MustParse(id))
 	require.NoError(t, err)
-	fence := column[uint64](t, d.db, "SELECT fence FROM enrich_ledger WHERE attacker_uuid = ?", id)[0]
+	fence := column[uint64](t, d.db, on.placed("SELECT fence FROM enrich_ledger WHERE attacker_uuid = ?"), id)[0]
 	u := store.Update{
 		Lease: store.Lease{ID: c.ID, Fence: fence, Due: d.now.Add(time.Hour)}, IP: c.IP, Entries: c.Entries,
 		Changed: []string{"feodo"}, Revision: 2, SavedAt: d.now,
@@ -188,16 +267,21 @@ func TestSaveWritesOnlyWhatChanged(t *testing.T) {
 	require.NoError(t, d.store.Save(t.Context(), u))
 
 	want := maps.Clone(before)
-	want["feodo_listed"], want["feodo_malware_family"] = "integer:1", "text:Emotet"
-	want["feodo_raw"], want["feodo_queried_at"] = `text:{"malware":"Emotet"}`, "text:"+sqlalchemy(d.now)
-	want["cached_at"] = "text:" + sqlalchemy(d.now)
-	require.Equal(t, want, plain(t, d.db, "attacker_intel", "attacker_uuid", id))
-	require.Equal(t, others, plain(t, d.db, "attacker_intel", "attacker_uuid", other))
-	require.True(t, slices.Equal(attackers, contents(t, d.db, "attackers")))
+	want["feodo_listed"], want["feodo_malware_family"] = "1", "Emotet"
+	want["feodo_raw"], want["feodo_queried_at"] = `{"malware":"Emotet"}`, on.stored(d.now)
+	want["cached_at"] = on.stored(d.now)
+	require.Equal(t, want, on.plain(t, d.db, "attacker_intel", "attacker_uuid", id))
+	require.Equal(t, others, on.plain(t, d.db, "attacker_intel", "attacker_uuid", other))
+	require.Equal(t, attackers, contents(t, d.db, "attackers"))
 }
 
 func TestForeignFindingIsImportedNotOverwritten(t *testing.T) {
-	d := newDECNET(t)
+
+	onEach(t, testForeignFindingIsImportedNotOverwritten)
+}
+
+func testForeignFindingIsImportedNotOverwritten(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	id := uuid.NewString()
 	d.profile(id, "45.9.0.1", d.now.Add(-time.Hour))
 	recs := d.claim()
@@ -226,13 +310,50 @@ func TestForeignFindingIsImportedNotOverwritten(t *testing.T) {
 		Entries: recs[0].Entries, Revision: 1,
 	}
 	require.NoError(t, d.store.Save(t.Context(), u))
-	row := plain(t, d.db, "attacker_intel", "attacker_uuid", id)
-	require.Equal(t, "text:benign", row["greynoise_classification"])
-	require.Equal(t, "text:"+theirs, row["greynoise_queried_at"])
+	row := on.plain(t, d.db, "attacker_intel", "attacker_uuid", id)
+	require.Equal(t, "benign", row["greynoise_classification"])
+	require.Equal(t, on.stored(d.now.Add(-time.Minute)), row["greynoise_queried_at"])
 }
 
-func TestAddressChangeClearsColumns(t *testing.T) {
-	d := newDECNET(t)
+func TestForeignFindingWrittenMeanwhileIsKept(t *testing.T) {
+
+	onEach(t, testForeignFindingWrittenMeanwhileIsKept)
+}
+
+func testForeignFindingWrittenMeanwhileIsKept(t *testing.T, on *database) {
+	d := newDECNET(t, on)
+	first, later := uuid.NewString(), uuid.NewString()
+	d.profile(first, "45.9.0.1", d.now.Add(-time.Hour))
+	d.profile(later, "45.9.0.2", d.now.Add(-2*time.Hour))
+	recs := d.claim()
+	require.Equal(t, []string{first, later}, idsOf(recs))
+	for _, id := range []string{first, later} { // DECNET's worker is at it too
+		d.enrich(id, "45.9.0.1", d.now.Add(time.Minute), d.now.Add(time.Hour))
+	}
+	theirs := on.plain(t, d.db, "attacker_intel", "attacker_uuid", first)
+	require.NoError(t, d.store.Save(t.Context(), enriched(recs[0], d.now), enriched(recs[1], d.now.Add(2*time.Minute))))
+
+	row := on.plain(t, d.db, "attacker_intel", "attacker_uuid", first)
+	for _, c := range store.Columns {
+		if c.Provider == "greynoise" || c.Provider == "abuseipdb" {
+			require.Equal(t, theirs[c.Name], row[c.Name], c.Name)
+		}
+	}
+	require.Equal(t, "Emotet", row["feodo_malware_family"])
+	rec, err := d.store.Get(t.Context(), recs[0].ID)
+	require.NoError(t, err)
+	require.Equal(t, int64(80), rec.Entry("abuseipdb").Finding.Attrs["score"])
+	require.JSONEq(t, `{"noise": true}`, string(rec.Entry("greynoise").Finding.Raw))
+	require.Equal(t, d.now.Add(time.Hour), rec.Entry("greynoise").Expires)
+
+	row = on.plain(t, d.db, "attacker_intel", "attacker_uuid", later)
+	require.Equal(t, "87", row["abuseipdb_score"], "what we learnt later replaces it")
+}
+
+func TestAddressChangeClearsColumns(t *testing.T) { onEach(t, testAddressChangeClearsColumns) }
+
+func testAddressChangeClearsColumns(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	id := uuid.NewString()
 	d.profile(id, "45.9.0.1", d.now.Add(-time.Hour))
 	require.NoError(t, d.store.Save(t.Context(), enriched(d.claim()[0], d.now)))
@@ -243,23 +364,25 @@ func TestAddressChangeClearsColumns(t *testing.T) {
 	u := enriched(recs[0], d.now)
 	u.Entries = nil
 	u.Decision.Verdict, u.Decision.Reasons = provider.None, nil
-	before := plain(t, d.db, "attacker_intel", "attacker_uuid", id)
+	before := on.plain(t, d.db, "attacker_intel", "attacker_uuid", id)
 	require.NoError(t, d.store.Save(t.Context(), u))
-	row := plain(t, d.db, "attacker_intel", "attacker_uuid", id)
+	row := on.plain(t, d.db, "attacker_intel", "attacker_uuid", id)
 	for _, c := range store.Columns {
-		want, ok := map[store.Kind]string{store.List: "text:[]", store.Raw: "text:{}"}[c.Kind]
+		want, ok := map[store.Kind]string{store.List: "[]", store.Raw: "{}"}[c.Kind]
 		if !ok {
-			want = "null:"
+			want = "null"
 		}
 		require.Equal(t, want, row[c.Name], c.Name)
 	}
-	require.Equal(t, "text:45.9.0.2", row["attacker_ip"])
-	require.Equal(t, "null:", row["aggregate_verdict"])
+	require.Equal(t, "45.9.0.2", row["attacker_ip"])
+	require.Equal(t, "null", row["aggregate_verdict"])
 	require.Equal(t, before["expires_at"], row["expires_at"])
 }
 
-func TestWhatDECNETWritesIsNoticed(t *testing.T) {
-	d := newDECNET(t)
+func TestWhatDECNETWritesIsNoticed(t *testing.T) { onEach(t, testWhatDECNETWritesIsNoticed) }
+
+func testWhatDECNETWritesIsNoticed(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	first, second := uuid.NewString(), uuid.NewString()
 	hex := strings.ReplaceAll(uuid.NewString(), "-", "")
 	d.profile("no uuid", "45.9.0.9", d.now)
@@ -272,19 +395,24 @@ func TestWhatDECNETWritesIsNoticed(t *testing.T) {
 	recs := d.claim()
 	require.Equal(t, []string{second, uuid.MustParse(hex).String()}, idsOf(recs))
 	require.NoError(t, d.store.Save(t.Context(), enriched(recs[1], d.now)))
-	require.Equal(t, "text:"+hex, plain(t, d.db, "attacker_intel", "attacker_ip", "45.9.0.3")["attacker_uuid"])
+	require.Equal(t, hex, on.plain(t, d.db, "attacker_intel", "attacker_ip", "45.9.0.3")["attacker_uuid"])
 }
 
-func TestWhatIsCommittedLateIsNoticed(t *testing.T) {
-	d := newDECNET(t)
+func TestWhatIsCommittedLateIsNoticed(t *testing.T) { onEach(t, testWhatIsCommittedLateIsNoticed) }
+
+func testWhatIsCommittedLateIsNoticed(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	for range 600 { // so many that the sweep takes three steps
 		d.profile(uuid.NewString(), "45.9.0.1", d.now)
 	}
 	require.Equal(t, 600, len(d.claim()))
-	d.now = d.now.Add(9 * time.Second)
-	const late = "ffffffff-ffff-4fff-bfff-ffffffffffff" // where the sweep comes last
+	// Behind the cursor that leads, and before the one that sweeps, which has
+	// begun at the other end.
+	d.now = d.now.Add(time.Second / 4)
+	const late = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 	d.profile(late, "45.9.0.4", d.now.Add(-10*time.Second))
 	require.Empty(t, idsOf(d.claim()))
+	d.exec("UPDATE enrich_cursor SET moved_at = ? WHERE name = 'sweep'", d.now.Add(time.Hour).UnixMicro()) // it has been there
 	d.now = d.now.Add(51 * time.Second)
 	require.Contains(t, idsOf(d.claim()), late)
 }
@@ -297,19 +425,27 @@ func idsOf(recs []store.Record) []string {
 	return ids
 }
 
-func TestSweepFindsWhatHasNoTime(t *testing.T) {
-	d := newDECNET(t)
+func TestSweepFindsWhatHasNoTime(t *testing.T) { onEach(t, testSweepFindsWhatHasNoTime) }
+
+func testSweepFindsWhatHasNoTime(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	require.Empty(t, idsOf(d.claim()))
 	id := uuid.NewString()
 	d.profile(id, "45.9.0.1", d.now)
-	d.exec("UPDATE attackers SET updated_at = 'never' WHERE uuid = ?", id)
+	at := sqlalchemy(d.now.AddDate(0, 0, -10))
+	if on == onSQLite {
+		at = "never"
+	}
+	d.exec("UPDATE attackers SET updated_at = ? WHERE uuid = ?", at, id)
 	require.Empty(t, d.claim(), "what the sweep is for is found without it")
 	d.now = d.now.Add(10 * time.Second)
 	require.Equal(t, []string{id}, idsOf(d.claim()))
 }
 
-func TestSeenAgainComesFirst(t *testing.T) {
-	d := newDECNET(t)
+func TestSeenAgainComesFirst(t *testing.T) { onEach(t, testSeenAgainComesFirst) }
+
+func testSeenAgainComesFirst(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	a, b := uuid.NewString(), uuid.NewString()
 	d.profile(a, "45.9.0.1", d.now.Add(-2*time.Hour))
 	d.profile(b, "45.9.0.2", d.now.Add(-time.Hour))
@@ -323,8 +459,10 @@ func TestSeenAgainComesFirst(t *testing.T) {
 }
 
 // TestBeingSeenMakesDueEarly is about sightings that only DECNET writes down.
-func TestBeingSeenMakesDueEarly(t *testing.T) {
-	d := newDECNET(t)
+func TestBeingSeenMakesDueEarly(t *testing.T) { onEach(t, testBeingSeenMakesDueEarly) }
+
+func testBeingSeenMakesDueEarly(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	start := d.now
 	ids := make([]string, 5)
 	for i := range ids {
@@ -361,8 +499,10 @@ func TestBeingSeenMakesDueEarly(t *testing.T) {
 	require.NotContains(t, idsOf(recs), ids[3], "must not be due early")
 }
 
-func TestStatsFollowDECNET(t *testing.T) {
-	d := newDECNET(t)
+func TestStatsFollowDECNET(t *testing.T) { onEach(t, testStatsFollowDECNET) }
+
+func testStatsFollowDECNET(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	stats := func() store.Stats {
 		t.Helper()
 		stats, err := d.store.Stats(t.Context(), d.now)
@@ -378,7 +518,7 @@ func TestStatsFollowDECNET(t *testing.T) {
 	d.now = d.now.Add(time.Second)
 	d.profile(second, "45.9.0.2", d.now)
 	d.profile("no uuid", "45.9.0.3", d.now)
-	require.Equal(t, store.Stats{Attackers: 3, Due: 2, Leased: 1, Waiting: map[string]int{}}, stats())
+	require.Equal(t, store.Stats{Attackers: 3, Due: 1, Leased: 1, Waiting: map[string]int{}}, stats())
 	recs := d.claim()
 	require.Equal(t, []string{second}, idsOf(recs))
 	u := enriched(recs[0], d.now)
@@ -396,10 +536,12 @@ func TestStatsFollowDECNET(t *testing.T) {
 	require.Equal(t, want, stats())
 }
 
-func TestPurgeByDECNET(t *testing.T) {
-	for name, pragma := range map[string]string{"foreign keys on": "ON", "foreign keys off": "OFF"} {
+func TestPurgeByDECNET(t *testing.T) { onEach(t, testPurgeByDECNET) }
+
+func testPurgeByDECNET(t *testing.T, on *database) {
+	for name, enforced := range map[string]bool{"foreign keys on": true, "foreign keys off": false} {
 		t.Run(name, func(t *testing.T) {
-			d := newDECNET(t)
+			d := newDECNET(t, on)
 			saved, leased := uuid.NewString(), uuid.NewString()
 			d.profile(saved, "45.9.0.1", d.now)
 			d.profile(leased, "45.9.0.2", d.now)
@@ -410,20 +552,16 @@ func TestPurgeByDECNET(t *testing.T) {
 				u.Hold = r.ID.String() == leased
 				require.NoError(t, d.store.Save(t.Context(), u))
 			}
-			conn, err := d.db.Conn(t.Context())
-			require.NoError(t, err)
-			if pragma == "ON" {
-				_, err = conn.ExecContext(t.Context(), "DELETE FROM attacker_intel")
-				require.NoError(t, err)
+			if enforced {
+				d.exec("DELETE FROM attacker_intel")
+				d.exec("DELETE FROM attackers")
+			} else {
+				d.deleteUnchecked()
 			}
-			for _, text := range []string{"PRAGMA foreign_keys = " + pragma, "DELETE FROM attackers", "PRAGMA foreign_keys = ON"} {
-				_, err = conn.ExecContext(t.Context(), text)
-				require.NoError(t, err)
-			}
-			require.NoError(t, conn.Close())
+			left := contents(t, d.db, "attacker_intel")
 
 			for _, r := range recs {
-				_, err = d.store.Get(t.Context(), r.ID)
+				_, err := d.store.Get(t.Context(), r.ID)
 				require.ErrorIs(t, err, store.ErrNotFound)
 			}
 			for _, r := range recs {
@@ -433,15 +571,38 @@ func TestPurgeByDECNET(t *testing.T) {
 			}
 			d.now = d.now.Add(48 * time.Hour)
 			require.Empty(t, idsOf(d.claim()))
-			for _, table := range []string{"enrich_ledger", "enrich_queue", "enrich_raw", "attacker_intel", "attackers"} {
+			for _, table := range []string{"enrich_ledger", "enrich_queue", "enrich_raw", "attackers"} {
 				require.Empty(t, contents(t, d.db, table), table)
 			}
+			require.Equal(t, left, contents(t, d.db, "attacker_intel"), "rows there are not ours to delete")
 		})
 	}
 }
 
-func TestStandaloneTablesBearABarePurge(t *testing.T) {
-	s, db := openStore(t)
+// deleteUnchecked deletes all attackers as a connection does that enforces no
+// foreign keys.
+func (d *decnet) deleteUnchecked() {
+	d.Helper()
+	off, on := "PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys = ON"
+	switch d.on {
+	case onPostgres:
+		off, on = "SET session_replication_role = replica", "RESET session_replication_role"
+	case onMySQL:
+		off, on = "SET foreign_key_checks = 0", "SET foreign_key_checks = 1"
+	}
+	conn, err := d.db.Conn(d.Context())
+	require.NoError(d, err)
+	for _, text := range []string{off, "DELETE FROM attackers", on} {
+		_, err = conn.ExecContext(d.Context(), text)
+		require.NoError(d, err)
+	}
+	require.NoError(d, conn.Close())
+}
+
+func TestStandaloneTablesBearABarePurge(t *testing.T) { onEach(t, testStandaloneTablesBearABarePurge) }
+
+func testStandaloneTablesBearABarePurge(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	require.NoError(t, s.Observe(t.Context(), crowd(3)...))
 	now := time.Now().UTC()
 	c, err := s.Claim(t.Context(), store.ClaimRequest{Now: now, Owner: "test", Lease: time.Minute, Limit: 3})
@@ -449,36 +610,39 @@ func TestStandaloneTablesBearABarePurge(t *testing.T) {
 	for _, r := range c.Records {
 		require.NoError(t, s.Save(t.Context(), enriched(r, now)))
 	}
-	require.Equal(t, []int{1}, column[int](t, db, "PRAGMA foreign_keys"))
 	_, err = db.Exec("DELETE FROM attackers")
 	require.NoError(t, err)
 	require.Empty(t, contents(t, db, "attacker_intel"))
 }
 
-func TestRowEqualsRecordFieldByField(t *testing.T) {
-	d := newDECNET(t)
+func TestRowEqualsRecordFieldByField(t *testing.T) { onEach(t, testRowEqualsRecordFieldByField) }
+
+func testRowEqualsRecordFieldByField(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	id := uuid.NewString()
 	d.profile(id, "45.9.0.1", d.now)
 	rec := d.claim()[0]
 	u := enriched(rec, d.now)
 	require.NoError(t, d.store.Save(t.Context(), u))
-	at, expires := "text:"+sqlalchemy(d.now), "text:"+sqlalchemy(d.now.Add(24*time.Hour))
-	raw := func(i int) string { return "text:" + string(u.Entries[i].Finding.Raw) }
+	at, expires := on.stored(d.now), on.stored(d.now.Add(24*time.Hour))
+	raw := func(i int) string { return string(u.Entries[i].Finding.Raw) }
 	require.Equal(t, map[string]string{
-		"uuid": "text:" + store.RowID(rec.ID).String(), "attacker_uuid": "text:" + id, "attacker_ip": "text:45.9.0.1",
-		"schema_version":           "integer:1",
-		"greynoise_classification": "text:malicious", "greynoise_name": "text:unknown",
-		"greynoise_tags": `text:["SSH Bruteforcer"]`, "greynoise_raw": raw(2), "greynoise_queried_at": at,
-		"abuseipdb_score": "integer:87", "abuseipdb_categories": "text:[18,22]", "abuseipdb_raw": raw(0), "abuseipdb_queried_at": at,
-		"feodo_listed": "integer:1", "feodo_malware_family": "text:Emotet", "feodo_raw": raw(1), "feodo_queried_at": at,
-		"threatfox_listed": "integer:1", "threatfox_threat_types": `text:["botnet_cc"]`, "threatfox_ioc_types": `text:["ip:port"]`,
-		"threatfox_malware_families": `text:["win.emotet"]`, "threatfox_raw": raw(3), "threatfox_queried_at": at,
-		"aggregate_verdict": "text:malicious", "cached_at": at, "expires_at": expires, "of_tomorrow": "null:",
-	}, plain(t, d.db, "attacker_intel", "attacker_uuid", id))
+		"uuid": store.RowID(rec.ID).String(), "attacker_uuid": id, "attacker_ip": "45.9.0.1",
+		"schema_version":           "1",
+		"greynoise_classification": "malicious", "greynoise_name": "unknown",
+		"greynoise_tags": `["SSH Bruteforcer"]`, "greynoise_raw": raw(2), "greynoise_queried_at": at,
+		"abuseipdb_score": "87", "abuseipdb_categories": "[18,22]", "abuseipdb_raw": raw(0), "abuseipdb_queried_at": at,
+		"feodo_listed": "1", "feodo_malware_family": "Emotet", "feodo_raw": raw(1), "feodo_queried_at": at,
+		"threatfox_listed": "1", "threatfox_threat_types": `["botnet_cc"]`, "threatfox_ioc_types": `["ip:port"]`,
+		"threatfox_malware_families": `["win.emotet"]`, "threatfox_raw": raw(3), "threatfox_queried_at": at,
+		"aggregate_verdict": "malicious", "cached_at": at, "expires_at": expires, "of_tomorrow": "null",
+	}, on.plain(t, d.db, "attacker_intel", "attacker_uuid", id))
 }
 
-func TestHostileTextIsStorable(t *testing.T) {
-	d := newDECNET(t)
+func TestHostileTextIsStorable(t *testing.T) { onEach(t, testHostileTextIsStorable) }
+
+func testHostileTextIsStorable(t *testing.T, on *database) {
+	d := newDECNET(t, on)
 	id := uuid.NewString()
 	d.profile(id, "45.9.0.1", d.now)
 	u := enriched(d.claim()[0], d.now)
@@ -488,11 +652,101 @@ func TestHostileTextIsStorable(t *testing.T) {
 	f.Raw = json.RawMessage("{\"a\":\"\xff\",\"b\":\"\\u0000\"}")
 	u.Entries[2].Finding = &f
 	require.NoError(t, d.store.Save(t.Context(), u))
-	row := plain(t, d.db, "attacker_intel", "attacker_uuid", id)
-	require.Equal(t, "text:ab\uFFFD"+strings.Repeat("ü", 29), row["greynoise_classification"])
-	require.Equal(t, "text:"+strings.Repeat("ü", 128), row["greynoise_name"])
-	require.Equal(t, "text:{\"a\":\"\uFFFD\",\"b\":\"\\u0000\"}", row["greynoise_raw"])
+	row := on.plain(t, d.db, "attacker_intel", "attacker_uuid", id)
+	require.Equal(t, "ab\uFFFD"+strings.Repeat("ü", 29), row["greynoise_classification"])
+	require.Equal(t, strings.Repeat("ü", 128), row["greynoise_name"])
+	require.Equal(t, "{\"a\":\"\uFFFD\",\"b\":\"\\u0000\"}", row["greynoise_raw"])
 	rec, err := d.store.Get(t.Context(), u.ID)
 	require.NoError(t, err)
 	require.Equal(t, long, rec.Entry("greynoise").Finding.Attrs["name"], "the ledger keeps everything")
+}
+
+// beDECNET does what DECNET does to its tables, until it is interrupted: it adds
+// attackers, sees them again, and reads what is known about them. It prints how
+// many it has added.
+func beDECNET(ctx context.Context, on *database, db *sql.DB) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt)
+	defer stop()
+	var ids []string
+	for n := 0; ctx.Err() == nil; n++ {
+		at := sqlalchemy(time.Now())
+		id := uuid.NewString()
+		ids = append(ids, id)
+		_, err := db.Exec(on.placed(`INSERT INTO attackers (uuid, ip, first_seen, last_seen, event_count, services, updated_at)
+			VALUES (?, ?, ?, ?, 1, '[]', ?)`), id, fmt.Sprintf("45.%d.%d.%d", n>>16, n>>8&255, n&255), at, at, at)
+		if err != nil {
+			return fmt.Errorf("insert: %w", err)
+		}
+		_, err = db.Exec(on.placed("UPDATE attackers SET last_seen = ?, updated_at = ?, event_count = event_count + 1 WHERE uuid = ?"),
+			at, at, ids[n/2])
+		if err != nil {
+			return fmt.Errorf("update: %w", err)
+		}
+		rows, err := db.Query(on.placed("SELECT * FROM attacker_intel WHERE attacker_uuid = ?"), ids[n/3])
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		for rows.Next() {
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		fmt.Println(n + 1)
+	}
+	return nil
+}
+
+// TestBesideDECNET enriches what another process adds meanwhile.
+func TestBesideDECNET(t *testing.T) { onEach(t, testBesideDECNET) }
+
+func testBesideDECNET(t *testing.T, on *database) {
+	const attackers = 150
+	dsn := on.create(t)
+	db := on.open(t, dsn)
+	for _, text := range decnetSchema(on) {
+		_, err := db.Exec(text)
+		require.NoError(t, err)
+	}
+	s := on.newStore(t, db)
+	p := on.startChild(t, "decnet", dsn)
+	added, saved := 0, make(map[string]store.Update)
+	claim := func() int {
+		now := time.Now().UTC()
+		c, err := s.Claim(t.Context(), store.ClaimRequest{Now: now, Owner: "test", Lease: time.Minute, Limit: 20})
+		require.NoError(t, err)
+		var updates []store.Update
+		for _, r := range c.Records {
+			u := enriched(r, now)
+			updates = append(updates, u)
+			saved[r.ID.String()] = u
+		}
+		require.NoError(t, s.Save(t.Context(), updates...))
+		return len(updates)
+	}
+	for added < attackers && p.out.Scan() {
+		n, err := strconv.Atoi(p.out.Text())
+		require.NoError(t, err)
+		added = n
+		claim()
+	}
+	require.NoError(t, p.Process.Signal(os.Interrupt))
+	for p.out.Scan() {
+		added++
+	}
+	require.NoError(t, p.Wait(), "DECNET met an error")
+	require.Eventually(t, func() bool { return claim() == 0 && len(saved) == added }, time.Minute, 10*time.Millisecond)
+
+	for _, row := range contents(t, db, "attacker_intel") {
+		u := saved[row["attacker_uuid"]]
+		delete(saved, row["attacker_uuid"])
+		require.Equal(t, u.IP, row["attacker_ip"])
+		require.Equal(t, "malicious", row["aggregate_verdict"])
+		require.Equal(t, on.stored(u.SavedAt), row["cached_at"])
+		for i, name := range []string{"abuseipdb", "feodo", "greynoise", "threatfox"} {
+			require.Equal(t, string(u.Entries[i].Finding.Raw), row[name+"_raw"])
+			require.Equal(t, on.stored(u.SavedAt), row[name+"_queried_at"])
+		}
+	}
+	require.Empty(t, saved, "rows are missing")
+	require.Equal(t, []int{added}, column[int](t, db, "SELECT count(*) FROM attackers WHERE event_count > 0"))
 }

@@ -30,18 +30,42 @@ func claimed(t *testing.T, s *sqlstore.Store, n int) []store.Update {
 	return updates
 }
 
-// poison makes the database refuse rows about an attacker.
-func poison(t *testing.T, db *sql.DB, u store.Update) {
+// poison makes the database refuse rows about an attacker, until the function
+// it returns is called.
+func (on *database) poison(t *testing.T, db *sql.DB, u store.Update) (cure func()) {
 	t.Helper()
-	_, err := db.Exec(`CREATE TRIGGER poison BEFORE INSERT ON attacker_intel WHEN NEW.attacker_uuid = '` + u.ID.String() + `'
-		BEGIN SELECT RAISE(ABORT, 'poison'); END`)
-	require.NoError(t, err)
+	texts := []string{`CREATE TRIGGER poison BEFORE INSERT ON attacker_intel WHEN NEW.attacker_uuid = '` + u.ID.String() + `'
+		BEGIN SELECT RAISE(ABORT, 'poison'); END`}
+	cured := "DROP TRIGGER poison"
+	switch on {
+	case onPostgres:
+		texts = []string{
+			"CREATE FUNCTION poison() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'poison'; END $$ LANGUAGE plpgsql",
+			"CREATE TRIGGER poison BEFORE INSERT ON attacker_intel FOR EACH ROW WHEN (NEW.attacker_uuid = '" + u.ID.String() + "') EXECUTE FUNCTION poison()",
+		}
+		cured += " ON attacker_intel"
+	case onMySQL:
+		texts = []string{`CREATE TRIGGER poison BEFORE INSERT ON attacker_intel FOR EACH ROW BEGIN
+			IF NEW.attacker_uuid = '` + u.ID.String() + `' THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'poison'; END IF; END`}
+	}
+	for _, text := range texts {
+		_, err := db.Exec(text)
+		require.NoError(t, err)
+	}
+	return func() {
+		_, err := db.Exec(cured)
+		require.NoError(t, err)
+	}
 }
 
 func TestPoisonousUpdateAloneIsNotStored(t *testing.T) {
-	s, db := openStore(t)
+	onEach(t, testPoisonousUpdateAloneIsNotStored)
+}
+
+func testPoisonousUpdateAloneIsNotStored(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	updates := claimed(t, s, 10)
-	poison(t, db, updates[4])
+	cure := on.poison(t, db, updates[4])
 	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
 	require.NoError(t, whole)
 	require.Len(t, failed, 1)
@@ -64,15 +88,18 @@ func TestPoisonousUpdateAloneIsNotStored(t *testing.T) {
 	failed, whole = store.UpdateErrors(s.Save(t.Context(), updates[4]))
 	require.NoError(t, whole)
 	require.Len(t, failed, 1)
-	_, err := db.Exec("DROP TRIGGER poison")
-	require.NoError(t, err)
+	cure()
 	require.NoError(t, s.Save(t.Context(), updates[4]))
 }
 
 func TestPoisonAndConflictAreBothReported(t *testing.T) {
-	s, db := openStore(t)
+	onEach(t, testPoisonAndConflictAreBothReported)
+}
+
+func testPoisonAndConflictAreBothReported(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	updates := claimed(t, s, 3)
-	poison(t, db, updates[0])
+	on.poison(t, db, updates[0])
 	updates[1].Fence--
 	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
 	require.NoError(t, whole)
@@ -83,7 +110,11 @@ func TestPoisonAndConflictAreBothReported(t *testing.T) {
 }
 
 func TestBrokenDatabaseFailsTheWholeSave(t *testing.T) {
-	s, db := openStore(t)
+	onEach(t, testBrokenDatabaseFailsTheWholeSave)
+}
+
+func testBrokenDatabaseFailsTheWholeSave(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	updates := claimed(t, s, 3)
 	_, err := db.Exec("ALTER TABLE enrich_outbox RENAME TO away")
 	require.NoError(t, err)
@@ -108,8 +139,10 @@ func TestClosedDatabaseFailsTheWholeSave(t *testing.T) {
 	require.Empty(t, failed)
 }
 
-func TestDamagedLedgerIsNotQuoted(t *testing.T) {
-	s, db := openStore(t)
+func TestDamagedLedgerIsNotQuoted(t *testing.T) { onEach(t, testDamagedLedgerIsNotQuoted) }
+
+func testDamagedLedgerIsNotQuoted(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	u := claimed(t, s, 1)[0]
 	_, err := db.Exec("UPDATE enrich_ledger SET entries = 'secret'")
 	require.NoError(t, err)
@@ -122,7 +155,11 @@ func TestDamagedLedgerIsNotQuoted(t *testing.T) {
 }
 
 func TestInvalidUpdatesAreRefusedOneByOne(t *testing.T) {
-	s, _ := openStore(t)
+	onEach(t, testInvalidUpdatesAreRefusedOneByOne)
+}
+
+func testInvalidUpdatesAreRefusedOneByOne(t *testing.T, on *database) {
+	s, _ := on.openStore(t)
 	updates := claimed(t, s, 4)
 	updates[0].Entries = append(updates[0].Entries, updates[0].Entries[0])
 	updates[1].Entries[0].Provider = "No Name"
@@ -192,18 +229,20 @@ func TestCallerTellsTheCodesOfAnotherDriver(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, impatient.Close()) })
 	asked := 0
-	s, err := sqlstore.New(impatient, sqlstore.Options{Dialect: sqlstore.SQLite, Code: func(error) (int, bool) {
+	s, err := sqlstore.New(impatient, sqlstore.Options{Dialect: sqlstore.SQLite, Code: func(error) (string, bool) {
 		asked++
-		return 0, false
+		return "", false
 	}})
 	require.NoError(t, err)
 	defer lock(t, path)()
 	require.ErrorContains(t, s.Observe(t.Context(), crowd(1)...), "begin a transaction")
-	require.Equal(t, 1, asked)
+	require.Equal(t, 2, asked, "times for a code: to decide on another try, and on the text")
 }
 
-func TestOneConnectionIsEnough(t *testing.T) {
-	s, db := openStore(t)
+func TestOneConnectionIsEnough(t *testing.T) { onEach(t, testOneConnectionIsEnough) }
+
+func testOneConnectionIsEnough(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	db.SetMaxOpenConns(1)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -222,8 +261,10 @@ func TestOneConnectionIsEnough(t *testing.T) {
 	require.EqualValues(t, 1, version)
 }
 
-func TestRawOfOtherProvidersIsKept(t *testing.T) {
-	s, db := openStore(t)
+func TestRawOfOtherProvidersIsKept(t *testing.T) { onEach(t, testRawOfOtherProvidersIsKept) }
+
+func testRawOfOtherProvidersIsKept(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	u := claimed(t, s, 1)[0]
 	f := *u.Entries[0].Finding
 	f.Provider, f.Raw = "shodan", json.RawMessage(`{"ports":[22]}`)

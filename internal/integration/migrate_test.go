@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"database/sql"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,29 +16,82 @@ import (
 	"github.com/decnet/enrich/store/sqlstore"
 )
 
-func TestMigrateLeavesDECNETAlone(t *testing.T) {
-	db := open(t, filepath.Join(t.TempDir(), "decnet.db"))
-	_, err := db.Exec(decnetSchema)
-	require.NoError(t, err)
-	const theirs = "SELECT coalesce(sql, name) FROM sqlite_master WHERE tbl_name NOT LIKE 'enrich%' ORDER BY name"
-	before := column[string](t, db, theirs)
-	s := newStore(t, db)
-	require.Equal(t, before, column[string](t, db, theirs))
+func TestMigrateLeavesDECNETAlone(t *testing.T) { onEach(t, testMigrateLeavesDECNETAlone) }
+
+func testMigrateLeavesDECNETAlone(t *testing.T, on *database) {
+	db := on.makeDECNET(t)
+	before := on.schema(t, db)
+	s := on.newStore(t, db)
+	require.Equal(t, before, on.schema(t, db))
 	require.NoError(t, s.Migrate(t.Context()), "again")
-	require.Equal(t, before, column[string](t, db, theirs))
-	for _, text := range column[string](t, db, "SELECT sql FROM sqlite_master WHERE tbl_name LIKE 'enrich%' AND sql IS NOT NULL") {
-		require.NotContains(t, text, "REFERENCES")
-		require.NotContains(t, text, "TRIGGER")
+	require.Equal(t, before, on.schema(t, db))
+	files, err := sqlstore.Migrations(on.Dialect)
+	require.NoError(t, err)
+	for _, name := range column[string](t, db, "SELECT version FROM enrich_migrations") {
+		names, err := fs.Glob(files, "000"+name+"_*.sql")
+		require.NoError(t, err)
+		require.Len(t, names, 1)
+		text, err := fs.ReadFile(files, names[0])
+		require.NoError(t, err)
+		require.NotContains(t, strings.ToUpper(string(text)), "REFERENCES ")
+		require.NotContains(t, strings.ToUpper(string(text)), "TRIGGER")
 	}
 }
 
-func TestUninstallLeavesDECNETAsItWas(t *testing.T) {
-	s, db := openStore(t)
+// makeDECNET returns a database that DECNET made.
+func (on *database) makeDECNET(t *testing.T) *sql.DB {
+	db := on.open(t, on.create(t))
+	for _, text := range decnetSchema(on) {
+		_, err := db.Exec(text)
+		require.NoError(t, err)
+	}
+	return db
+}
+
+// schema describes DECNET's tables.
+func (on *database) schema(t *testing.T, db *sql.DB) (all []string) {
+	switch on {
+	case onSQLite:
+		return column[string](t, db, "SELECT coalesce(sql, name) FROM sqlite_master WHERE tbl_name NOT LIKE 'enrich%' ORDER BY name")
+	case onPostgres:
+		for _, table := range []string{"attackers", "attacker_intel"} {
+			all = append(all, column[string](t, db, "SELECT indexdef FROM pg_indexes WHERE tablename = $1 ORDER BY 1", table)...)
+			all = append(all, column[string](t, db, `SELECT column_name || data_type || is_nullable FROM information_schema.columns
+				WHERE table_name = $1 ORDER BY ordinal_position`, table)...)
+			all = append(all, column[string](t, db, `SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint
+				WHERE conrelid = CAST($1 AS regclass) ORDER BY 1`, table)...)
+			all = append(all, column[string](t, db, "SELECT tgname FROM pg_trigger WHERE tgrelid = CAST($1 AS regclass) AND NOT tgisinternal", table)...)
+		}
+	case onMySQL:
+		for _, table := range []string{"attackers", "attacker_intel"} {
+			all = append(all, texts(t, db, "SHOW CREATE TABLE "+table)[0]["Create Table"])
+		}
+		all = append(all, column[string](t, db, "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE()")...)
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+// ours lists our own tables.
+func (on *database) ours(t *testing.T, db *sql.DB) []string {
+	switch on {
+	case onSQLite:
+		return column[string](t, db, "SELECT name FROM sqlite_master WHERE name LIKE '%enrich%'")
+	case onPostgres:
+		return column[string](t, db, "SELECT relname FROM pg_class WHERE relname LIKE '%enrich%'")
+	}
+	return column[string](t, db, "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name LIKE '%enrich%'")
+}
+
+func TestUninstallLeavesDECNETAsItWas(t *testing.T) { onEach(t, testUninstallLeavesDECNETAsItWas) }
+
+func testUninstallLeavesDECNETAsItWas(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	require.NoError(t, s.Save(t.Context(), claimed(t, s, 3)...))
 	attackers, intel := contents(t, db, "attackers"), contents(t, db, "attacker_intel")
 	require.Len(t, intel, 3)
 	require.NoError(t, s.Uninstall(t.Context()))
-	require.Empty(t, column[string](t, db, "SELECT name FROM sqlite_master WHERE name LIKE '%enrich%'"))
+	require.Empty(t, on.ours(t, db))
 	require.Equal(t, attackers, contents(t, db, "attackers"))
 	require.Equal(t, intel, contents(t, db, "attacker_intel"))
 	require.NoError(t, s.Uninstall(t.Context()), "again")
@@ -51,8 +106,10 @@ func TestUninstallLeavesDECNETAsItWas(t *testing.T) {
 	require.Len(t, page.Records, 3)
 }
 
-func TestNewerTablesAreRefused(t *testing.T) {
-	s, db := openStore(t)
+func TestNewerTablesAreRefused(t *testing.T) { onEach(t, testNewerTablesAreRefused) }
+
+func testNewerTablesAreRefused(t *testing.T, on *database) {
+	s, db := on.openStore(t)
 	_, err := db.Exec("INSERT INTO enrich_migrations (version, applied_at) VALUES (99, 0)")
 	require.NoError(t, err)
 	err = s.Migrate(t.Context())
@@ -60,28 +117,36 @@ func TestNewerTablesAreRefused(t *testing.T) {
 	require.ErrorContains(t, err, "version 99")
 }
 
-func TestTablesOfAnOldDECNETAreRefused(t *testing.T) {
-	for what, text := range map[string]string{
-		"column": strings.Replace(decnetSchema, "greynoise_name VARCHAR(128),", "", 1),
-		"unique": strings.Replace(decnetSchema, "UNIQUE INDEX ix_attacker_intel_attacker_uuid", "INDEX ix", 1),
-		"time":   strings.ReplaceAll(decnetSchema, "updated_at", "changed_at"),
+func TestTablesOfAnOldDECNETAreRefused(t *testing.T) { onEach(t, testTablesOfAnOldDECNETAreRefused) }
+
+func testTablesOfAnOldDECNETAreRefused(t *testing.T, on *database) {
+	for what, change := range map[string][2]string{
+		"column": {"greynoise_name VARCHAR(128),", ""},
+		"unique": {"UNIQUE INDEX ix_attacker_intel_attacker_uuid", "INDEX ix"},
+		"time":   {"updated_at", "changed_at"},
 	} {
-		require.NotEqual(t, decnetSchema, text)
-		db := open(t, filepath.Join(t.TempDir(), "decnet.db"))
-		_, err := db.Exec(text)
+		db := on.open(t, on.create(t))
+		for _, text := range decnetSchema(on) {
+			_, err := db.Exec(strings.ReplaceAll(text, change[0], change[1]))
+			require.NoError(t, err)
+		}
+		s, err := sqlstore.New(db, sqlstore.Options{Dialect: on.Dialect})
 		require.NoError(t, err)
-		s, err := sqlstore.New(db, sqlstore.Options{Dialect: sqlstore.SQLite})
-		require.NoError(t, err)
+		require.ErrorIs(t, s.Validate(t.Context()), store.ErrSchema, what)
+		_, err = s.Plan(t.Context())
+		require.ErrorIs(t, err, store.ErrSchema, what)
 		require.ErrorIs(t, s.Migrate(t.Context()), store.ErrSchema, what)
-		require.Empty(t, column[string](t, db, "SELECT name FROM sqlite_master WHERE name LIKE 'enrich%'"))
+		require.Empty(t, on.ours(t, db))
 	}
 }
 
-func TestHandlesMigrateTogether(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "enrich.db")
+func TestHandlesMigrateTogether(t *testing.T) { onEach(t, testHandlesMigrateTogether) }
+
+func testHandlesMigrateTogether(t *testing.T, on *database) {
+	dsn := on.create(t)
 	var wg sync.WaitGroup
 	for range 8 {
-		s, err := sqlstore.New(open(t, path), sqlstore.Options{Dialect: sqlstore.SQLite})
+		s, err := sqlstore.New(on.open(t, dsn), sqlstore.Options{Dialect: on.Dialect})
 		require.NoError(t, err)
 		wg.Go(func() {
 			if err := s.Migrate(t.Context()); err != nil {
@@ -90,7 +155,40 @@ func TestHandlesMigrateTogether(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.Equal(t, []int{1}, column[int](t, open(t, path), "SELECT version FROM enrich_migrations"))
+	on.migrated(t, on.open(t, dsn))
+}
+
+// migrated fails the test unless every migration was recorded once.
+func (on *database) migrated(t *testing.T, db *sql.DB) {
+	t.Helper()
+	require.Equal(t, []int{1}, column[int](t, db, "SELECT version FROM enrich_migrations ORDER BY version"))
+}
+
+func TestPlanSaysWhatMigrateDoes(t *testing.T) { onEach(t, testPlanSaysWhatMigrateDoes) }
+
+func testPlanSaysWhatMigrateDoes(t *testing.T, on *database) {
+	db := on.open(t, on.create(t))
+	s, err := sqlstore.New(db, sqlstore.Options{Dialect: on.Dialect})
+	require.NoError(t, err)
+	require.ErrorContains(t, s.Validate(t.Context()), "call Migrate")
+	plan, err := s.Plan(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, on.ours(t, db), "a plan changes nothing")
+	for _, text := range plan {
+		_, err := db.Exec(text)
+		require.NoError(t, err, text)
+	}
+	require.ElementsMatch(t, on.ours(t, db), func() []string {
+		other := on.open(t, on.create(t))
+		s := on.newStore(t, other)
+		require.NoError(t, s.Validate(t.Context()))
+		plan, err := s.Plan(t.Context())
+		require.NoError(t, err)
+		require.Empty(t, plan)
+		return slices.DeleteFunc(on.ours(t, other), func(name string) bool {
+			return strings.HasPrefix(name, "enrich_migrations") || strings.Contains(name, "autoindex_enrich_migrations")
+		})
+	}())
 }
 
 // TestEveryConnectionIsSetUp looks at several connections at once.

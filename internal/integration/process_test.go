@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -13,13 +12,15 @@ import (
 
 // TestKilledProcessLeavesWholeRows kills processes in the middle of their saves
 // and looks whether what a save writes together is there together.
-func TestKilledProcessLeavesWholeRows(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "enrich.db")
-	db := open(t, path)
-	s := newStore(t, db)
+func TestKilledProcessLeavesWholeRows(t *testing.T) { onEach(t, testKilledProcessLeavesWholeRows) }
+
+func testKilledProcessLeavesWholeRows(t *testing.T, on *database) {
+	dsn := on.create(t)
+	db := on.open(t, dsn)
+	s := on.newStore(t, db)
 	require.NoError(t, s.Observe(t.Context(), crowd(100)...))
 	for i := range 5 {
-		p := startChild(t, "churn", path)
+		p := on.startChild(t, "churn", dsn)
 		for range 200 + 37*i { // printed after a save, when the next one is near
 			require.True(t, p.out.Scan(), "the child ended by itself")
 		}
@@ -27,11 +28,13 @@ func TestKilledProcessLeavesWholeRows(t *testing.T) {
 		require.Error(t, p.Wait())
 	}
 
-	require.Equal(t, []string{"ok"}, column[string](t, db, "PRAGMA integrity_check"))
+	if on == onSQLite {
+		require.Equal(t, []string{"ok"}, column[string](t, db, "PRAGMA integrity_check"))
+	}
 	require.Empty(t, column[string](t, db, `SELECT l.attacker_uuid FROM enrich_ledger l
 		LEFT JOIN attacker_intel i ON i.attacker_uuid = l.attacker_uuid
 		WHERE l.revision <> (SELECT count(*) FROM enrich_outbox o WHERE o.attacker_uuid = l.attacker_uuid)
-		OR (l.revision > 0) <> (i.uuid IS NOT NULL)
+		OR (l.revision > 0 AND i.uuid IS NULL) OR (l.revision = 0 AND i.uuid IS NOT NULL)
 		OR i.greynoise_queried_at <> i.feodo_queried_at OR i.cached_at <> i.threatfox_queried_at`))
 	require.Positive(t, column[int](t, db, "SELECT max(revision) FROM enrich_ledger")[0])
 
@@ -43,11 +46,13 @@ func TestKilledProcessLeavesWholeRows(t *testing.T) {
 	require.Equal(t, 100, len(c.Records))
 }
 
-func TestProcessesShareAFile(t *testing.T) {
+func TestProcessesShareAFile(t *testing.T) { onEach(t, testProcessesShareAFile) }
+
+func testProcessesShareAFile(t *testing.T, on *database) {
 	const attackers, processes = 600, 4
-	path := filepath.Join(t.TempDir(), "enrich.db")
-	db := open(t, path)
-	s := newStore(t, db)
+	dsn := on.create(t)
+	db := on.open(t, dsn)
+	s := on.newStore(t, db)
 	require.NoError(t, s.Observe(t.Context(), crowd(attackers)...))
 	var (
 		wg    sync.WaitGroup
@@ -55,7 +60,7 @@ func TestProcessesShareAFile(t *testing.T) {
 		times = make(map[string]int)
 	)
 	for range processes {
-		p := startChild(t, "drain", path)
+		p := on.startChild(t, "drain", dsn)
 		wg.Go(func() {
 			for p.out.Scan() {
 				mu.Lock()
@@ -75,11 +80,13 @@ func TestProcessesShareAFile(t *testing.T) {
 	require.Equal(t, []int{attackers}, column[int](t, db, "SELECT count(*) FROM attacker_intel"))
 }
 
-func TestProcessesMigrateTogether(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "enrich.db")
+func TestProcessesMigrateTogether(t *testing.T) { onEach(t, testProcessesMigrateTogether) }
+
+func testProcessesMigrateTogether(t *testing.T, on *database) {
+	dsn := on.create(t)
 	var children []*process
 	for range 5 {
-		children = append(children, startChild(t, "drain", path))
+		children = append(children, on.startChild(t, "drain", dsn))
 	}
 	for _, p := range children {
 		for p.out.Scan() {
@@ -87,5 +94,5 @@ func TestProcessesMigrateTogether(t *testing.T) {
 		}
 		require.NoError(t, p.Wait())
 	}
-	require.Equal(t, []int{1}, column[int](t, open(t, path), "SELECT version FROM enrich_migrations"))
+	on.migrated(t, on.open(t, dsn))
 }

@@ -3,16 +3,12 @@ package integration
 import (
 	"database/sql"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
-	_ "modernc.org/sqlite"
 
-	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/sqlstore"
-	"github.com/decnet/enrich/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -43,29 +39,6 @@ func openStore(tb testing.TB) (*sqlstore.Store, *sql.DB) {
 	tb.Helper()
 	db := open(tb, filepath.Join(tb.TempDir(), "enrich.db"))
 	return newStore(tb, db), db
-}
-
-// harness makes stores in database files, each through a pool of its own.
-func harness() storetest.Harness {
-	var paths sync.Map // of *sqlstore.Store: string
-	on := func(tb testing.TB, path string) store.Store {
-		s := newStore(tb, open(tb, path))
-		paths.Store(s, path)
-		return s
-	}
-	return storetest.Harness{
-		New: func(tb testing.TB) store.Store {
-			return on(tb, filepath.Join(tb.TempDir(), "enrich.db"))
-		},
-		Reopen: func(tb testing.TB, s store.Store) store.Store {
-			path, _ := paths.Load(s)
-			return on(tb, path.(string))
-		},
-	}
-}
-
-func TestSQLiteConforms(t *testing.T) {
-	storetest.Run(t, harness())
 }
 
 // column returns the values of a query's only column.

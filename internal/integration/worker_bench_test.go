@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -36,15 +37,17 @@ const benchKey = "0123456789abcdef"
 
 // theFour returns the four providers, asking a fake upstream.
 func theFour(tb testing.TB, up *upstream.Server) []intel.Provider {
-	gn, err := greynoise.New(greynoise.Options{Key: benchKey, BaseURL: up.URL(), Quotas: []provider.Quota{}})
+	four, err := fourAt(up.URL())
 	require.NoError(tb, err)
-	ab, err := abuseipdb.New(abuseipdb.Options{Key: benchKey, BaseURL: up.URL(), Quotas: []provider.Quota{}})
-	require.NoError(tb, err)
-	fe, err := feodo.New(feodo.Options{BaseURL: up.URL()})
-	require.NoError(tb, err)
-	tf, err := threatfox.New(threatfox.Options{Key: benchKey, BaseURL: up.URL()})
-	require.NoError(tb, err)
-	return []intel.Provider{gn, ab, fe, tf}
+	return four
+}
+
+func fourAt(url string) ([]intel.Provider, error) {
+	gn, err1 := greynoise.New(greynoise.Options{Key: benchKey, BaseURL: url, Quotas: []provider.Quota{}})
+	ab, err2 := abuseipdb.New(abuseipdb.Options{Key: benchKey, BaseURL: url, Quotas: []provider.Quota{}})
+	fe, err3 := feodo.New(feodo.Options{BaseURL: url})
+	tf, err4 := threatfox.New(threatfox.Options{Key: benchKey, BaseURL: url})
+	return []intel.Provider{gn, ab, fe, tf}, errors.Join(err1, err2, err3, err4)
 }
 
 // cpu returns the processor time this process has used.

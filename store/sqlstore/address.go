@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"database/sql"
 	"slices"
 
 	"github.com/decnet/enrich/provider"
@@ -23,13 +24,13 @@ func addresses(entries []store.Entry) []string {
 	return texts
 }
 
-// addrOf returns what the column addr holds: the first of the addresses, nil if
+// addrOf returns what the column addr holds: the first of the addresses, NULL if
 // there is none.
-func addrOf(entries []store.Entry) any {
+func addrOf(entries []store.Entry) (addr sql.NullString) {
 	if texts := addresses(entries); len(texts) > 0 {
-		return texts[0]
+		addr.String, addr.Valid = texts[0], true
 	}
-	return nil
+	return addr
 }
 
 // moreAddresses stores the addresses but the first.

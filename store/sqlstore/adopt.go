@@ -10,22 +10,18 @@ import (
 
 // adopt adds those attackers to the ledger that attacker_intel has a row about,
 // and returns which. They are due when the row expires.
-func (s *Store) adopt(t *tx, fresh []sighting) (adopted map[string]bool, err error) {
+func (t *tx) adopt(fresh []string, byUUID map[string]*sighting) (adopted map[string]bool, err error) {
 	if len(fresh) == 0 {
 		return nil, nil
 	}
-	uuids := make([]string, len(fresh))
-	for i := range fresh {
-		uuids[i] = fresh[i].uuid
-	}
-	rows, err := t.intelRows(uuids)
+	intel, err := t.intelRows(fresh)
 	if err != nil {
 		return nil, err
 	}
-	adopted = make(map[string]bool, len(rows))
-	for i := range fresh {
-		g := &fresh[i]
-		ir := rows[g.uuid]
+	adopted = make(map[string]bool, len(intel))
+	var rows [][]any
+	for _, uuid := range fresh {
+		g, ir := byUUID[uuid], intel[uuid]
 		if ir == nil {
 			continue
 		}
@@ -37,84 +33,101 @@ func (s *Store) adopt(t *tx, fresh []sighting) (adopted map[string]bool, err err
 		if sameIP(asText(ir.ip), g.ip) && !ir.expires.IsZero() {
 			due = dueOf(ir.expires.Time)
 		}
-		doc, err := encode(entries, rawPresent)
-		if err != nil {
+		r := &row{schedule: schedule{uuid: uuid, ip: g.ip, seen: g.seen, due: due, ahead: never, fence: t.clock}}
+		r.state, r.wake = stateAt(due)
+		r.revision, r.cachedAt = revision, micros(ir.cachedAt.Time)
+		if r.entries, err = encode(entries, rawPresent); err != nil {
 			return nil, err
 		}
-		verdict, err := encodeDecision(&decision)
-		if err != nil {
+		if r.decision, err = encodeDecision(&decision); err != nil {
 			return nil, err
 		}
-		state, wake := stateAt(due)
-		err = t.exec("adopt a row of attacker_intel", `INSERT INTO enrich_ledger (attacker_uuid, ip, addr, last_seen,
-			state, wake_at, due_at, fence, revision, cached_at, entries, decision)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			g.uuid, g.ip, addrOf(entries), g.seen, state, wake, due, t.clock, revision, micros(ir.cachedAt.Time),
-			doc, verdict)
-		if err != nil {
-			return nil, err
-		}
-		adopted[g.uuid] = true
+		r.describe(entries, &decision)
+		rows = append(rows, r.values())
+		adopted[uuid] = true
 	}
-	return adopted, nil
+	return adopted, t.insert("adopt rows of attacker_intel", "INSERT INTO enrich_ledger ("+ledgerColumns+")", params(ledgerWidth),
+		t.s.d.upsert("attacker_uuid", nil), rows)
 }
 
 // importForeign takes over findings of attacker_intel that are newer than those
 // in the ledger, because somebody else wrote them.
-func (s *Store) importForeign(t *tx, rows []*row) error {
-	byUUID := make(map[string]*row, len(rows))
+func (t *tx) importForeign(rows []*row) error {
+	intel, err := t.queriedAt(rows, "")
+	if err != nil {
+		return err
+	}
 	var newer []string
+	for _, r := range rows {
+		l, err := r.ledger()
+		if err != nil {
+			return err
+		}
+		for i, at := range intel[r.uuid] {
+			if t.s.isNewer(at, l.entry(columnProviders[i])) {
+				newer = append(newer, r.uuid)
+				break
+			}
+		}
+	}
+	if len(newer) == 0 {
+		return nil
+	}
+	foreign, err := t.intelRows(newer)
+	if err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if ir := foreign[r.uuid]; ir != nil {
+			if err := t.takeOver(r, ir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// queriedAt returns when each of columnProviders answered about the attackers,
+// according to attacker_intel, by attacker.
+func (t *tx) queriedAt(rows []*row, lock string) (map[string][]time.Time, error) {
+	all := make(map[string][]time.Time, len(rows))
 	uuids := make([]string, len(rows))
 	for i, r := range rows {
-		byUUID[r.uuid], uuids[i] = r, r.uuid
+		uuids[i] = r.uuid
 	}
+	slices.Sort(uuids)
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		err := t.query("look for foreign findings", `SELECT attacker_uuid, `+timeColumns+` FROM attacker_intel
-			WHERE attacker_uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
+		list, args := in(chunk)
+		err := t.query("look for foreign findings", "SELECT attacker_uuid, "+timeColumns+" FROM attacker_intel WHERE attacker_uuid IN "+
+			list+ordered(lock), args, func(scan func(...any) error) error {
 			var uuid string
 			at := make([]timestamp, len(columnProviders))
 			dest := []any{&uuid}
 			for i := range at {
 				dest = append(dest, &at[i])
 			}
-			if err := scan(dest...); err != nil {
-				return err
+			err := scan(dest...)
+			times := make([]time.Time, len(at))
+			for i := range at {
+				times[i] = at[i].Time
 			}
-			l, err := byUUID[uuid].ledger()
-			if err != nil {
-				return err
-			}
-			for i, name := range columnProviders {
-				if isNewer(at[i].Time, l.entry(name)) {
-					newer = append(newer, uuid)
-					return nil
-				}
-			}
-			return nil
+			all[uuid] = times
+			return err
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if len(newer) == 0 {
-		return nil
-	}
-	intel, err := t.intelRows(newer)
-	if err != nil {
-		return err
-	}
-	for _, uuid := range newer {
-		if err := t.takeOver(byUUID[uuid], intel[uuid]); err != nil {
-			return err
-		}
-	}
-	return nil
+	return all, nil
 }
 
-// isNewer reports whether an answer obtained at the given time is newer than
-// the entry's, which may be nil.
-func isNewer(at time.Time, e *store.Entry) bool {
-	return !at.IsZero() && (e == nil || e.Finding == nil || at.After(e.Finding.ObservedAt))
+// isNewer reports whether an answer obtained at the given time, according to
+// attacker_intel, is newer than the entry's, which may be nil.
+func (s *Store) isNewer(at time.Time, e *store.Entry) bool {
+	if at.IsZero() || e == nil || e.Finding == nil {
+		return !at.IsZero()
+	}
+	return at.After(s.d.stored(e.Finding.ObservedAt))
 }
 
 // takeOver merges newer findings of attacker_intel into a row of the ledger.
@@ -126,7 +139,7 @@ func (t *tx) takeOver(r *row, ir *intelRow) error {
 	was := slices.Clone(l.entries)
 	for _, e := range ir.entries() {
 		old := l.entry(e.Provider)
-		if !isNewer(e.Finding.ObservedAt, old) {
+		if !t.s.isNewer(e.Finding.ObservedAt, old) {
 			continue
 		}
 		if old != nil {
@@ -144,17 +157,22 @@ func (t *tx) takeOver(r *row, ir *intelRow) error {
 	if err != nil {
 		return err
 	}
+	decision, err := decodeDecision(r.decision)
+	if err != nil {
+		return err
+	}
 	if r.revision == 0 {
-		_, decision, _ := ir.record()
+		_, decision, _ = ir.record()
 		if r.decision, err = encodeDecision(&decision); err != nil {
 			return err
 		}
 		r.revision = 1
 	}
 	r.cachedAt = max(r.cachedAt, micros(ir.cachedAt.Time))
+	r.describe(l.entries, &decision)
 	return t.exec("take over foreign findings", `UPDATE enrich_ledger
-		SET addr = ?, revision = ?, cached_at = ?, entries = ?, decision = ? WHERE attacker_uuid = ?`,
-		addrOf(l.entries), r.revision, r.cachedAt, r.entries, r.decision, r.uuid)
+		SET addr = ?, verdict = ?, revision = ?, cached_at = ?, entries = ?, decision = ? WHERE attacker_uuid = ?`,
+		r.addr, r.verdict, r.revision, r.cachedAt, r.entries, r.decision, r.uuid)
 }
 
 // rawPresent reports whether the finding at hand carries a Raw.

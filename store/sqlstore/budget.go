@@ -2,18 +2,14 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 )
 
-// Budget implements [store.QuotaLedger] by one statement.
+// Budget implements [store.QuotaLedger].
 func (s *Store) Budget(ctx context.Context, provider string) (doc []byte, version uint64, err error) {
-	err = s.retry(ctx, func() error {
-		row := s.db.QueryRowContext(ctx, "SELECT doc, version FROM enrich_quota WHERE provider = ?", provider)
-		if err := row.Scan(&doc, &version); err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return failed("read a budget", err)
-		}
-		return nil
+	err = s.read(ctx, func(t *tx) error {
+		doc, version = nil, 0
+		_, err := t.one("read a budget", "SELECT doc, version FROM enrich_quota WHERE provider = ?", []any{provider}, &doc, &version)
+		return err
 	})
 	if err != nil {
 		return nil, 0, err
@@ -21,29 +17,28 @@ func (s *Store) Budget(ctx context.Context, provider string) (doc []byte, versio
 	return doc, version, nil
 }
 
-// SwapBudget implements [store.QuotaLedger] by one statement. If ctx ends while
-// it runs, the document may have been stored all the same.
+// SwapBudget implements [store.QuotaLedger].
 func (s *Store) SwapBudget(ctx context.Context, provider string, version uint64, doc []byte) (swapped bool, err error) {
 	if doc == nil {
-		doc = []byte{} // nil would be NULL
+		doc = []byte{}
 	}
-	text := "UPDATE enrich_quota SET doc = ?, changed_at = ?, version = version + 1 WHERE provider = ? AND version = ?"
-	args := []any{doc, s.now().UnixMicro(), provider, int64(version)}
-	if version == 0 {
-		text = "INSERT INTO enrich_quota (doc, changed_at, provider, version) VALUES (?, ?, ?, 1)" + s.d.upsert("provider", nil)
-		args = args[:3]
-	}
-	err = s.retry(ctx, func() error {
-		res, err := s.db.ExecContext(ctx, text, args...)
-		if err != nil {
-			return failed("store a budget", err)
+	err = s.write(ctx, func(t *tx) error {
+		swapped = false
+		n, err := t.changed("change a budget",
+			"UPDATE enrich_quota SET doc = ?, version = version + 1, changed_at = ? WHERE provider = ? AND version = ?",
+			doc, t.clock, provider, int64(version))
+		if err != nil || n > 0 || version > 0 {
+			swapped = n > 0
+			return err
 		}
-		n, err := res.RowsAffected()
-		if err != nil {
-			return failed("store a budget", err)
+		known, err := t.one("look for a budget", "SELECT version FROM enrich_quota WHERE provider = ?", []any{provider}, new(uint64))
+		if err != nil || known {
+			return err
 		}
-		swapped = n > 0
-		return nil
+		// If another process comes first, this fails and is tried again.
+		swapped = true
+		return t.exec("create a budget", "INSERT INTO enrich_quota (provider, version, doc, changed_at) VALUES (?, 1, ?, ?)",
+			provider, doc, t.clock)
 	})
-	return swapped, err
+	return swapped && err == nil, err
 }

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
@@ -12,8 +11,8 @@ import (
 )
 
 const (
-	// promotion is the least number of rows that one claim wakes. Among more
-	// that become due between two claims, those due longest come first.
+	// promotion is how many rows that are due are kept awake, if there are so
+	// many. Among more of them, those due longest come first.
 	promotion = 1000
 	// expiry is how many expired leases one claim ends.
 	expiry = 1000
@@ -23,56 +22,110 @@ const (
 
 // Claim implements [store.Store]. Its cost depends on what it returns and on
 // what changed in attackers since the last claim, not on the number of
-// attackers. Of attackers that became due since the last claim, more than a
-// thousand of them or many times the limit, the ones that have been due longest
-// come first.
+// attackers; a claim that finds nothing to do goes on with looking over all
+// attackers, see the file sync.go, as far as it is time for it. Of more than a
+// thousand attackers that became due since the last claim, or many times the
+// limit, the ones that have been due longest come first. Claims that run at the
+// same time pass over each other's attackers.
 func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claimed, error) {
 	if err := req.Validate(); err != nil {
 		return store.Claimed{}, err
 	}
-	var claimed store.Claimed
-	err := s.write(ctx, func(t *tx) (err error) {
-		c := claim{tx: t, s: s, req: &req, now: req.Now.UnixMicro()}
-		claimed, err = c.run()
+	if len(req.Only) > 0 {
+		return s.claimOnly(ctx, &req)
+	}
+	enough := min(4*req.Limit, rounds*syncBatch) // for the newest to be among what was read
+	waits, caughtUp := false, false
+	for read := syncBatch; ; read += syncBatch {
+		u, err := s.upkeep(ctx, waits)
+		if err != nil {
+			return store.Claimed{}, err
+		}
+		if u.more && read < enough {
+			continue
+		}
+		claimed, err := s.take(ctx, &req)
+		switch {
+		case err != nil || len(claimed.Records) > 0:
+		case u.skipped: // what another claim is looking for is waited for
+			waits = true
+			continue
+		case u.more && read < rounds*syncBatch:
+			continue
+		case u.behind && !caughtUp:
+			for u.behind && err == nil {
+				u, err = s.upkeep(ctx, true)
+			}
+			if err != nil {
+				return store.Claimed{}, err
+			}
+			caughtUp = true
+			continue
+		}
+		if err == nil && u.more {
+			claimed.NextDue = req.Now.UTC()
+		}
+		return claimed, err
+	}
+}
+
+// take leases what may be claimed by what is known.
+func (s *Store) take(ctx context.Context, req *store.ClaimRequest) (claimed store.Claimed, err error) {
+	err = s.write(ctx, func(t *tx) (err error) {
+		c := claim{tx: t, req: req, now: req.Now.UnixMicro(), next: never}
+		rows, err := c.claimable()
+		if err == nil {
+			claimed, err = c.finish(rows)
+		}
 		return err
+	})
+	return claimed, err
+}
+
+// claimOnly leases the attackers that the request names.
+func (s *Store) claimOnly(ctx context.Context, req *store.ClaimRequest) (claimed store.Claimed, err error) {
+	err = s.write(ctx, func(t *tx) error {
+		if err := t.endLeases(); err != nil {
+			return err
+		}
+		return t.syncOnly(req.Only)
 	})
 	if err != nil {
 		return store.Claimed{}, err
 	}
-	return claimed, nil
+	err = s.write(ctx, func(t *tx) (err error) {
+		c := claim{tx: t, req: req, now: req.Now.UnixMicro(), next: never}
+		rows, err := c.chosen()
+		if err == nil {
+			claimed, err = c.finish(rows)
+		}
+		return err
+	})
+	return claimed, err
 }
 
 // claim is one call of Claim in its transaction.
 type claim struct {
 	*tx
-	s    *Store
 	req  *store.ClaimRequest
 	now  int64
 	next int64 // NextDue, or never
 }
 
-func (c *claim) run() (store.Claimed, error) {
-	c.next = never
-	if err := c.endLeases(); err != nil {
-		return store.Claimed{}, err
+// finish leases rows and returns their records.
+func (c *claim) finish(rows []*row) (claimed store.Claimed, err error) {
+	if err := c.importForeign(rows); err != nil {
+		return claimed, err
 	}
 	if err := c.nextAfter("SELECT min(wake_at) FROM enrich_ledger WHERE state = 2"); err != nil {
-		return store.Claimed{}, err
-	}
-	rows, err := c.choose()
-	if err != nil {
-		return store.Claimed{}, err
-	}
-	if err := c.s.importForeign(c.tx, rows); err != nil {
-		return store.Claimed{}, err
+		return claimed, err
 	}
 	if err := c.lease(rows); err != nil {
-		return store.Claimed{}, err
+		return claimed, err
 	}
 	if err := c.nextAfter("SELECT min(wake_at) FROM enrich_ledger WHERE state = 0"); err != nil {
-		return store.Claimed{}, err
+		return claimed, err
 	}
-	var claimed store.Claimed
 	if c.next != never {
 		claimed.NextDue = fromMicros(max(c.next, 1))
 	}
@@ -98,79 +151,60 @@ func (c *claim) nextAfter(query string) error {
 }
 
 // endLeases puts attackers whose lease has expired back to where they were.
-func (c *claim) endLeases() error {
-	var rows []*row
-	err := c.query("find expired leases", `SELECT attacker_uuid, last_seen, state, due_at, ahead_at, fence, queues
-		FROM enrich_ledger WHERE state = 2 AND wake_at <= ? ORDER BY wake_at LIMIT ?`, []any{c.clock, expiry},
+func (t *tx) endLeases() error {
+	var rows []*schedule
+	err := t.query("find expired leases", "SELECT "+scheduleColumns+` FROM enrich_ledger
+		WHERE state = 2 AND wake_at <= ? ORDER BY wake_at`+limit(expiry)+t.s.d.skip, []any{t.clock},
 		func(scan func(...any) error) error {
-			r := new(row)
+			r := new(schedule)
 			rows = append(rows, r)
-			return scan(&r.uuid, &r.seen, &r.state, &r.due, &r.ahead, &r.fence, &r.queues)
+			return scan(r.dest()...)
 		})
 	if err != nil {
 		return err
 	}
 	for _, r := range rows {
-		if err := c.enter(r, r.due, r.ahead, r.fence); err != nil { // the fence lives until the next claim
+		was := *r
+		r.free(r.due) // the fence lives until the next claim
+		if err := t.reschedule(&was, r); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// choose returns the rows to lease, newest first. It sets c.next to now at the
-// latest if it left any that are due or has more of attackers to read.
-func (c *claim) choose() ([]*row, error) {
-	if c.req.Only != nil {
-		return c.chosen()
-	}
-	enough := min(4*c.req.Limit, rounds*syncBatch) // for the newest to be among what was read
-	for read := syncBatch; read <= rounds*syncBatch; read += syncBatch {
-		more, err := c.s.sync(c.tx)
+// claimable returns the rows that may be claimed because of what they are,
+// newest first. It sets c.next to now if it left any that are due.
+func (c *claim) claimable() ([]*row, error) {
+	for {
+		sources, err := c.sources()
 		if err != nil {
 			return nil, err
 		}
-		if more && read < enough {
-			continue
+		if sources, err = c.fill(sources); err != nil {
+			return nil, err
+		}
+		if len(sources) > 0 && !c.s.d.local { // one claim at a time takes from the queues
+			if _, err := c.one("lock the queues", "SELECT at FROM enrich_cursor WHERE name = 'queues'"+c.s.d.lock, nil, new(string)); err != nil {
+				return nil, err
+			}
+			if sources, err = c.fill(sources); err != nil {
+				return nil, err
+			}
 		}
 		if err := c.promote(); err != nil {
 			return nil, err
 		}
-		rows, err := c.claimable()
-		if err != nil || len(rows) > 0 || !more {
-			if more {
-				c.next = min(c.next, c.now)
-			}
-			return rows, err
-		}
-	}
-	c.next = min(c.next, c.now)
-	return nil, nil
-}
-
-// promote wakes rows that are due.
-func (c *claim) promote() error {
-	return c.exec("wake attackers that are due", `UPDATE enrich_ledger SET state = 1 WHERE attacker_uuid IN (
-		SELECT attacker_uuid FROM enrich_ledger WHERE state = 0 AND wake_at <= ? ORDER BY wake_at LIMIT ?)`,
-		c.now, max(promotion, 4*c.req.Limit))
-}
-
-// claimable returns the rows that may be claimed because of what they are.
-func (c *claim) claimable() ([]*row, error) {
-	for {
-		granted, err := c.pick()
-		if err != nil || len(granted) == 0 {
+		due, err := c.due()
+		if err != nil {
 			return nil, err
 		}
-		rows, err := c.load("read attackers that are due", slices.Collect(maps.Keys(granted)))
+		rows, err := c.choose(due, sources)
 		if err != nil {
 			return nil, err
 		}
 		gone := goneOf(rows)
 		if len(gone) == 0 {
-			for _, r := range rows {
-				r.granted = granted[r.uuid]
-			}
 			slices.SortFunc(rows, newestRow)
 			return rows, nil
 		}
@@ -180,14 +214,107 @@ func (c *claim) claimable() ([]*row, error) {
 	}
 }
 
-// chosen returns the rows that the request names, without those under a lease.
-func (c *claim) chosen() ([]*row, error) {
-	if err := c.s.syncOnly(c.tx, c.req.Only); err != nil {
+// promote wakes rows that are due, unless many are awake.
+func (c *claim) promote() error {
+	n := max(promotion, 4*c.req.Limit)
+	var at *int64
+	_, err := c.one("find who is due next", "SELECT min(wake_at) FROM enrich_ledger WHERE state = 0", nil, &at)
+	if err != nil || at == nil || *at > c.now {
+		return err
+	}
+	var awake int
+	_, err = c.one("count who is awake", "SELECT count(*) FROM (SELECT 1 FROM enrich_ledger WHERE state = 1"+limit(n)+") AS awake",
+		nil, &awake)
+	if err != nil || awake >= n {
+		return err
+	}
+	const purpose, who = "wake attackers that are due", "state = 0 AND wake_at <= ? ORDER BY wake_at"
+	if !c.s.d.only {
+		return c.exec(purpose, "UPDATE enrich_ledger SET state = 1 WHERE "+who+limit(n), c.now)
+	}
+	return c.exec(purpose, "UPDATE enrich_ledger SET state = 1 WHERE attacker_uuid IN (SELECT attacker_uuid FROM enrich_ledger WHERE "+
+		who+limit(n)+c.s.d.skip+")", c.now)
+}
+
+// due returns the newest rows that are due, one more than the limit. Rows that
+// are due only to a clock ahead of c.now go back to sleep.
+func (c *claim) due() (rows []*row, err error) {
+	for {
+		var early []string
+		rows = rows[:0]
+		err := c.query("find attackers that are due", "SELECT "+rowColumns+` FROM enrich_ledger
+			WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid`+limit(c.req.Limit+1)+c.s.d.skip, nil,
+			func(scan func(...any) error) error {
+				r := new(row)
+				err := r.scan(scan)
+				if r.due > c.now {
+					early = append(early, r.uuid)
+				} else {
+					rows = append(rows, r)
+				}
+				return err
+			})
+		if err != nil || len(early) == 0 {
+			return rows, err
+		}
+		for chunk := range slices.Chunk(early, maxParams) {
+			list, args := in(chunk)
+			err := c.exec("put attackers back to sleep",
+				"UPDATE enrich_ledger SET state = 0, wake_at = due_at WHERE attacker_uuid IN "+list, args...)
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// choose returns those of the rows that are due and of those in the sources that
+// are to be claimed.
+func (c *claim) choose(due []*row, sources []*source) (rows []*row, err error) {
+	candidates := make([]candidate, len(due))
+	for i, r := range due {
+		candidates[i] = candidate{key{r.uuid, r.seen}, r.queues}
+	}
+	p := picker{sources: sources, limit: c.req.Limit, picked: make(map[string][]string)}
+	if p.pick(candidates) {
+		c.next = min(c.next, c.now)
+	}
+	var others []string
+	for uuid := range p.picked {
+		i := slices.IndexFunc(due, func(r *row) bool { return r.uuid == uuid })
+		if i < 0 {
+			others = append(others, uuid)
+			continue
+		}
+		rows = append(rows, due[i])
+	}
+	if err := c.meet(rows); err != nil {
 		return nil, err
 	}
+	if len(others) > 0 {
+		slices.Sort(others)
+		waiting, err := c.load("read attackers that wait", others, c.s.d.skip)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range waiting {
+			k := candidate{queues: r.queues}
+			if r.state != leased && slices.ContainsFunc(sources, func(src *source) bool { return k.stands(src.queue) }) {
+				rows = append(rows, r)
+			}
+		}
+	}
+	for _, r := range rows {
+		r.granted = p.picked[r.uuid]
+	}
+	return rows, nil
+}
+
+// chosen returns the rows that the request names, without those under a lease.
+func (c *claim) chosen() ([]*row, error) {
 	var rows []*row
 	for chunk := range slices.Chunk(c.req.Only, maxParams) {
-		byID, err := c.loadByID("read chosen attackers", chunk)
+		byID, err := c.loadByID("read chosen attackers", chunk, c.s.d.lock)
 		if err != nil {
 			return nil, err
 		}
@@ -207,8 +334,8 @@ func (c *claim) chosen() ([]*row, error) {
 // chosen.
 func (c *claim) othersReady(chosen []*row) error {
 	return c.query("find attackers that are due",
-		"SELECT attacker_uuid, due_at FROM enrich_ledger WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid LIMIT ?",
-		[]any{len(chosen) + 1}, func(scan func(...any) error) error {
+		"SELECT attacker_uuid, due_at FROM enrich_ledger WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid"+limit(len(chosen)+1),
+		nil, func(scan func(...any) error) error {
 			var (
 				uuid string
 				due  int64
@@ -229,37 +356,32 @@ func goneOf(rows []*row) (uuids []string) {
 			uuids = append(uuids, r.uuid)
 		}
 	}
+	slices.Sort(uuids)
 	return uuids
-}
-
-func newestRow(a, b *row) int {
-	return newest(key{a.uuid, a.seen}, key{b.uuid, b.seen})
 }
 
 // lease gives the rows new fences and takes them out of their queues.
 func (c *claim) lease(rows []*row) error {
 	until := c.clock + c.req.Lease.Microseconds()
-	for chunk := range slices.Chunk(rows, maxParams-3) {
-		args := []any{until, int64(never), c.req.Owner}
-		for _, r := range chunk {
-			args = append(args, r.uuid)
-			r.fence++
+	var uuids, queued []string
+	for _, r := range rows {
+		uuids = append(uuids, r.uuid)
+		if r.queues != "" {
+			queued = append(queued, r.uuid)
 		}
-		err := c.exec("lease attackers", `UPDATE enrich_ledger
-			SET state = 2, wake_at = ?, ahead_at = ?, owner = ?, fence = fence + 1 WHERE attacker_uuid IN `+params(len(chunk)), args...)
+		r.fence++
+	}
+	slices.Sort(uuids)
+	for chunk := range slices.Chunk(uuids, maxParams) {
+		list, args := in(chunk)
+		args = append([]any{until, int64(never), strings.ToValidUTF8(c.req.Owner, "")}, args...)
+		err := c.exec("lease attackers", `UPDATE enrich_ledger SET state = 2, wake_at = ?, ahead_at = ?, owner = ?, fence = fence + 1
+			WHERE attacker_uuid IN `+list, args...)
 		if err != nil {
 			return err
 		}
 	}
-	for _, r := range rows {
-		if r.queues == "" {
-			continue
-		}
-		if err := c.leave(r.uuid); err != nil {
-			return err
-		}
-	}
-	return nil
+	return c.leave(queued...)
 }
 
 // Release implements [store.Store]. An attacker whose address has changed under
@@ -273,7 +395,7 @@ func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
 		for i, l := range leases {
 			ids[i] = l.ID
 		}
-		byID, err := t.loadByID("read leases", ids)
+		byID, err := t.loadByID("read leases", ids, s.d.lock)
 		if err != nil {
 			return err
 		}
@@ -286,7 +408,7 @@ func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
 			if !l.Due.IsZero() && r.due != moved && !r.gone && sameIP(r.ip, r.attacker.IP) {
 				due = dueOf(l.Due)
 			}
-			if err := t.enter(r, due, never, r.fence+1); err != nil {
+			if err := t.release(r, due); err != nil {
 				return err
 			}
 		}
@@ -294,9 +416,12 @@ func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
 	})
 }
 
-// lacks reports whether the queue of parked rows is one of rows that have no
-// entry of one of the named providers.
-func lacks(queue string, providers []string) bool {
-	have := strings.Split(strings.TrimPrefix(queue, parkedWith), ",")
-	return slices.ContainsFunc(providers, func(name string) bool { return !slices.Contains(have, name) })
+// release ends the lease of a row, uses up its fence and makes it due at the
+// given time.
+func (t *tx) release(r *row, due int64) error {
+	was := r.schedule
+	r.free(due)
+	r.ahead = never
+	r.fence++
+	return t.reschedule(&was, &r.schedule)
 }

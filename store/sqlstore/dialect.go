@@ -1,9 +1,9 @@
 package sqlstore
 
 import (
-	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Dialect is a kind of database. The zero value is none.
@@ -11,90 +11,132 @@ type Dialect uint8
 
 // The dialects.
 const (
-	// SQLite is SQLite 3.35 or later.
+	// SQLite is SQLite 3.38 or later.
 	SQLite Dialect = iota + 1
+	// PostgreSQL is PostgreSQL 13 or later.
+	PostgreSQL
+	// MySQL is MySQL 8.0 or later, and MariaDB 10.8 or later.
+	MySQL
 )
 
-// dialect is how one kind of database differs from the others.
-type dialect struct {
-	name  string // directory of the migrations
-	begin string // begins a transaction that writes, holding the lock at once
-	view  string // begins a transaction that only reads
-	// local says that statements take no network, so that those inside a
-	// transaction need not be watched for the end of the context.
-	local bool
-	// exists counts the tables of a given name.
-	exists string
-	// text returns a column's value as text, as it is stored.
-	text func(column string) string
-	// time returns what to bind for a time of DECNET's tables.
-	time func(time.Time) any
-	// upsert ends an INSERT so that it updates the given columns of a row with
-	// the same key instead; without columns it leaves that row alone.
-	upsert func(key string, columns []string) string
-	// busy tells that an error with this code passes by itself, and poison that
-	// it is due to the values of one statement.
-	busy, poison func(code int) bool
+// String returns the name of the dialect.
+func (d Dialect) String() string {
+	if known := d.dialect(); known != nil {
+		return known.title
+	}
+	return "no dialect"
 }
 
 func (d Dialect) dialect() *dialect {
-	if d == SQLite {
+	switch d {
+	case SQLite:
 		return &sqlite
+	case PostgreSQL:
+		return &postgres
+	case MySQL:
+		return &mysql
 	}
 	return nil
 }
 
-var sqlite = dialect{
-	name:   "sqlite",
-	begin:  "BEGIN IMMEDIATE",
-	view:   "BEGIN",
-	local:  true,
-	exists: "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?",
-	text:   func(column string) string { return "CAST(" + column + " AS TEXT)" },
-	time:   func(t time.Time) any { return formatTime(t) },
-	upsert: func(key string, columns []string) string {
-		if len(columns) == 0 {
-			return " ON CONFLICT (" + key + ") DO NOTHING"
-		}
-		sets := make([]string, len(columns))
-		for i, c := range columns {
-			sets[i] = c + " = excluded." + c
-		}
-		return " ON CONFLICT (" + key + ") DO UPDATE SET " + strings.Join(sets, ", ")
-	},
-	// Result codes: https://www.sqlite.org/rescode.html. The low byte is the
-	// primary code.
-	busy: func(code int) bool {
-		switch code & 0xff {
-		case 5, 6: // SQLITE_BUSY, SQLITE_LOCKED
-			return true
-		}
-		return false
-	},
-	poison: func(code int) bool {
-		switch code & 0xff {
-		case 18, 19, 20, 25: // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH, SQLITE_RANGE
-			return true
-		}
-		return false
-	},
+// dialect is how one kind of database differs from the others.
+type dialect struct {
+	name  string // directory of the migrations
+	title string // for people
+
+	begin []string // begin a transaction that writes
+	view  []string // begin a transaction that only reads, and sees one state
+	// local says that statements take no network: those inside a transaction
+	// need not be watched for the end of the context, and are prepared; and that
+	// a transaction that writes is alone, so that nothing has to be locked.
+	local    bool
+	numbered bool   // placeholders are $1, $2, …
+	lock     string // ends a SELECT whose rows are to be written, or
+	skip     string // the same, leaving out those that another transaction has locked
+	rows     int    // how many rows a statement adds at most
+	clock    string // query for the database's time in microseconds; empty for the program's
+	// only says that an UPDATE may choose its rows by a subquery with a limit,
+	// rather than by a limit of its own.
+	only bool
+
+	exists string // counts the tables of a given name
+	names  string // lists our own tables
+	unique string // counts the unique indexes on attacker_intel.attacker_uuid alone
+	// collation reads the collation of a column of a table, where it matters.
+	collation string
+	// guard and unguard keep others from migrating meanwhile. Without unguard the
+	// guard ends with the transaction; without guard none is needed.
+	guard, unguard string
+
+	// text returns a column's value as text that sorts and compares as it does.
+	text func(column string) string
+	// beyond returns the condition that (at, uuid) is greater or, with "<", less
+	// than a given pair, and how often it takes the first of the two.
+	beyond func(op, at, uuid string) (condition string, times int)
+	// seenOtherwise holds for a row whose last_seen is not the ledger's.
+	seenOtherwise string
+	// upsert ends an INSERT so that it updates the given columns of a row with
+	// the same key instead; without columns it leaves that row alone.
+	upsert func(key string, columns []string) string
+	// second says that DECNET's tables keep times to the second.
+	second bool
+	// maxText is the greatest length of a text of DECNET's tables that has no
+	// length of its own; 0 for any.
+	maxText int
+
+	// class tells from the database's code of an error what to do about it, and
+	// quotes whether its text may quote values.
+	class  func(code string) class
+	quotes func(code string) bool
 }
 
-// SQLiteDSN returns the data source name of a database file for the drivers
-// modernc.org/sqlite and github.com/ncruces/go-sqlite3, which both run the
-// pragmas in it on every connection they open: wait up to 10 s for a lock,
-// write-ahead logging with a checkpoint every 32 MiB, so that few transactions
-// pay for one, synchronous as DECNET sets it, foreign keys enforced,
-// transactions that take the write lock when they begin. The path may be
-// relative. It is used as it is, also if it holds characters that mean
-// something in a URI.
-func SQLiteDSN(path string) string {
-	escaped := (&url.URL{Path: path}).EscapedPath()
-	return "file:" + escaped +
-		"?_pragma=busy_timeout(10000)" +
-		"&_pragma=journal_mode(WAL)" +
-		"&_pragma=wal_autocheckpoint(8192)" +
-		"&_pragma=synchronous(NORMAL)" +
-		"&_pragma=foreign_keys(ON)" +
-		"&_txlock=immediate"
+// class is a kind of failure.
+type class uint8
+
+const (
+	fatal  class = iota // none of the following
+	busy                // passes by itself: the transaction may be tried again
+	lost                // the connection, or the whole database for now
+	race                // maybe another transaction came first: worth another try
+	poison              // due to the values of a statement
+)
+
+// onConflict is the upsert of SQLite and PostgreSQL.
+func onConflict(key string, columns []string) string {
+	if len(columns) == 0 {
+		return " ON CONFLICT (" + key + ") DO NOTHING"
+	}
+	sets := make([]string, len(columns))
+	for i, c := range columns {
+		sets[i] = c + " = excluded." + c
+	}
+	return " ON CONFLICT (" + key + ") DO UPDATE SET " + strings.Join(sets, ", ")
+}
+
+// pair is the beyond of databases that find their way in an index by it.
+func pair(op, at, uuid string) (string, int) {
+	return "(" + at + ", " + uuid + ") " + op + " (?, ?)", 1
+}
+
+// stored returns a time as DECNET's tables keep it.
+func (d *dialect) stored(t time.Time) time.Time {
+	if d.second {
+		return clamp(t).Truncate(time.Second)
+	}
+	return clamp(t)
+}
+
+// time returns what to bind for a time of attacker_intel.
+func (d *dialect) time(t time.Time) string { return formatTime(d.stored(t)) }
+
+// cut returns a text as it fits into a column of DECNET's tables.
+func (d *dialect) cut(text string) string {
+	if d.maxText == 0 || len(text) <= d.maxText {
+		return text
+	}
+	n := d.maxText
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n]
 }

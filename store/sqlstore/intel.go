@@ -26,9 +26,11 @@ type statementKey struct {
 	insert    bool
 }
 
+// intelStatement is a statement, and whose columns it writes. One that adds rows
+// is in three parts, see tx.insert.
 type intelStatement struct {
-	text    string
-	columns []*store.Column
+	text, values, tail string
+	columns            []*store.Column
 }
 
 // statement returns the statement that writes the columns of the named
@@ -78,21 +80,51 @@ func (w *intelWriter) build(names []string, insert bool) *intelStatement {
 	}
 	values := slices.Repeat([]string{"?"}, len(columns)+2)
 	st.text = "INSERT INTO attacker_intel (" +
-		strings.Join(slices.Concat(columns, []string{"attacker_uuid", "uuid"}, absent), ", ") + ") VALUES (" +
-		strings.Join(append(values, defaults...), ", ") + ")" +
-		w.dialect.upsert("attacker_uuid", columns)
+		strings.Join(slices.Concat(columns, []string{"attacker_uuid", "uuid"}, absent), ", ") + ")"
+	st.values = "(" + strings.Join(append(values, defaults...), ", ") + ")"
+	st.tail = w.dialect.upsert("attacker_uuid", columns)
 	return st
 }
 
-// write brings the row of attacker_intel in line with the record r, of which
-// the findings of the named providers have changed. The row is added if it is
-// absent and one of them holds a finding.
-func (w *intelWriter) write(t *tx, r *row, rec *store.Record, names []string) error {
-	insert := rec.Revision > 0 && slices.ContainsFunc(names, func(name string) bool {
-		e := rec.Entry(name)
-		return e != nil && e.Finding != nil
-	})
-	st := w.statement(names, insert)
+// write brings the rows of attacker_intel in line with the records of which
+// findings or verdicts have changed. A row is added if it is absent and one of
+// what changed is a finding.
+func (w *intelWriter) write(t *tx, all []*merged) error {
+	inserts := make(map[*intelStatement][][]any)
+	var order []*intelStatement
+	for _, m := range all {
+		if len(m.changed) == 0 && !m.decided {
+			continue
+		}
+		insert := m.rec.Revision > 0 && slices.ContainsFunc(m.changed, func(name string) bool {
+			e := m.rec.Entry(name)
+			return e != nil && e.Finding != nil
+		})
+		st := w.statement(m.changed, insert)
+		args := w.args(t, m, st)
+		if !insert {
+			if err := t.exec("write a row of attacker_intel", st.text, args...); err != nil {
+				return err
+			}
+			continue
+		}
+		if inserts[st] == nil {
+			order = append(order, st)
+		}
+		inserts[st] = append(inserts[st], append(args, store.RowID(m.id).String()))
+	}
+	for _, st := range order {
+		if err := t.insert("write rows of attacker_intel", st.text, st.values, st.tail, inserts[st]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// args returns the values of the statement's columns for a record, and the UUID
+// of its attacker.
+func (w *intelWriter) args(t *tx, m *merged, st *intelStatement) []any {
+	rec := &m.rec
 	cached := rec.CachedAt
 	if cached.IsZero() {
 		cached = time.UnixMicro(t.clock)
@@ -100,37 +132,28 @@ func (w *intelWriter) write(t *tx, r *row, rec *store.Record, names []string) er
 	var expires any // nil keeps what the row has
 	if at := rec.ExpiresAt(); !at.IsZero() {
 		expires = w.dialect.time(at)
-	} else if insert {
+	} else if st.values != "" {
 		expires = w.dialect.time(cached)
 	}
 	args := make([]any, 0, len(common)+len(st.columns)+2)
-	args = append(args, store.CleanText(rec.IP), store.RowVersion, verdictText(&rec.Decision), w.dialect.time(cached), expires)
+	args = append(args, w.dialect.cut(store.CleanText(rec.IP)), store.RowVersion, verdictText(&rec.Decision), w.dialect.time(cached), expires)
 	for _, c := range st.columns {
 		var f *provider.Finding
 		if e := rec.Entry(c.Provider); e != nil {
 			f = e.Finding
 		}
-		args = append(args, w.bind(c.Value(f)))
-	}
-	args = append(args, r.uuid)
-	if insert {
-		args = append(args, store.RowID(r.id).String())
-	}
-	return t.exec("write a row of attacker_intel", st.text, args...)
-}
-
-// bind returns what to bind for a column's value.
-func (w *intelWriter) bind(v any) any {
-	switch v := v.(type) {
-	case json.RawMessage:
-		return cleanJSON(v)
-	case time.Time:
-		return w.dialect.time(v)
-	case bool:
-		if v {
-			return int64(1)
+		switch v := c.Value(f).(type) {
+		case json.RawMessage:
+			if c.Kind == store.Raw {
+				args = append(args, t.raw(v))
+			} else {
+				args = append(args, string(v))
+			}
+		case time.Time:
+			args = append(args, w.dialect.time(v))
+		default:
+			args = append(args, v)
 		}
-		return int64(0)
 	}
-	return v
+	return append(args, m.uuid)
 }

@@ -18,7 +18,9 @@ var migrations embed.FS
 // Migrations returns the SQL files that [Store.Migrate] runs for a dialect, for
 // those who run them by other means: the numbered ones, in order, create our
 // own tables, and attackers.sql and attacker_intel.sql create DECNET's where
-// they are absent. It returns an error for a value that is no dialect.
+// they are absent. Whoever runs the numbered ones by other means adds a row to
+// the table enrich_migrations (version, applied_at) for each. Migrations returns
+// an error for a value that is no dialect.
 func Migrations(d Dialect) (fs.FS, error) {
 	known := d.dialect()
 	if known == nil {
@@ -27,9 +29,10 @@ func Migrations(d Dialect) (fs.FS, error) {
 	return fs.Sub(migrations, "migrations/"+known.name)
 }
 
-// migration is a numbered file.
+// migration is a file with statements.
 type migration struct {
-	version int
+	version int    // of our own tables afterwards; 0 if it creates a table of DECNET's
+	name    string // of the file, without what it ends in
 	text    string
 }
 
@@ -38,40 +41,32 @@ var decnetTables = []string{"attackers", "attacker_intel"}
 
 // Migrate implements [store.Migrator]. The tables attackers and attacker_intel
 // are created if they are absent; if they are there, they are left as they are,
-// and an error that wraps [store.ErrSchema] names what they lack.
+// and an error that wraps [store.ErrSchema] names what they lack. Any number of
+// processes may call Migrate at the same time: one does the work, and the others
+// wait for it.
 func (s *Store) Migrate(ctx context.Context) error {
-	files, all, err := s.d.migrations()
-	if err != nil {
-		return err
-	}
-	return s.write(ctx, func(t *tx) error {
-		for _, table := range decnetTables {
-			if there, err := s.exists(t, table); err != nil || there {
-				if err != nil {
-					return err
-				}
-				continue
-			}
-			if err := t.script("create "+table, files[table]); err != nil {
-				return err
-			}
-		}
-		if err := s.checkDECNET(t); err != nil {
-			return err
-		}
-		at, err := s.version(t)
+	return s.guarded(ctx, func(t *tx) error {
+		missing, err := t.missing()
 		if err != nil {
 			return err
 		}
-		if newest := all[len(all)-1].version; at > newest {
-			return fmt.Errorf("%w: the tables are of version %d and this program knows versions up to %d; use a newer program",
-				store.ErrSchema, at, newest)
+		theirs := slices.IndexFunc(missing, func(m migration) bool { return m.version > 0 })
+		if theirs < 0 {
+			theirs = len(missing)
 		}
-		for _, m := range all {
-			if m.version <= at {
-				continue
+		for _, m := range missing[:theirs] {
+			if err := t.script(m); err != nil {
+				return err
 			}
-			if err := t.script(fmt.Sprintf("migrate to version %d", m.version), m.text); err != nil {
+		}
+		if err := t.checkDECNET(); err != nil {
+			return err
+		}
+		if err := t.exec("create enrich_migrations", createMigrations); err != nil {
+			return err
+		}
+		for _, m := range missing[theirs:] {
+			if err := t.script(m); err != nil {
 				return err
 			}
 			err := t.exec("record a migration", "INSERT INTO enrich_migrations (version, applied_at) VALUES (?, ?)",
@@ -80,16 +75,113 @@ func (s *Store) Migrate(ctx context.Context) error {
 				return err
 			}
 		}
-		return nil
+		return t.collate()
 	})
 }
 
-// version returns the version of the tables, 0 if there are none. It creates
-// the table that tells.
-func (s *Store) version(t *tx) (int, error) {
-	err := t.exec("create enrich_migrations",
-		"CREATE TABLE IF NOT EXISTS enrich_migrations (version INTEGER NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)")
+// Plan returns the statements that [Store.Migrate] would run now, in order, and
+// runs none of them. It returns an error that wraps [store.ErrSchema] if Migrate
+// would.
+func (s *Store) Plan(ctx context.Context) (statements []string, err error) {
+	err = s.read(ctx, func(t *tx) error {
+		missing, err := t.missing()
+		if err != nil {
+			return err
+		}
+		statements = nil
+		create := make(map[string]bool)
+		for _, m := range missing {
+			statements = append(statements, m.statements()...)
+			create[m.name] = true
+		}
+		if create["attackers"] || create["attacker_intel"] {
+			return nil // what DECNET has made by then cannot be looked at now
+		}
+		return t.checkDECNET()
+	})
+	return statements, err
+}
+
+// Validate returns an error that wraps [store.ErrSchema] unless the tables are
+// of the version that this program needs. It changes nothing.
+func (s *Store) Validate(ctx context.Context) error {
+	return s.read(ctx, func(t *tx) error {
+		missing, err := t.missing()
+		if err != nil {
+			return err
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("%w: the tables are older than this program, or absent; call Migrate", store.ErrSchema)
+		}
+		if err := t.checkDECNET(); err != nil {
+			return err
+		}
+		return t.checkOurs()
+	})
+}
+
+const createMigrations = "CREATE TABLE IF NOT EXISTS enrich_migrations (version INTEGER NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)"
+
+// guarded runs f in a transaction while nobody else runs one.
+func (s *Store) guarded(ctx context.Context, f func(*tx) error) error {
+	return s.write(ctx, func(t *tx) error {
+		for held := s.d.guard == ""; !held; {
+			var got *int
+			if _, err := t.one("wait for others to migrate", s.d.guard, nil, &got); err != nil {
+				return err
+			}
+			held = got != nil && *got == 1
+			if err := ctx.Err(); err != nil {
+				return fmt.Errorf("sqlstore: wait for others to migrate: %w", err)
+			}
+		}
+		err := f(t)
+		if s.d.unguard != "" {
+			t.ctx = context.WithoutCancel(ctx)
+			if _, unguarded := t.one("let others migrate", s.d.unguard, nil, new(*int)); err == nil {
+				err = unguarded
+			}
+		}
+		return err
+	})
+}
+
+// missing returns the migrations that the database lacks.
+func (t *tx) missing() (missing []migration, err error) {
+	all, err := t.s.d.migrations()
 	if err != nil {
+		return nil, err
+	}
+	at, err := t.version()
+	if err != nil {
+		return nil, err
+	}
+	if newest := all[len(all)-1].version; at > newest {
+		return nil, fmt.Errorf("%w: the tables are of version %d and this program knows versions up to %d; use a newer program",
+			store.ErrSchema, at, newest)
+	}
+	for _, m := range all {
+		if m.version > at {
+			missing = append(missing, m)
+		}
+		if m.version > 0 {
+			continue
+		}
+		there, err := t.exists(m.name)
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			missing = append(missing, m)
+		}
+	}
+	return missing, nil
+}
+
+// version returns the version of the tables, 0 if there are none.
+func (t *tx) version() (int, error) {
+	there, err := t.exists("enrich_migrations")
+	if err != nil || !there {
 		return 0, err
 	}
 	var at *int
@@ -102,34 +194,98 @@ func (s *Store) version(t *tx) (int, error) {
 	return *at, nil
 }
 
-func (s *Store) exists(t *tx, table string) (bool, error) {
+func (t *tx) exists(table string) (bool, error) {
 	var n int
-	_, err := t.one("look for the table "+table, s.d.exists, []any{table}, &n)
+	_, err := t.one("look for the table "+table, t.s.d.exists, []any{table}, &n)
 	return n > 0, err
 }
 
-// checkDECNET prepares the statements that use DECNET's tables.
-func (s *Store) checkDECNET(t *tx) error {
-	for table, text := range map[string]string{
-		"attackers":      "SELECT uuid, ip, first_seen, last_seen, updated_at FROM attackers",
-		"attacker_intel": s.intel.statement(columnProviders, true).text,
-	} {
-		if _, err := t.prepare(text); err != nil {
-			return fmt.Errorf("%w: table %s is not as this program needs it; upgrade DECNET: %w", store.ErrSchema, table, err)
+// checkDECNET runs statements that use what we need of DECNET's tables and
+// change nothing.
+func (t *tx) checkDECNET() error {
+	for _, table := range decnetTables {
+		columns := "uuid, ip, first_seen, last_seen, updated_at"
+		if table == "attacker_intel" {
+			columns = "uuid, attacker_uuid, " + strings.Join(common, ", ")
+			for _, c := range store.Columns {
+				columns += ", " + c.Name
+			}
+		}
+		err := t.query("look at the table "+table, "SELECT "+columns+" FROM "+table+" WHERE 1 = 0", nil, nil)
+		if err != nil {
+			return unfit(table, err)
+		}
+	}
+	var unique int
+	_, err := t.one("look for the key of attacker_intel", t.s.d.unique, nil, &unique)
+	if err == nil && unique == 0 {
+		err = fmt.Errorf("sqlstore: attacker_intel.attacker_uuid is not unique")
+	}
+	if err != nil {
+		return unfit("attacker_intel", err)
+	}
+	return nil
+}
+
+// checkOurs is a statement that uses our own main table and changes nothing.
+func (t *tx) checkOurs() error {
+	err := t.query("look at the table enrich_ledger", "SELECT "+ledgerColumns+" FROM enrich_ledger WHERE 1 = 0", nil, nil)
+	if err != nil {
+		return fmt.Errorf("%w: the tables named enrich_* were not made by a released program; drop them with Uninstall: %w", store.ErrSchema, err)
+	}
+	return nil
+}
+
+func unfit(table string, err error) error {
+	return fmt.Errorf("%w: table %s is not as this program needs it; upgrade DECNET: %w", store.ErrSchema, table, err)
+}
+
+// collate gives our columns of UUIDs the collation of attackers.uuid, if that
+// matters: only then are indexes of use when tables are joined.
+func (t *tx) collate() error {
+	if t.s.d.collation == "" {
+		return nil
+	}
+	var want, have string
+	for table, to := range map[string]*string{"attackers": &want, "enrich_ledger": &have} {
+		column := "attacker_uuid"
+		if table == "attackers" {
+			column = "uuid"
+		}
+		if _, err := t.one("read a collation", t.s.d.collation, []any{table, column}, to); err != nil {
+			return err
+		}
+	}
+	if want == have || want == "" {
+		return nil
+	}
+	charset, _, _ := strings.Cut(want, "_")
+	for _, table := range []string{"enrich_ledger", "enrich_queue", "enrich_address", "enrich_raw"} {
+		err := t.exec("set the collation of "+table, "ALTER TABLE "+table+" MODIFY attacker_uuid VARCHAR(64) CHARACTER SET "+
+			charset+" COLLATE "+want+" NOT NULL")
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// Uninstall drops our own tables, those named enrich_*, with all schedules,
-// budgets and unpublished events. DECNET's tables stay as they are. Nothing may use the
+// Uninstall drops our own tables, those named enrich_*, with all schedules and
+// unpublished events. DECNET's tables stay as they are. Nothing may use the
 // store until [Store.Migrate] was called again.
 func (s *Store) Uninstall(ctx context.Context) error {
-	return s.write(ctx, func(t *tx) error {
-		for _, table := range []string{
-			"enrich_queue", "enrich_raw", "enrich_address", "enrich_quota", "enrich_outbox", "enrich_cursor", "enrich_ledger",
-			"enrich_migrations",
-		} {
+	return s.guarded(ctx, func(t *tx) error {
+		var tables []string
+		err := t.query("list our tables", s.d.names, nil, func(scan func(...any) error) error {
+			var name string
+			err := scan(&name)
+			tables = append(tables, name)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, table := range tables {
 			if err := t.exec("drop "+table, "DROP TABLE IF EXISTS "+table); err != nil {
 				return err
 			}
@@ -138,39 +294,48 @@ func (s *Store) Uninstall(ctx context.Context) error {
 	})
 }
 
-// migrations returns the files that create DECNET's tables, by table, and the
-// numbered ones in order.
-func (d *dialect) migrations() (files map[string]string, all []migration, err error) {
+// migrations returns the files that create DECNET's tables and the numbered
+// ones, in the order in which they are to be run.
+func (d *dialect) migrations() (all []migration, err error) {
 	dir := "migrations/" + d.name
 	entries, err := migrations.ReadDir(dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("sqlstore: read migrations: %w", err)
+		return nil, fmt.Errorf("sqlstore: read migrations: %w", err)
 	}
-	files = make(map[string]string)
 	for _, e := range entries {
 		b, err := migrations.ReadFile(dir + "/" + e.Name())
 		if err != nil {
-			return nil, nil, fmt.Errorf("sqlstore: read migration %s: %w", e.Name(), err)
+			return nil, fmt.Errorf("sqlstore: read migration %s: %w", e.Name(), err)
 		}
 		number, _, _ := strings.Cut(e.Name(), "_")
-		if version, err := strconv.Atoi(number); err == nil {
-			all = append(all, migration{version, string(b)})
-		} else {
-			files[strings.TrimSuffix(e.Name(), ".sql")] = string(b)
-		}
+		m := migration{name: strings.TrimSuffix(e.Name(), ".sql"), text: string(b)}
+		m.version, _ = strconv.Atoi(number) // otherwise it is one of DECNET's
+		all = append(all, m)
 	}
-	slices.SortFunc(all, func(a, b migration) int { return a.version - b.version })
-	return files, all, nil
+	slices.SortFunc(all, func(a, b migration) int {
+		if a.version == 0 && b.version == 0 {
+			return slices.Index(decnetTables, a.name) - slices.Index(decnetTables, b.name)
+		}
+		return a.version - b.version
+	})
+	return all, nil
 }
 
-// script runs the statements of a file. Each ends with a semicolon at the end
-// of a line; comments stand on lines of their own or hold no such semicolon.
-func (t *tx) script(purpose, text string) error {
-	for statement := range strings.SplitSeq(text, ";\n") {
-		if statement = strings.TrimSpace(statement); statement == "" {
-			continue
+// statements returns the statements of a file. Each ends with a semicolon at the
+// end of a line; comments stand on lines of their own or hold no such semicolon.
+func (m migration) statements() (all []string) {
+	for text := range strings.SplitSeq(m.text, ";\n") {
+		if text = strings.TrimSpace(text); text != "" {
+			all = append(all, text)
 		}
-		if err := t.exec(purpose, statement); err != nil {
+	}
+	return all
+}
+
+// script runs the statements of a file.
+func (t *tx) script(m migration) error {
+	for _, text := range m.statements() {
+		if err := t.exec("run the migration "+m.name, text); err != nil {
 			return err
 		}
 	}

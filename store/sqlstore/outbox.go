@@ -10,14 +10,14 @@ import (
 )
 
 // Unpublished implements [store.Outbox].
-func (s *Store) Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error) {
+func (s *Store) Unpublished(ctx context.Context, before time.Time, n int) ([]bus.Event, error) {
 	var events []bus.Event
 	err := s.read(ctx, func(t *tx) error {
 		events = nil
 		late := false
 		return t.query("read the outbox",
-			"SELECT event_id, topic, type, at, saved_at, payload FROM enrich_outbox ORDER BY seq LIMIT ?",
-			[]any{max(limit, 0)}, func(scan func(...any) error) error {
+			"SELECT event_id, topic, type, at, saved_at, payload FROM enrich_outbox ORDER BY seq"+limit(max(n, 0)),
+			nil, func(scan func(...any) error) error {
 				var (
 					ev        bus.Event
 					at, saved int64
@@ -43,15 +43,9 @@ func (s *Store) Published(ctx context.Context, ids ...string) error {
 	if len(ids) == 0 {
 		return ctx.Err()
 	}
+	ids = slices.Sorted(slices.Values(ids))
 	return s.write(ctx, func(t *tx) error {
-		for chunk := range slices.Chunk(ids, maxParams) {
-			err := t.exec("remove published events from the outbox",
-				"DELETE FROM enrich_outbox WHERE event_id IN "+params(len(chunk)), anys(chunk)...)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
+		return t.delete("remove published events from the outbox", "enrich_outbox", "event_id", ids)
 	})
 }
 

@@ -21,215 +21,163 @@ func newest(a, b key) int {
 	return strings.Compare(a.uuid, b.uuid)
 }
 
+// candidate is an attacker that may be claimed.
+type candidate struct {
+	key
+	queues string // see queuesOf
+}
+
+// stands reports whether the candidate is in a queue.
+func (c *candidate) stands(queue string) bool {
+	for text := range strings.FieldsSeq(c.queues) {
+		if rest, ok := strings.CutPrefix(text, queue); ok && (rest == "" || rest[0] == '/') {
+			return true
+		}
+	}
+	return false
+}
+
 // source is a queue that a claim may take from.
 type source struct {
-	provider string // whose grant pays, empty if nothing has to be paid
-	keys     []key
-	left     int // how many may still be taken
+	name    string // the provider that its attackers wait for; empty if they wait for none
+	queue   string
+	left    int         // how many may still be taken
+	oldest  int         // how many of them are those waiting longest
+	first   []candidate // greatest rank first, then newest
+	longest []candidate // those waiting longest first
 }
 
-// first returns the first attacker that may be taken and was not picked yet, and
-// the zero key if there is none.
-func (src *source) first(picked map[string][]string) key {
-	for src.left > 0 && len(src.keys) > 0 {
-		k := src.keys[0]
-		if _, ok := picked[k.uuid]; !ok {
-			return k
-		}
-		src.keys = src.keys[1:]
-	}
-	return key{}
+// picker chooses among candidates.
+type picker struct {
+	sources []*source
+	limit   int
+	picked  map[string][]string // by UUID: the providers whose grant pays
 }
 
-// pick returns the attackers to claim, with the providers whose grants pay for
-// them. It sets c.next to now if others are due.
-func (c *claim) pick() (map[string][]string, error) {
-	due, err := c.readyKeys()
-	if err != nil {
-		return nil, err
-	}
-	granted, err := c.granted()
-	if err != nil {
-		return nil, err
-	}
-	picked := make(map[string][]string)
-	for _, src := range granted {
-		if err := c.pickLongest(src, granted, picked); err != nil {
-			return nil, err
-		}
-	}
-	parked, err := c.parked()
-	if err != nil {
-		return nil, err
-	}
-	for len(picked) < c.req.Limit {
-		k, from := due.first(picked), due
-		for _, src := range slices.Concat(granted, parked) {
-			if next := src.first(picked); next.uuid != "" && (k.uuid == "" || newest(next, k) < 0) {
-				k, from = next, src
-			}
-		}
-		if k.uuid == "" {
+// rest returns the list from its first candidate on that was not picked.
+func (p *picker) rest(list []candidate) []candidate {
+	for len(list) > 0 {
+		if _, ok := p.picked[list[0].uuid]; !ok {
 			break
 		}
-		picked[k.uuid] = nil
-		if from.provider == "" {
-			continue
-		}
-		if picked[k.uuid], err = c.pay(k, granted); err != nil {
-			return nil, err
-		}
+		list = list[1:]
 	}
-	if due.first(picked).uuid != "" {
-		c.next = min(c.next, c.now)
-	}
-	return picked, nil
+	return list
 }
 
-// pickLongest picks those that have been waiting longest for the source's
-// provider, as many as its grant says.
-func (c *claim) pickLongest(src *source, granted []*source, picked map[string][]string) error {
-	n := min(c.req.Grants[src.provider].Oldest, c.req.Limit-len(picked))
-	if n <= 0 || len(src.keys) == 0 {
-		return nil
-	}
-	longest, err := c.queued("since, attacker_uuid", waitingFor+src.provider, len(picked)+n)
-	if err != nil {
-		return err
-	}
-	for _, k := range longest {
-		if _, ok := picked[k.uuid]; ok {
-			continue
-		}
-		if n == 0 || src.left == 0 {
-			break
-		}
-		n--
-		if picked[k.uuid], err = c.pay(k, granted); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// pay counts an attacker against the grants of all providers it waits for that
-// have any left, and returns their names, sorted as the sources are.
-func (c *claim) pay(k key, granted []*source) (names []string, err error) {
-	queues := make(map[string]bool)
-	err = c.query("read what an attacker waits for", "SELECT queue FROM enrich_queue WHERE attacker_uuid = ?",
-		[]any{k.uuid}, func(scan func(...any) error) error {
-			var queue string
-			err := scan(&queue)
-			queues[queue] = true
-			return err
-		})
-	for _, src := range granted {
-		if src.left > 0 && queues[waitingFor+src.provider] {
+// take picks a candidate. The sources in which it stands pay for it, unless it
+// is due anyway.
+func (p *picker) take(c candidate, due bool) {
+	granted := []string(nil)
+	for _, src := range p.sources {
+		if !due && src.left > 0 && c.stands(src.queue) {
 			src.left--
-			names = append(names, src.provider)
-		}
-	}
-	return names, err
-}
-
-// readyKeys returns the newest rows that are due, one more than the limit. Rows
-// that are due only to a clock ahead of c.now go back to sleep.
-func (c *claim) readyKeys() (*source, error) {
-	for {
-		src := &source{left: math.MaxInt}
-		var early []string
-		err := c.query("find attackers that are due", `SELECT attacker_uuid, last_seen, due_at FROM enrich_ledger
-			WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid LIMIT ?`, []any{c.req.Limit + 1},
-			func(scan func(...any) error) error {
-				var (
-					k   key
-					due int64
-				)
-				if err := scan(&k.uuid, &k.seen, &due); err != nil {
-					return err
-				}
-				if due > c.now {
-					early = append(early, k.uuid)
-				} else {
-					src.keys = append(src.keys, k)
-				}
-				return nil
-			})
-		if err != nil || len(early) == 0 {
-			return src, err
-		}
-		for chunk := range slices.Chunk(early, maxParams) {
-			err := c.exec("put attackers back to sleep", `UPDATE enrich_ledger SET state = 0, wake_at = due_at
-				WHERE attacker_uuid IN `+params(len(chunk)), anys(chunk)...)
-			if err != nil {
-				return nil, err
+			if src.name != "" {
+				granted = append(granted, src.name)
 			}
 		}
 	}
+	p.picked[c.uuid] = granted
 }
 
-// queued returns the first n attackers of a queue in that order.
-func (c *claim) queued(order, queue string, n int) (keys []key, err error) {
-	err = c.query("read a queue", "SELECT attacker_uuid, last_seen FROM enrich_queue WHERE queue = ? ORDER BY "+order+" LIMIT ?",
-		[]any{queue, n}, func(scan func(...any) error) error {
-			var k key
-			err := scan(&k.uuid, &k.seen)
-			keys = append(keys, k)
-			return err
-		})
-	return keys, err
+// pick chooses among those that are due, newest first, and those in sources. It
+// returns whether it left any that are due.
+func (p *picker) pick(due []candidate) (more bool) {
+	for _, src := range p.sources {
+		for range min(src.oldest, p.limit-len(p.picked)) {
+			src.longest = p.rest(src.longest)
+			if len(src.longest) == 0 || src.left <= 0 {
+				break
+			}
+			p.take(src.longest[0], false)
+		}
+	}
+	for len(p.picked) < p.limit {
+		due = p.rest(due)
+		best, isDue := (*candidate)(nil), false
+		if len(due) > 0 {
+			best, isDue = &due[0], true
+		}
+		for _, src := range p.sources {
+			src.first = p.rest(src.first)
+			if src.left > 0 && len(src.first) > 0 && (best == nil || newest(src.first[0].key, best.key) < 0) {
+				best, isDue = &src.first[0], false
+			}
+		}
+		if best == nil {
+			return false
+		}
+		p.take(*best, isDue)
+	}
+	return len(p.rest(due)) > 0
 }
 
-// source returns a queue to take from, those of the greatest rank first and
-// among equals the newest.
-func (c *claim) source(queue, provider string, left int) (*source, error) {
-	keys, err := c.queued("ranked DESC, last_seen DESC, attacker_uuid", queue, c.req.Limit)
-	return &source{provider, keys, left}, err
-}
-
-// granted returns the queues of attackers that the request grants although they
-// may not be due, in order of provider.
-func (c *claim) granted() ([]*source, error) {
+// sources returns the queues of attackers that the request grants although they
+// may not be due, without what stands in them.
+func (c *claim) sources() ([]*source, error) {
 	var sources []*source
 	for _, name := range slices.Sorted(maps.Keys(c.req.Grants)) {
-		if c.req.Grants[name].Calls <= 0 {
-			continue
+		if g := c.req.Grants[name]; g.Calls > 0 {
+			sources = append(sources, &source{name: name, queue: waitingFor + name, left: g.Calls, oldest: min(g.Oldest, g.Calls)})
 		}
-		src, err := c.source(waitingFor+name, name, c.req.Grants[name].Calls)
-		if err != nil {
-			return nil, err
-		}
-		sources = append(sources, src)
 	}
-	return sources, nil
-}
-
-// parked returns the queues of parked attackers that the request has a new
-// provider for.
-func (c *claim) parked() ([]*source, error) {
 	if len(c.req.Providers) == 0 {
-		return nil, nil
+		return sources, nil
 	}
-	var sources []*source
 	for queue := parkedWith[:len(parkedWith)-1]; ; { // from one name to the next in the index
 		var next *string
 		_, err := c.one("list the queues of parked attackers",
 			"SELECT min(queue) FROM enrich_queue WHERE queue > ? AND queue < ?",
 			[]any{queue, parkedWith + "~"}, &next)
-		if err != nil {
-			return nil, err
-		}
-		if next == nil {
-			return sources, nil
+		if err != nil || next == nil {
+			return sources, err
 		}
 		queue = *next
-		if !lacks(queue, c.req.Providers) {
-			continue
+		if lacks(queue, c.req.Providers) {
+			sources = append(sources, &source{queue: queue, left: math.MaxInt})
 		}
-		src, err := c.source(queue, "", math.MaxInt)
-		if err != nil {
+	}
+}
+
+// fill reads who stands in the sources, and returns those that are not empty.
+func (c *claim) fill(sources []*source) (filled []*source, err error) {
+	read := func(src *source, order string) (list []candidate, err error) {
+		err = c.query("read a queue", `SELECT q.attacker_uuid, q.last_seen, l.queues FROM enrich_queue q
+			JOIN enrich_ledger l ON l.attacker_uuid = q.attacker_uuid
+			WHERE q.queue = ? ORDER BY `+order+`, q.attacker_uuid`+limit(c.req.Limit), []any{src.queue},
+			func(scan func(...any) error) error {
+				var k candidate
+				err := scan(&k.uuid, &k.seen, &k.queues)
+				list = append(list, k)
+				return err
+			})
+		return list, err
+	}
+	for _, src := range sources {
+		if src.first, err = read(src, "q.ranked DESC, q.last_seen DESC"); err != nil {
 			return nil, err
 		}
-		sources = append(sources, src)
+		if len(src.first) == 0 {
+			continue
+		}
+		if src.oldest > 0 {
+			if src.longest, err = read(src, "q.since"); err != nil {
+				return nil, err
+			}
+		}
+		filled = append(filled, src)
 	}
+	return filled, nil
+}
+
+// lacks reports whether the queue of parked rows is one of rows that have no
+// entry of one of the named providers.
+func lacks(queue string, providers []string) bool {
+	have := strings.Split(strings.TrimPrefix(queue, parkedWith), ",")
+	return slices.ContainsFunc(providers, func(name string) bool { return !slices.Contains(have, name) })
+}
+
+// newestRow orders rows as a claim returns them.
+func newestRow(a, b *row) int {
+	return newest(key{a.uuid, a.seen}, key{b.uuid, b.seen})
 }

@@ -19,7 +19,7 @@ import (
 func (s *Store) Get(ctx context.Context, id uuid.UUID) (store.Record, error) {
 	var rec store.Record
 	err := s.read(ctx, func(t *tx) error {
-		byID, err := t.loadByID("read a record", []uuid.UUID{id})
+		byID, err := t.loadByID("read a record", []uuid.UUID{id}, "")
 		if err != nil {
 			return err
 		}
@@ -107,8 +107,9 @@ func (t *tx) fillRaws(wanted map[string]*wants) error {
 		uuids = append(uuids, uuid)
 	}
 	for chunk := range slices.Chunk(uuids, maxParams) {
+		list, args := in(chunk)
 		err := t.query("read raw answers from attacker_intel", `SELECT attacker_uuid, `+rawColumns+` FROM attacker_intel
-			WHERE attacker_uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
+			WHERE attacker_uuid IN `+list, args, func(scan func(...any) error) error {
 			var uuid string
 			raws := make([]any, len(columnProviders))
 			dest := []any{&uuid}
@@ -127,7 +128,7 @@ func (t *tx) fillRaws(wanted map[string]*wants) error {
 			return err
 		}
 		err = t.query("read raw answers", `SELECT attacker_uuid, provider, raw FROM enrich_raw
-			WHERE attacker_uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
+			WHERE attacker_uuid IN `+list, args, func(scan func(...any) error) error {
 			var uuid, name, raw string
 			err := scan(&uuid, &name, &raw)
 			if err == nil {
@@ -205,10 +206,11 @@ type offer struct {
 // offers collects the findings about the given addresses that are fresh and
 // last longest.
 func (t *tx) offers(texts []string, now time.Time, best map[about]*offer) error {
+	list, args := in(texts)
 	return t.query("look for answers", `SELECT l.attacker_uuid, l.entries FROM enrich_ledger l
 		JOIN attackers a ON a.uuid = l.attacker_uuid WHERE l.attacker_uuid IN (
-		SELECT attacker_uuid FROM enrich_ledger WHERE addr IN `+params(len(texts))+`
-		UNION SELECT attacker_uuid FROM enrich_address WHERE addr IN `+params(len(texts))+`)`, anys(slices.Repeat(texts, 2)),
+		SELECT attacker_uuid FROM enrich_ledger WHERE addr IN `+list+`
+		UNION SELECT attacker_uuid FROM enrich_address WHERE addr IN `+list+`)`, append(args, args...),
 		func(scan func(...any) error) error {
 			var uuid, text string
 			if err := scan(&uuid, &text); err != nil {

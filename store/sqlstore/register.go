@@ -33,7 +33,7 @@ func (s *Store) Observe(ctx context.Context, attackers ...store.Attacker) error 
 		return ctx.Err()
 	}
 	for batch := range slices.Chunk(attackers, observeBatch) {
-		if err := s.write(ctx, func(t *tx) error { return s.observe(t, batch) }); err != nil {
+		if err := s.write(ctx, func(t *tx) error { return t.observe(batch) }); err != nil {
 			return err
 		}
 	}
@@ -48,7 +48,7 @@ type observed struct {
 	dirty  bool // and differs from it
 }
 
-func (s *Store) observe(t *tx, attackers []store.Attacker) error {
+func (t *tx) observe(attackers []store.Attacker) error {
 	byID, err := t.attackers(attackers)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (s *Store) observe(t *tx, attackers []store.Attacker) error {
 		if a.FirstSeen.IsZero() {
 			a.FirstSeen = a.LastSeen
 		}
-		a.FirstSeen, a.LastSeen, a.IP = precise(a.FirstSeen), precise(a.LastSeen), store.CleanText(a.IP)
+		a.FirstSeen, a.LastSeen, a.IP = clamp(a.FirstSeen), clamp(a.LastSeen), t.s.d.cut(store.CleanText(a.IP))
 		o := byID[a.ID]
 		if o == nil {
 			o = &observed{Attacker: a}
@@ -71,13 +71,16 @@ func (s *Store) observe(t *tx, attackers []store.Attacker) error {
 			o.dirty, dirty = true, append(dirty, o)
 		}
 	}
-	if err := s.insertAttackers(t, added); err != nil {
+	byUUID := func(a, b *observed) int { return strings.Compare(a.sighting.uuid, b.sighting.uuid) }
+	slices.SortFunc(added, byUUID)
+	slices.SortFunc(dirty, byUUID)
+	if err := t.insertAttackers(added); err != nil {
 		return err
 	}
 	for _, o := range dirty {
 		err := t.exec("update an attacker",
 			"UPDATE attackers SET ip = ?, first_seen = ?, last_seen = ?, updated_at = ? WHERE uuid = ?",
-			o.IP, s.d.time(o.FirstSeen), s.d.time(o.LastSeen), s.d.time(time.UnixMicro(t.clock)), o.sighting.uuid)
+			o.IP, formatTime(o.FirstSeen), formatTime(o.LastSeen), formatTime(time.UnixMicro(t.clock)), o.sighting.uuid)
 		if err != nil {
 			return err
 		}
@@ -88,7 +91,7 @@ func (s *Store) observe(t *tx, attackers []store.Attacker) error {
 		g.ip, g.seen = o.IP, micros(o.LastSeen)
 		found = append(found, g)
 	}
-	return s.reconcile(t, found)
+	return t.reconcile(found)
 }
 
 // merge takes over what is new about an attacker that is known, and reports
@@ -107,16 +110,23 @@ func (o *observed) merge(a store.Attacker) bool {
 	return o.Attacker != was || o.moved
 }
 
-// attackers returns those of the given attackers that are in the table.
+// attackers returns those of the given attackers that are in the table. It locks
+// their rows in the ledger, as everybody does before those in attackers.
 func (t *tx) attackers(of []store.Attacker) (map[uuid.UUID]*observed, error) {
 	ids := make([]uuid.UUID, len(of))
 	for i := range of {
 		ids[i] = of[i].ID
 	}
+	texts := spellings(ids)
+	slices.Sort(texts)
+	if err := t.lockLedger(texts); err != nil {
+		return nil, err
+	}
 	byID := make(map[uuid.UUID]*observed, len(of))
-	for chunk := range slices.Chunk(spellings(ids), maxParams) {
+	for chunk := range slices.Chunk(texts, maxParams) {
+		list, args := in(chunk)
 		err := t.query("read attackers", `SELECT `+sightingSelected+`, a.first_seen`+sightingFrom+`
-			WHERE a.uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
+			WHERE a.uuid IN `+list, args, func(scan func(...any) error) error {
 			o := &observed{stored: true}
 			var first timestamp
 			if err := o.sighting.scan(scan, &first); err != nil {
@@ -136,20 +146,30 @@ func (t *tx) attackers(of []store.Attacker) (map[uuid.UUID]*observed, error) {
 	return byID, nil
 }
 
-func (s *Store) insertAttackers(t *tx, added []*observed) error {
-	now := s.d.time(time.UnixMicro(t.clock))
-	for chunk := range slices.Chunk(added, enrollBatch) {
-		args := make([]any, 0, 5*len(chunk))
-		for _, o := range chunk {
-			args = append(args, o.sighting.uuid, o.IP, s.d.time(o.FirstSeen), s.d.time(o.LastSeen), now)
-		}
-		err := t.exec("add attackers", "INSERT INTO attackers (uuid, ip, first_seen, last_seen, updated_at) VALUES "+
-			strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, ?), ", len(chunk)), ", "), args...)
+// lockLedger locks the rows of attackers in the ledger, if the database is one
+// where that means something.
+func (t *tx) lockLedger(uuids []string) error {
+	if t.s.d.lock == "" {
+		return nil
+	}
+	for chunk := range slices.Chunk(uuids, maxParams) {
+		list, args := in(chunk)
+		err := t.query("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid IN "+list+ordered(t.s.d.lock), args,
+			func(scan func(...any) error) error { return scan(new(string)) })
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (t *tx) insertAttackers(added []*observed) error {
+	now := formatTime(time.UnixMicro(t.clock))
+	rows := make([][]any, len(added))
+	for i, o := range added {
+		rows[i] = []any{o.sighting.uuid, o.IP, formatTime(o.FirstSeen), formatTime(o.LastSeen), now}
+	}
+	return t.insert("add attackers", "INSERT INTO attackers (uuid, ip, first_seen, last_seen, updated_at)", params(5), "", rows)
 }
 
 // Forget implements [store.Registrar]. It removes the attackers from attackers
@@ -158,16 +178,18 @@ func (s *Store) Forget(ctx context.Context, ids ...uuid.UUID) error {
 	if len(ids) == 0 {
 		return ctx.Err()
 	}
+	texts := spellings(ids)
+	slices.Sort(texts)
 	return s.write(ctx, func(t *tx) error {
-		for chunk := range slices.Chunk(spellings(ids), maxParams) {
-			if err := t.purge(chunk); err != nil {
-				return err
-			}
-			err := t.exec("remove attackers", "DELETE FROM attackers WHERE uuid IN "+params(len(chunk)), anys(chunk)...)
-			if err != nil {
-				return err
-			}
+		if err := t.lockLedger(texts); err != nil {
+			return err
 		}
-		return nil
+		if err := t.purge(texts); err != nil {
+			return err
+		}
+		if err := t.delete("remove rows of attacker_intel", "attacker_intel", "attacker_uuid", texts); err != nil {
+			return err
+		}
+		return t.delete("remove attackers", "attackers", "uuid", texts)
 	})
 }

@@ -32,27 +32,52 @@ const (
 	moved  = math.MinInt64 // under a lease: at once whatever Release says, for the address has changed
 )
 
+// schedule is the part of a row of enrich_ledger that says who may claim it and
+// when.
+type schedule struct {
+	uuid  string // as found in attackers
+	id    uuid.UUID
+	ip    string // as the ledger knows it
+	seen  int64
+	state int
+	wake  int64
+	due   int64
+	ahead int64
+	fence int64
+	// queues are where it stands in enrich_queue, see queuesOf.
+	queues string
+}
+
+const scheduleColumns = `attacker_uuid, ip, last_seen, state, wake_at, due_at, ahead_at, fence, queues`
+
+func (r *schedule) dest() []any {
+	return []any{&r.uuid, &r.ip, &r.seen, &r.state, &r.wake, &r.due, &r.ahead, &r.fence, &r.queues}
+}
+
 // row is a row of enrich_ledger with the row of attackers it is about.
 type row struct {
-	uuid     string // as found in attackers
-	id       uuid.UUID
-	ip       string // as the ledger knows it
-	seen     int64
-	state    int
-	due      int64
-	ahead    int64 // not among rowColumns
-	fence    int64
-	queues   string
+	schedule
+	owner    string
+	addr     sql.NullString
+	verdict  int
 	revision int64
 	cachedAt int64
 	entries  string // the document
 	decision string
 
-	gone     bool     // there is no such attacker any more
-	granted  []string // the providers whose grants paid for the claim
+	gone     bool // there is no such attacker any more
 	attacker store.Attacker
+	granted  []string
 
 	decoded *ledger // entries, see ledger
+}
+
+const rowColumns = scheduleColumns + `, owner, addr, verdict, revision, cached_at, entries, decision`
+
+func (r *row) scan(scan func(...any) error) error {
+	err := scan(append(r.dest(), &r.owner, &r.addr, &r.verdict, &r.revision, &r.cachedAt, &r.entries, &r.decision)...)
+	r.id, _ = parseUUID(r.uuid)
+	return err
 }
 
 // ledger returns the decoded entries, decoding them once.
@@ -67,47 +92,68 @@ func (r *row) ledger() (*ledger, error) {
 	return r.decoded, nil
 }
 
-const rowColumns = `l.attacker_uuid, l.ip, l.last_seen, l.state, l.due_at, l.fence, l.queues, l.revision,
-	l.cached_at, l.entries, l.decision, a.uuid, a.ip, a.first_seen, a.last_seen`
-
-func (r *row) scan(scan func(...any) error) error {
-	var (
-		found, ip   sql.NullString
-		first, last timestamp
-	)
-	err := scan(&r.uuid, &r.ip, &r.seen, &r.state, &r.due, &r.fence, &r.queues, &r.revision,
-		&r.cachedAt, &r.entries, &r.decision, &found, &ip, &first, &last)
-	if err != nil {
-		return err
-	}
-	r.id, _ = parseUUID(r.uuid)
-	r.gone = !found.Valid
-	r.attacker = store.Attacker{ID: r.id, IP: ip.String, FirstSeen: first.Time, LastSeen: last.Time}
-	return nil
-}
-
-// load returns the rows of the given attackers, spelled as in the ledger, in no
-// order.
-func (t *tx) load(purpose string, uuids []string) ([]*row, error) {
+// load returns the rows of the given attackers, spelled as in the ledger. The
+// lock is one of the dialect's, or empty; rows are locked in order of UUID.
+func (t *tx) load(purpose string, uuids []string, lock string) ([]*row, error) {
 	rows := make([]*row, 0, len(uuids))
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		err := t.query(purpose, `SELECT `+rowColumns+` FROM enrich_ledger l
-			LEFT JOIN attackers a ON a.uuid = l.attacker_uuid
-			WHERE l.attacker_uuid IN `+params(len(chunk)), anys(chunk), func(scan func(...any) error) error {
-			r := new(row)
-			rows = append(rows, r)
-			return r.scan(scan)
-		})
+		list, args := in(chunk)
+		err := t.query(purpose, "SELECT "+rowColumns+" FROM enrich_ledger WHERE attacker_uuid IN "+list+ordered(lock), args,
+			func(scan func(...any) error) error {
+				r := new(row)
+				rows = append(rows, r)
+				return r.scan(scan)
+			})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return rows, nil
+	return rows, t.meet(rows)
+}
+
+// ordered makes the rows of a query be locked in order of UUID: transactions
+// that wait for each other's rows do so in the same order.
+func ordered(lock string) string {
+	if lock == "" {
+		return ""
+	}
+	return " ORDER BY attacker_uuid" + lock
+}
+
+// meet reads the attackers that rows are about.
+func (t *tx) meet(rows []*row) error {
+	byUUID := make(map[string]*row, len(rows))
+	uuids := make([]string, len(rows))
+	for i, r := range rows {
+		byUUID[r.uuid], uuids[i], r.gone = r, r.uuid, true
+	}
+	slices.Sort(uuids)
+	for chunk := range slices.Chunk(uuids, maxParams) {
+		list, args := in(chunk)
+		err := t.query("read attackers", "SELECT uuid, ip, first_seen, last_seen FROM attackers WHERE uuid IN "+list, args,
+			func(scan func(...any) error) error {
+				var (
+					uuid        string
+					ip          sql.NullString
+					first, last timestamp
+				)
+				err := scan(&uuid, &ip, &first, &last)
+				if r := byUUID[uuid]; r != nil {
+					r.gone = false
+					r.attacker = store.Attacker{ID: r.id, IP: ip.String, FirstSeen: first.Time, LastSeen: last.Time}
+				}
+				return err
+			})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // loadByID is load for UUIDs in either spelling.
-func (t *tx) loadByID(purpose string, ids []uuid.UUID) (map[uuid.UUID]*row, error) {
-	rows, err := t.load(purpose, spellings(ids))
+func (t *tx) loadByID(purpose string, ids []uuid.UUID, lock string) (map[uuid.UUID]*row, error) {
+	rows, err := t.load(purpose, spellings(ids), lock)
 	if err != nil {
 		return nil, err
 	}
@@ -145,8 +191,8 @@ func (r *row) record() (rec store.Record, raws []string, err error) {
 	return rec, l.raws, nil
 }
 
-// queue names: those of rows that wait for a provider, and those of parked rows
-// by the providers their records have an entry of.
+// queue names: those of rows that wait for a provider's quota, and those of
+// parked rows by the providers their records have an entry of.
 const (
 	waitingFor = "waiting:"
 	parkedWith = "parked:"
@@ -156,19 +202,51 @@ const (
 // names separated by spaces, those of rows that wait with rank and since, as in
 // "waiting:a/2/1795541400000000".
 func queuesOf(entries []store.Entry, due int64) string {
-	var names []string
+	var b []byte
 	for i := range entries {
 		if e := &entries[i]; e.State == store.Waiting {
-			names = append(names, fmt.Sprintf("%s%s/%d/%d", waitingFor, e.Provider, e.Rank, micros(e.Since)))
+			if b != nil {
+				b = append(b, ' ')
+			}
+			b = append(append(append(b, waitingFor...), e.Provider...), '/')
+			b = append(strconv.AppendInt(b, int64(e.Rank), 10), '/')
+			b = strconv.AppendInt(b, micros(e.Since), 10)
 		}
 	}
-	if len(names) > 0 || due != never {
-		return strings.Join(names, " ")
+	if b != nil || due != never {
+		return string(b)
 	}
+	names := make([]string, len(entries))
 	for i := range entries {
-		names = append(names, entries[i].Provider)
+		names[i] = entries[i].Provider
 	}
 	return parkedWith + strings.Join(names, ",")
+}
+
+// place is one of the queues a row stands in.
+type place struct {
+	queue       string
+	rank, since int64
+}
+
+// places takes apart what queuesOf returned. Numbers that are not there are
+// zero.
+func (r *schedule) places() []place {
+	var all []place
+	for text := range strings.FieldsSeq(r.queues) {
+		if strings.HasPrefix(text, parkedWith) {
+			all = append(all, place{queue: text})
+			continue
+		}
+		p := place{}
+		var numbers string
+		p.queue, numbers, _ = strings.Cut(text, "/")
+		rank, since, _ := strings.Cut(numbers, "/")
+		p.rank, _ = strconv.ParseInt(rank, 10, 64)
+		p.since, _ = strconv.ParseInt(since, 10, 64)
+		all = append(all, p)
+	}
+	return all
 }
 
 // stateAt returns the state of a row that is not leased, and its wake_at.
@@ -187,69 +265,74 @@ func dueOf(t time.Time) int64 {
 	if t.IsZero() {
 		return never
 	}
-	return min(max(t.UnixMicro(), 1), never-1)
+	return min(max(micros(t), 1), never-1)
 }
 
-// join puts an attacker into queues.
-func (t *tx) join(uuid, queues string, seen int64) error {
-	for place := range strings.FieldsSeq(queues) {
-		queue, at, _ := strings.Cut(place, "/")
-		rank, since, _ := strings.Cut(at, "/")
-		err := t.exec("put an attacker into a queue",
-			"INSERT INTO enrich_queue (attacker_uuid, queue, ranked, last_seen, since) VALUES (?, ?, ?, ?, ?)",
-			uuid, queue, number(rank), seen, number(since))
-		if err != nil {
+// free ends a row's lease, if it has one, and makes it due at the given time.
+func (r *schedule) free(due int64) {
+	r.state, r.wake = stateAt(due)
+	r.due = max(due, atOnce)
+	if r.state != parked && strings.HasPrefix(r.queues, parkedWith) {
+		r.queues = ""
+	}
+}
+
+// reschedule stores a schedule in place of what it was.
+func (t *tx) reschedule(was, is *schedule) error {
+	text := `UPDATE enrich_ledger SET ip = ?, last_seen = ?, state = ?, wake_at = ?, due_at = ?, ahead_at = ?, fence = ?, queues = ?`
+	if is.state != leased {
+		text += ", owner = ''"
+	}
+	err := t.exec("schedule an attacker", text+" WHERE attacker_uuid = ?",
+		is.ip, is.seen, is.state, is.wake, is.due, is.ahead, is.fence, is.queues, is.uuid)
+	if err != nil {
+		return err
+	}
+	if was.state != leased && was.queues != "" {
+		if err := t.leave(was.uuid); err != nil {
+			return err
+		}
+	}
+	if is.state == leased {
+		return nil
+	}
+	return t.join(is)
+}
+
+// join puts attackers into the queues where they stand.
+func (t *tx) join(all ...*schedule) error {
+	var rows [][]any
+	for _, r := range all {
+		for _, p := range r.places() {
+			rows = append(rows, []any{r.uuid, p.queue, r.seen, p.rank, p.since})
+		}
+	}
+	return t.insert("put attackers into a queue", "INSERT INTO enrich_queue (attacker_uuid, queue, last_seen, ranked, since)",
+		params(5), "", rows)
+}
+
+// leave takes attackers out of all queues.
+func (t *tx) leave(uuids ...string) error {
+	return t.delete("take attackers out of their queues", "enrich_queue", "attacker_uuid", uuids)
+}
+
+// delete removes the rows of a table whose column has one of the values.
+func (t *tx) delete(purpose, table, column string, values []string) error {
+	for chunk := range slices.Chunk(values, maxParams) {
+		list, args := in(chunk)
+		if err := t.exec(purpose, "DELETE FROM "+table+" WHERE "+column+" IN "+list, args...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// number returns the value of a number that queuesOf wrote, 0 if it wrote none.
-func number(text string) int64 {
-	n, _ := strconv.ParseInt(text, 10, 64)
-	return n
-}
-
-// leave takes an attacker out of all queues.
-func (t *tx) leave(uuid string) error {
-	return t.exec("take an attacker out of its queues", "DELETE FROM enrich_queue WHERE attacker_uuid = ?", uuid)
-}
-
-// enter ends a row's lease, if it has one, makes it due at the given time, or
-// ahead of it, and puts it into the queues it then stands in. A new fence makes
-// the old one useless.
-func (t *tx) enter(r *row, due, ahead, fence int64) error {
-	state, wake := stateAt(due)
-	queues := r.queues
-	if state != parked && strings.HasPrefix(queues, parkedWith) {
-		queues = ""
-	}
-	err := t.exec("schedule an attacker", `UPDATE enrich_ledger
-		SET state = ?, wake_at = ?, due_at = ?, ahead_at = ?, fence = ?, owner = '', queues = ? WHERE attacker_uuid = ?`,
-		state, wake, max(due, atOnce), ahead, fence, queues, r.uuid)
-	if err != nil {
-		return err
-	}
-	if r.state != leased && r.queues != "" {
-		if err := t.leave(r.uuid); err != nil {
-			return err
-		}
-	}
-	r.state, r.due, r.ahead, r.fence, r.queues = state, max(due, atOnce), ahead, fence, queues
-	return t.join(r.uuid, queues, r.seen)
-}
-
-// purge removes what our own tables and attacker_intel hold about attackers
-// that are gone. Their events stay in the outbox.
+// purge removes what our own tables hold about attackers that are gone. Their
+// events stay in the outbox, and rows of attacker_intel are not ours to remove.
 func (t *tx) purge(uuids []string) error {
-	for chunk := range slices.Chunk(uuids, maxParams) {
-		for _, table := range []string{"enrich_queue", "enrich_raw", "enrich_address", "enrich_ledger", "attacker_intel"} {
-			err := t.exec("remove a gone attacker from "+table,
-				"DELETE FROM "+table+" WHERE attacker_uuid IN "+params(len(chunk)), anys(chunk)...)
-			if err != nil {
-				return err
-			}
+	for _, table := range []string{"enrich_queue", "enrich_raw", "enrich_address", "enrich_ledger"} {
+		if err := t.delete("remove gone attackers from "+table, table, "attacker_uuid", uuids); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -16,6 +16,29 @@
 // row of attacker_intel that somebody else wrote is adopted: its findings count
 // until they expire, and are replaced like any other.
 //
+// # Many workers
+//
+// Any number of workers on any number of machines share a database. A claim
+// passes over rows that another one is looking at, leases run on the database's
+// clock, and budgets and the outbox are common to all. One claim at a time looks
+// for what is new in attackers; the others go on with what is known to be due.
+//
+// A transaction that fails because of a deadlock, a serialization failure or a
+// lost connection is tried again, with growing pauses.
+//
+// # PostgreSQL
+//
+// Any driver will do that leaves the placeholders to the database, such as the
+// one in github.com/jackc/pgx/v5/stdlib. The tables belong to the current
+// schema.
+//
+// # MySQL and MariaDB
+//
+// The driver is github.com/go-sql-driver/mysql. Its parameter loc must be UTC,
+// which is the default, and interpolateParams=true saves a round trip for each
+// statement. All tables must be InnoDB's. Where DECNET's tables keep times to the
+// second, so do we.
+//
 // # SQLite
 //
 // One database file serves several processes on one machine. Every connection
@@ -31,6 +54,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/decnet/enrich/store"
@@ -40,16 +64,18 @@ import (
 type Options struct {
 	// Dialect is the kind of database.
 	Dialect Dialect
-	// Now is the store's own clock, on which leases run. The default is
-	// [time.Now].
+	// Now is the store's own clock, on which leases run. The default is the
+	// database's clock, and [time.Now] for SQLite.
 	Now func() time.Time
-	// Code returns the database's own number for an error of the driver, and
-	// false for any other error: for SQLite a result code, primary or extended.
-	// The default finds a method Code() int, which the errors of
-	// modernc.org/sqlite have; other drivers need a function of their own.
-	// Without the number the store reports a database that is only busy as one
-	// that failed.
-	Code func(error) (code int, ok bool)
+	// Code returns the database's own code for an error of the driver, and false
+	// for any other error: for SQLite a result code, primary or extended, for
+	// PostgreSQL the SQLSTATE, for MySQL the error number; numbers in decimal.
+	// The default knows the errors of modernc.org/sqlite,
+	// github.com/jackc/pgx, github.com/lib/pq and
+	// github.com/go-sql-driver/mysql; other drivers need a function of their
+	// own. Without the code the store reports a database that is only busy as
+	// one that failed.
+	Code func(error) (code string, ok bool)
 }
 
 // Store is a [store.Store] in a database. It also implements
@@ -57,15 +83,18 @@ type Options struct {
 // [store.Lister], [store.Statistician] and [store.Migrator]. Its methods are
 // safe for concurrent use.
 //
-// An error names what was being done and wraps the driver's; it holds no value
-// that was read or written. While the database is busy, methods try again until
-// their context is done.
+// An error names what was being done and wraps the driver's; its text holds no
+// value that was read or written. While the database is busy, methods try again
+// until their context is done; while it cannot be reached, for half a minute.
+// After a commit whose outcome was lost with the connection, Save may report
+// that a lease was lost although the update was stored.
 type Store struct {
 	db    *sql.DB
 	d     *dialect
-	now   func() time.Time
-	code  func(error) (int, bool)
+	now   func() time.Time // nil for the default
+	code  func(error) (string, bool)
 	intel intelWriter
+	texts sync.Map // statements with numbered placeholders, by the same without
 }
 
 var _ interface {
@@ -89,13 +118,10 @@ func New(db *sql.DB, o Options) (*Store, error) {
 	}
 	d := o.Dialect.dialect()
 	if d == nil {
-		errs = append(errs, fmt.Errorf("sqlstore: Options.Dialect is %d, which is no dialect; set it to sqlstore.SQLite", o.Dialect))
+		errs = append(errs, fmt.Errorf("sqlstore: Options.Dialect is %d, which is no dialect; set it to sqlstore.SQLite, PostgreSQL or MySQL", o.Dialect))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
-	}
-	if o.Now == nil {
-		o.Now = time.Now
 	}
 	if o.Code == nil {
 		o.Code = code
@@ -103,14 +129,10 @@ func New(db *sql.DB, o Options) (*Store, error) {
 	return &Store{db: db, d: d, now: o.Now, code: o.Code, intel: intelWriter{dialect: d}}, nil
 }
 
-// code is the default of Options.Code.
-func code(err error) (int, bool) {
-	e, ok := errors.AsType[interface {
-		error
-		Code() int
-	}](err)
-	if !ok {
-		return 0, false
+// localTime returns the time by the program's clock or the caller's.
+func (s *Store) localTime() time.Time {
+	if s.now != nil {
+		return s.now()
 	}
-	return e.Code(), true
+	return time.Now()
 }

@@ -42,12 +42,13 @@ func TestSQLiteDSNEscapesPath(t *testing.T) {
 }
 
 func TestMigrationsAreFiles(t *testing.T) {
-	files, err := sqlstore.Migrations(sqlstore.SQLite)
-	require.NoError(t, err)
-	names, err := fs.Glob(files, "*.sql")
-	require.NoError(t, err)
-	require.Equal(t, []string{"0001_enrich.sql", "attacker_intel.sql", "attackers.sql"}, names)
-
-	_, err = sqlstore.Migrations(0)
+	for _, dialect := range []sqlstore.Dialect{sqlstore.SQLite, sqlstore.PostgreSQL, sqlstore.MySQL} {
+		files, err := sqlstore.Migrations(dialect)
+		require.NoError(t, err)
+		names, err := fs.Glob(files, "*.sql")
+		require.NoError(t, err)
+		require.Equal(t, []string{"0001_enrich.sql", "attacker_intel.sql", "attackers.sql"}, names)
+	}
+	_, err := sqlstore.Migrations(0)
 	require.ErrorContains(t, err, "no dialect")
 }

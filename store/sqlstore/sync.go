@@ -1,8 +1,10 @@
 package sqlstore
 
 import (
+	"context"
 	"database/sql"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,208 +13,331 @@ import (
 
 // Whatever writes to attackers sets updated_at to its present time, so that a
 // cursor moving over (updated_at, uuid) meets every change, without a trigger
-// and without a scan. There are three of them:
+// and without a scan. There are several of them:
 //
-//   - lead stays at the newest row and finds changes at once;
+//   - lead stays at the newest row and finds changes at once; it looks again at
+//     the latest changes, for times that are rounded and transactions that
+//     overlap;
 //   - trail follows a minute later and finds what was committed behind lead, by
 //     a transaction that took its time or on a machine with another clock;
+//   - past goes back from where lead began, once, and imports the attackers
+//     there were before;
 //   - sweep goes round all attackers by UUID, slowly, and finds what has no
-//     usable updated_at.
-//
-// A fourth, ledger, goes round the ledger as slowly and finds attackers gone.
+//     usable updated_at;
+//   - ledger goes round our own rows as slowly and finds attackers gone.
 const (
-	syncBatch  = 256
-	trailBy    = time.Minute
-	sweepEvery = 10 * time.Second
+	syncBatch = 256
+	trailBy   = time.Minute
+	leadBy    = time.Minute // how far clocks ahead of ours may be
+
+	// What lead looks at again: where times are kept precisely, and where they are
+	// rounded to the second.
+	overlap       = 100 * time.Millisecond
+	coarseOverlap = 2 * time.Second
+
+	sweepRate  = 600         // rows a second, so that a million take half an hour
+	sweepBatch = 1000        // rows looked at in one transaction at most
+	sweepStep  = 256         // rows for which it is worth to begin
+	sweepLag   = time.Minute // what is later than that is not made up for
 )
+
+// ended is where the cursor past is when everything is imported.
+const ended = "end"
 
 // cursor is a row of enrich_cursor.
 type cursor struct {
 	name, at, uuid string
 	movedAt        int64
+	more           bool // there is more to read
+}
+
+// upkept is what a call of upkeep leaves to do.
+type upkept struct {
+	skipped bool // somebody else was at it
+	more    bool // there are more attackers to read
+	behind  bool // it is time to sweep further
+}
+
+// upkeep brings the ledger up to date with what happened in attackers and ends
+// leases that have expired. One caller at a time does it; a second one waits for
+// it, or is told that it was skipped.
+func (s *Store) upkeep(ctx context.Context, wait bool) (u upkept, err error) {
+	lock := s.d.skip
+	if wait {
+		lock = s.d.lock
+	}
+	err = s.write(ctx, func(t *tx) error {
+		u = upkept{}
+		cursors := make(map[string]*cursor)
+		err := t.query("read the cursors", "SELECT name, at, uuid, moved_at FROM enrich_cursor WHERE name <> 'queues'"+lock, nil,
+			func(scan func(...any) error) error {
+				var c cursor
+				err := scan(&c.name, &c.at, &c.uuid, &c.movedAt)
+				cursors[c.name] = &c
+				return err
+			})
+		if err != nil {
+			return err
+		}
+		if u.skipped = len(cursors) < 5; u.skipped {
+			return nil
+		}
+		lead, past := cursors["lead"], cursors["past"]
+		found, err := t.newAttackers(lead, cursors["trail"], past)
+		if err != nil {
+			return err
+		}
+		swept, err := t.sweep(cursors["sweep"])
+		if err != nil {
+			return err
+		}
+		// Rows are locked all at once, and in order, lest two transactions wait
+		// for each other.
+		if err := t.reconcile(append(found, swept...)); err != nil {
+			return err
+		}
+		if err := t.sweepLedger(cursors["ledger"]); err != nil {
+			return err
+		}
+		u.more = lead.more || past.more
+		u.behind = cursors["sweep"].more || cursors["ledger"].more
+		return t.endLeases()
+	})
+	return u, err
 }
 
 // sighting is a row of attackers beside what the ledger knows of it.
 type sighting struct {
-	uuid  string
-	ip    string
-	seen  int64
-	moved bool // the address has changed, though it may have changed back
-	known bool // there is a row in the ledger, and what follows is from it
-	row   row
+	uuid       string
+	ip         string
+	seen       int64
+	moved      bool // the address has changed, though it may have changed back
+	known      bool // there is a row in the ledger, and what follows is from it
+	ledgerIP   string
+	ledgerSeen int64
 }
 
 // What sighting.scan reads, and where from.
 const (
-	sightingSelected = `a.uuid, a.ip, a.last_seen, l.attacker_uuid, l.ip, l.last_seen, l.state, l.due_at, l.ahead_at,
-		l.fence, l.queues`
-	sightingFrom = ` FROM attackers a LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid`
+	sightingSelected = `a.uuid, a.ip, a.last_seen, l.attacker_uuid, l.ip, l.last_seen`
+	sightingFrom     = ` FROM attackers a LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid`
 )
 
 // scan reads a row, whose last columns go to more.
 func (g *sighting) scan(scan func(...any) error, more ...any) error {
 	var (
-		ip                                sql.NullString
-		seen                              timestamp
-		uuid, ledgerIP, queues            sql.NullString
-		ledgerSeen, st, due, ahead, fence sql.NullInt64
+		ip             sql.NullString
+		seen           timestamp
+		uuid, ledgerIP sql.NullString
+		ledgerSeen     sql.NullInt64
 	)
-	dest := append([]any{&g.uuid, &ip, &seen, &uuid, &ledgerIP, &ledgerSeen, &st, &due, &ahead, &fence, &queues}, more...)
+	dest := append([]any{&g.uuid, &ip, &seen, &uuid, &ledgerIP, &ledgerSeen}, more...)
 	if err := scan(dest...); err != nil {
 		return err
 	}
 	g.ip, g.seen, g.known = ip.String, micros(seen.Time), uuid.Valid
-	g.row = row{
-		uuid: g.uuid, ip: ledgerIP.String, seen: ledgerSeen.Int64,
-		state: int(st.Int64), due: due.Int64, ahead: ahead.Int64, fence: fence.Int64, queues: queues.String,
+	g.ledgerIP, g.ledgerSeen = ledgerIP.String, ledgerSeen.Int64
+	return nil
+}
+
+// newAttackers moves the three cursors that go by updated_at, and returns what
+// they found.
+func (t *tx) newAttackers(lead, trail, past *cursor) (found []sighting, err error) {
+	if lead.at == "" {
+		if err := t.begin(lead, trail, past); err != nil {
+			return nil, err
+		}
+	}
+	clock := time.UnixMicro(t.clock)
+	last, found, err := t.page(lead, ">", clock.Add(leadBy))
+	if err != nil {
+		return nil, err
+	}
+	again := overlap
+	if !strings.Contains(last.at, ".") {
+		again = coarseOverlap
+	}
+	if settled := formatTime(clock.Add(-again)); !lead.more && last.at > settled {
+		last.at, last.uuid = settled, ""
+	}
+	if last.at > lead.at || last.at == lead.at && last.uuid > lead.uuid {
+		if err := t.moveCursor(lead, last.at, last.uuid); err != nil {
+			return nil, err
+		}
+	}
+
+	last, more, err := t.page(trail, ">", clock.Add(-trailBy))
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, more...)
+	if len(more) > 0 {
+		if err := t.moveCursor(trail, last.at, last.uuid); err != nil {
+			return nil, err
+		}
+	}
+
+	if past.at == ended {
+		return found, nil
+	}
+	if last, more, err = t.page(past, "<", clock.Add(leadBy)); err != nil {
+		return nil, err
+	}
+	if !past.more {
+		last.at, last.uuid = ended, ""
+	}
+	return append(found, more...), t.moveCursor(past, last.at, last.uuid)
+}
+
+// begin puts the cursors to where they begin: at the newest attacker there is.
+func (t *tx) begin(lead, trail, past *cursor) error {
+	clock := time.UnixMicro(t.clock)
+	start := formatTime(clock.Add(-coarseOverlap))
+	_, err := t.one("find the newest attacker", "SELECT "+t.s.d.text("updated_at")+` FROM attackers
+		WHERE updated_at <= ? ORDER BY updated_at DESC LIMIT 1`, []any{formatTime(clock.Add(leadBy))}, &start)
+	if err != nil {
+		return err
+	}
+	for _, c := range []*cursor{lead, trail, past} {
+		at := start
+		if c == trail { // what is being written at this moment has an earlier time
+			at = min(start, formatTime(clock.Add(-2*trailBy)))
+		}
+		if err := t.moveCursor(c, at, ""); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// sync brings the ledger up to date with what happened in attackers, and
-// reports whether there may be more of it.
-func (s *Store) sync(t *tx) (more bool, err error) {
-	cursors := map[string]*cursor{"lead": {}, "trail": {}, "sweep": {}, "ledger": {}}
-	err = t.query("read the cursors", "SELECT name, at, uuid, moved_at FROM enrich_cursor", nil,
-		func(scan func(...any) error) error {
-			var c cursor
-			if err := scan(&c.name, &c.at, &c.uuid, &c.movedAt); err != nil {
-				return err
-			}
-			cursors[c.name] = &c
-			return nil
-		})
-	if err != nil {
-		return false, err
+// page reads the rows of attackers that come next after a cursor or, with "<",
+// before it, not updated after the given time. It returns where the last of them
+// is, and sets c.more if there may be others.
+func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []sighting, err error) {
+	beyond, times := t.s.d.beyond(op, "updated_at", "uuid")
+	args := []any{c.at}
+	if times == 2 {
+		args = append(args, c.at)
 	}
-	for name, c := range cursors {
-		c.name = name
+	direction := ""
+	if op == "<" {
+		direction = " DESC"
 	}
-	clock := time.UnixMicro(t.clock)
-	if more, err = s.advance(t, cursors["lead"], clock); err != nil {
-		return false, err
-	}
-	if _, err = s.advance(t, cursors["trail"], clock.Add(-trailBy)); err != nil {
-		return false, err
-	}
-	if err := s.sweep(t, cursors["sweep"]); err != nil {
-		return false, err
-	}
-	return more, s.sweepLedger(t, cursors["ledger"])
-}
-
-// advance moves a cursor over rows updated up to the given time, and reports
-// whether it stopped before that.
-func (s *Store) advance(t *tx, c *cursor, until time.Time) (more bool, err error) {
-	var found []sighting
-	updated := s.d.text("a.updated_at")
-	err = t.query("read new attackers", `SELECT `+sightingSelected+`, `+updated+` FROM (
+	last = *c
+	err = t.query("read new attackers", "SELECT "+sightingSelected+", "+t.s.d.text("a.updated_at")+` FROM (
 			SELECT uuid, ip, last_seen, updated_at FROM attackers
-			WHERE (updated_at, uuid) > (?, ?) AND updated_at <= ?
-			ORDER BY updated_at, uuid LIMIT ?) a
-		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid ORDER BY a.updated_at, a.uuid`,
-		[]any{c.at, c.uuid, s.d.time(until), syncBatch},
+			WHERE `+beyond+` AND updated_at <= ?
+			ORDER BY updated_at`+direction+", uuid"+direction+limit(syncBatch)+`) a
+		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid ORDER BY a.updated_at`+direction+", a.uuid"+direction,
+		append(args, c.uuid, formatTime(until)),
 		func(scan func(...any) error) error {
 			var g sighting
-			err := g.scan(scan, &c.at)
-			c.uuid = g.uuid
+			err := g.scan(scan, &last.at)
+			last.uuid = g.uuid
 			found = append(found, g)
 			return err
 		})
-	if err != nil || len(found) == 0 {
-		return false, err
-	}
-	if err := s.reconcile(t, found); err != nil {
-		return false, err
-	}
-	return len(found) == syncBatch, t.moveCursor(c)
+	c.more = len(found) == syncBatch
+	return last, found, err
 }
 
 // moveCursor stores where the cursor is.
-func (t *tx) moveCursor(c *cursor) error {
-	n, err := t.changed("move a cursor", "UPDATE enrich_cursor SET at = ?, uuid = ?, moved_at = ? WHERE name = ?",
+func (t *tx) moveCursor(c *cursor, at, uuid string) error {
+	c.at, c.uuid = at, uuid
+	return t.exec("move a cursor", "UPDATE enrich_cursor SET at = ?, uuid = ?, moved_at = ? WHERE name = ?",
 		c.at, c.uuid, t.clock, c.name)
-	if err != nil || n > 0 {
-		return err
-	}
-	return t.exec("create a cursor", "INSERT INTO enrich_cursor (name, at, uuid, moved_at) VALUES (?, ?, ?, ?)",
-		c.name, c.at, c.uuid, t.clock)
 }
 
-// rests reports whether it is not yet time to move a cursor that goes round. A
-// clock that was set back does not stop it.
-func (t *tx) rests(c *cursor) bool {
-	since := t.clock - c.movedAt
-	return since >= 0 && since < sweepEvery.Microseconds()
+// sweeps returns how many rows a cursor that goes round has to pass now, 0 if it
+// is too early.
+func (t *tx) sweeps(c *cursor) int {
+	if c.movedAt > t.clock { // the clock was set back
+		c.movedAt = t.clock
+	}
+	c.movedAt = max(c.movedAt, t.clock-sweepLag.Microseconds())
+	n := int((t.clock - c.movedAt) * sweepRate / 1e6)
+	c.more = n > sweepBatch+sweepStep
+	if n < sweepStep {
+		return 0
+	}
+	return min(n, sweepBatch)
 }
 
-// sweep moves on over attackers by UUID.
-func (s *Store) sweep(t *tx, c *cursor) error {
-	if t.rests(c) {
-		return nil
+// window returns the condition for a column of UUIDs that holds for the next n
+// rows of a table after the cursor, and moves the cursor behind them.
+func (t *tx) window(c *cursor, table, column string, n int) (condition string, args []any, err error) {
+	start := c.uuid
+	found, err := t.one("find how far to sweep",
+		"SELECT "+column+" FROM "+table+" WHERE "+column+" > ? ORDER BY "+column+limit(1)+" OFFSET "+strconv.Itoa(n-1),
+		[]any{start}, &c.uuid)
+	if err != nil {
+		return "", nil, err
 	}
-	var found []sighting
-	err := t.query("sweep over attackers", `SELECT `+sightingSelected+sightingFrom+` WHERE a.uuid > ? ORDER BY a.uuid LIMIT ?`,
-		[]any{c.uuid, syncBatch}, func(scan func(...any) error) error {
+	condition, args = column+" > ?", []any{start}
+	if found {
+		condition, args = condition+" AND "+column+" <= ?", append(args, c.uuid)
+		c.movedAt += int64(n) * 1e6 / sweepRate
+	} else {
+		c.uuid, c.movedAt, c.more = "", t.clock, false
+	}
+	return condition, args, t.exec("move a cursor", "UPDATE enrich_cursor SET uuid = ?, moved_at = ? WHERE name = ?",
+		c.uuid, c.movedAt, c.name)
+}
+
+// sweep moves on over attackers by UUID and returns those that the ledger does
+// not know as they are.
+func (t *tx) sweep(c *cursor) (found []sighting, err error) {
+	n := t.sweeps(c)
+	if n == 0 {
+		return nil, nil
+	}
+	where, args, err := t.window(c, "attackers a", "a.uuid", n)
+	if err != nil {
+		return nil, err
+	}
+	err = t.query("sweep over attackers", "SELECT "+sightingSelected+sightingFrom+" WHERE "+where+
+		" AND (l.attacker_uuid IS NULL OR l.ip <> a.ip OR "+t.s.d.seenOtherwise+")", args,
+		func(scan func(...any) error) error {
 			var g sighting
 			err := g.scan(scan)
 			found = append(found, g)
 			return err
 		})
-	if err != nil {
-		return err
-	}
-	if err := s.reconcile(t, found); err != nil {
-		return err
-	}
-	c.uuid = ""
-	if len(found) == syncBatch {
-		c.uuid = found[len(found)-1].uuid
-	}
-	return t.moveCursor(c)
+	return found, err
 }
 
 // sweepLedger moves on over the ledger by UUID.
-func (s *Store) sweepLedger(t *tx, c *cursor) error {
-	if t.rests(c) {
+func (t *tx) sweepLedger(c *cursor) error {
+	n := t.sweeps(c)
+	if n == 0 {
 		return nil
 	}
-	n := 0
+	where, args, err := t.window(c, "enrich_ledger l", "l.attacker_uuid", n)
+	if err != nil {
+		return err
+	}
 	var gone []string
-	start := c.uuid
-	c.uuid = ""
-	err := t.query("sweep over the ledger", `SELECT l.attacker_uuid, a.uuid FROM enrich_ledger l
-		LEFT JOIN attackers a ON a.uuid = l.attacker_uuid
-		WHERE l.attacker_uuid > ? ORDER BY l.attacker_uuid LIMIT ?`, []any{start, syncBatch},
+	err = t.query("sweep over the ledger", `SELECT l.attacker_uuid FROM enrich_ledger l
+		LEFT JOIN attackers a ON a.uuid = l.attacker_uuid WHERE `+where+" AND a.uuid IS NULL ORDER BY l.attacker_uuid", args,
 		func(scan func(...any) error) error {
-			var (
-				uuid  string
-				found sql.NullString
-			)
-			err := scan(&uuid, &found)
-			if !found.Valid {
-				gone = append(gone, uuid)
-			}
-			if n++; n == syncBatch {
-				c.uuid = uuid
-			}
+			var uuid string
+			err := scan(&uuid)
+			gone = append(gone, uuid)
 			return err
 		})
 	if err != nil {
 		return err
 	}
-	if err := t.purge(gone); err != nil {
-		return err
-	}
-	return t.moveCursor(c)
+	return t.purge(gone)
 }
 
-// syncOnly is sync for chosen attackers.
-func (s *Store) syncOnly(t *tx, ids []uuid.UUID) error {
+// syncOnly brings the ledger up to date with chosen attackers.
+func (t *tx) syncOnly(ids []uuid.UUID) error {
+	var found []sighting
 	for chunk := range slices.Chunk(spellings(ids), maxParams) {
-		var found []sighting
-		err := t.query("read chosen attackers", `SELECT `+sightingSelected+sightingFrom+` WHERE a.uuid IN `+params(len(chunk)),
-			anys(chunk), func(scan func(...any) error) error {
+		list, args := in(chunk)
+		err := t.query("read chosen attackers", "SELECT "+sightingSelected+sightingFrom+" WHERE a.uuid IN "+list, args,
+			func(scan func(...any) error) error {
 				var g sighting
 				err := g.scan(scan)
 				found = append(found, g)
@@ -221,100 +346,89 @@ func (s *Store) syncOnly(t *tx, ids []uuid.UUID) error {
 		if err != nil {
 			return err
 		}
-		if err := s.reconcile(t, found); err != nil {
-			return err
-		}
 	}
-	return nil
+	return t.reconcile(found)
 }
 
 // reconcile takes over into the ledger what was found in attackers. Rows whose
 // key is no UUID are passed over.
-func (s *Store) reconcile(t *tx, found []sighting) error {
-	var fresh []sighting
+func (t *tx) reconcile(found []sighting) error {
+	byUUID := make(map[string]*sighting)
+	var fresh, differ []string
 	for i := range found {
 		g := &found[i]
-		var err error
-		switch _, isUUID := parseUUID(g.uuid); {
-		case !isUUID:
-		case !g.known:
-			fresh = append(fresh, *g)
-		case g.moved || !sameIP(g.ip, g.row.ip):
-			err = t.relocate(g)
-		case g.seen != g.row.seen:
-			err = t.seenAgain(g)
+		if _, isUUID := parseUUID(g.uuid); !isUUID || byUUID[g.uuid] != nil {
+			continue
 		}
+		byUUID[g.uuid] = g
+		switch {
+		case !g.known:
+			fresh = append(fresh, g.uuid)
+		case g.moved || g.seen != g.ledgerSeen || !sameIP(g.ip, g.ledgerIP):
+			differ = append(differ, g.uuid)
+		}
+	}
+	slices.Sort(differ)
+	for chunk := range slices.Chunk(differ, maxParams) {
+		var rows []*schedule
+		list, args := in(chunk)
+		err := t.query("read attackers that changed", "SELECT "+scheduleColumns+" FROM enrich_ledger WHERE attacker_uuid IN "+
+			list+ordered(t.s.d.lock), args, func(scan func(...any) error) error {
+			r := new(schedule)
+			rows = append(rows, r)
+			return scan(r.dest()...)
+		})
 		if err != nil {
 			return err
 		}
+		for _, r := range rows {
+			was := *r
+			byUUID[r.uuid].apply(r)
+			if err := t.reschedule(&was, r); err != nil {
+				return err
+			}
+		}
 	}
-	return s.enroll(t, fresh)
+	slices.Sort(fresh)
+	return t.enroll(fresh, byUUID)
 }
 
-// relocate makes an attacker with a new address due at once.
-func (t *tx) relocate(g *sighting) error {
-	if err := t.exec("note a new address", "UPDATE enrich_ledger SET ip = ?, last_seen = ? WHERE attacker_uuid = ?",
-		g.ip, g.seen, g.uuid); err != nil {
-		return err
-	}
-	r := &g.row
-	r.ip, r.seen = g.ip, g.seen
-	if r.state == leased {
-		return t.exec("note a new address under a lease",
-			"UPDATE enrich_ledger SET due_at = ? WHERE attacker_uuid = ?", int64(moved), g.uuid)
-	}
-	return t.enter(r, atOnce, never, r.fence)
-}
-
-// seenAgain notes when an attacker was last seen, which may make it due earlier.
-func (t *tx) seenAgain(g *sighting) error {
-	r := &g.row
-	due, ahead := r.due, r.ahead
+// apply changes a row as its attacker has changed. Being seen again may make it
+// due early, and a new address makes it due at once.
+func (g *sighting) apply(r *schedule) {
+	due := r.due
 	if g.seen > r.seen {
-		due, ahead = min(due, max(ahead, g.seen)), never
+		due, r.ahead = min(due, max(r.ahead, g.seen, 1)), never
 	}
 	r.seen = g.seen
-	err := t.exec("note that an attacker was seen",
-		"UPDATE enrich_ledger SET last_seen = ?, due_at = ?, ahead_at = ? WHERE attacker_uuid = ?", g.seen, due, ahead, g.uuid)
-	if err != nil {
-		return err
+	if g.moved || !sameIP(g.ip, r.ip) {
+		r.ip, due = g.ip, moved
 	}
-	if due != r.due && r.state != leased {
-		return t.enter(r, due, ahead, r.fence)
+	if r.state == leased {
+		r.due = due
+	} else if due != r.due {
+		r.free(due)
 	}
-	if r.queues == "" {
-		return nil
-	}
-	return t.exec("note in queues that an attacker was seen",
-		"UPDATE enrich_queue SET last_seen = ? WHERE attacker_uuid = ?", g.seen, g.uuid)
 }
-
-// enrollBatch is how many attackers one statement adds to the ledger.
-const enrollBatch = 64
 
 // enroll adds attackers to the ledger: due at once, unless attacker_intel has a
 // row about them already.
-func (s *Store) enroll(t *tx, fresh []sighting) error {
-	adopted, err := s.adopt(t, fresh)
+func (t *tx) enroll(fresh []string, byUUID map[string]*sighting) error {
+	adopted, err := t.adopt(fresh, byUUID)
 	if err != nil {
 		return err
 	}
-	if len(adopted) > 0 {
-		fresh = slices.DeleteFunc(fresh, func(g sighting) bool { return adopted[g.uuid] })
-	}
-	for chunk := range slices.Chunk(fresh, enrollBatch) {
-		args := make([]any, 0, 4*len(chunk))
-		for _, g := range chunk {
-			args = append(args, g.uuid, g.ip, g.seen, t.clock)
-		}
-		// A fence that grows with time does not come again for an attacker who
-		// was forgotten and came back.
-		err := t.exec("add attackers to the ledger",
-			`INSERT INTO enrich_ledger (attacker_uuid, ip, last_seen, fence, state, wake_at, due_at) VALUES `+
-				strings.TrimSuffix(strings.Repeat("(?, ?, ?, ?, 1, 0, 0), ", len(chunk)), ", "), args...)
-		if err != nil {
-			return err
+	var rows [][]any
+	for _, uuid := range fresh {
+		if !adopted[uuid] {
+			g := byUUID[uuid]
+			rows = append(rows, []any{uuid, g.ip, g.seen, t.clock})
 		}
 	}
-	return nil
+	// A fence that grows with time does not come again for an attacker who was
+	// forgotten and came back.
+	return t.insert("add attackers to the ledger", `INSERT INTO enrich_ledger (attacker_uuid, ip, last_seen, fence,
+		state, wake_at, due_at, ahead_at, owner, queues, verdict, revision, cached_at, entries, decision)`,
+		"(?, ?, ?, ?, 1, 0, 0, "+strconv.FormatInt(never, 10)+", '', '', -1, 0, 0, '[]', '{}')",
+		t.s.d.upsert("attacker_uuid", nil), rows)
 }

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"encoding/hex"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -39,19 +40,42 @@ func parseUUID(text string) (uuid.UUID, bool) {
 }
 
 // cleanJSON returns a JSON text as every database can store it: valid UTF-8,
-// with U+FFFD for each byte that is not, which is how it reads anyway. A NUL
-// character is no part of JSON.
+// with U+FFFD for each byte that is not, which is how it reads anyway, and
+// without NUL characters, which are no part of JSON.
 func cleanJSON(raw []byte) string {
-	if utf8.Valid(raw) {
-		return string(raw)
+	text := string(raw)
+	if !utf8.Valid(raw) {
+		text = string([]rune(text))
 	}
-	return string([]rune(string(raw)))
+	if strings.IndexByte(text, 0) >= 0 {
+		text = strings.ReplaceAll(text, "\x00", "")
+	}
+	return text
 }
 
-// timeLayout is how SQLAlchemy writes a time to SQLite.
+// timeLayout is how SQLAlchemy writes a time to SQLite. The other databases
+// read it too.
 const timeLayout = "2006-01-02 15:04:05.000000"
 
-func formatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
+func formatTime(t time.Time) string { return clamp(t).Format(timeLayout) }
+
+// The first and the last time that every database can store, and Python.
+var (
+	firstTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	lastTime  = time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)
+)
+
+// clamp returns t as a database keeps it: in UTC, to the microsecond, and within
+// the years 1 to 9999.
+func clamp(t time.Time) time.Time {
+	switch {
+	case t.Before(firstTime):
+		return firstTime
+	case t.After(lastTime):
+		return lastTime
+	}
+	return precise(t)
+}
 
 // timeLayouts are the ways a time may be spelled in a table; a fraction of a
 // second may follow the seconds.
@@ -99,7 +123,7 @@ func micros(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	return t.UnixMicro()
+	return clamp(t).UnixMicro()
 }
 
 // fromMicros is the inverse of micros.

@@ -5,22 +5,25 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
-	"math/rand/v2"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // tx is a transaction. It has a connection of its own, on which it begins and
-// ends by statements, because database/sql cannot begin one that writes.
+// ends by statements, because database/sql has no way to begin one in SQLite
+// that writes.
 type tx struct {
 	ctx   context.Context
+	s     *Store
 	conn  *sql.Conn
-	stmts map[string]*sql.Stmt
-	clock int64 // the store's, in microseconds, when the transaction began
+	stmts map[string]*sql.Stmt // of a local database
+	clock int64                // the store's, in microseconds, when the transaction began; 0 if it only reads
+	bare  bool                 // raw answers are not stored, because the database has refused them
 }
 
-// write runs f in a transaction that holds the write lock from its start. If the
-// database is busy it runs f again, so f must set all it returns anew.
+// write runs f in a transaction that may write. If it fails for a reason that
+// passes it runs f again, so f must set all it returns anew.
 func (s *Store) write(ctx context.Context, f func(*tx) error) error {
 	return s.transact(ctx, s.d.begin, f)
 }
@@ -31,61 +34,66 @@ func (s *Store) read(ctx context.Context, f func(*tx) error) error {
 	return s.transact(ctx, s.d.view, f)
 }
 
-func (s *Store) transact(ctx context.Context, begin string, f func(*tx) error) error {
-	return s.retry(ctx, func() error { return s.attempt(ctx, begin, f) })
-}
-
-// retry runs f, and runs it again for as long as the database is busy.
-func (s *Store) retry(ctx context.Context, f func() error) error {
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := f()
-		if err == nil || !s.busy(err) {
-			return err
-		}
-		timer := time.NewTimer(pause/2 + rand.N(pause))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("sqlstore: the database stayed busy: %w; last: %w", ctx.Err(), err)
-		}
-	}
-}
-
 // attempt runs f in a transaction once.
-func (s *Store) attempt(ctx context.Context, begin string, f func(*tx) error) (err error) {
+func (s *Store) attempt(ctx context.Context, begin []string, f func(*tx) error) (err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return fmt.Errorf("sqlstore: connect to the database: %w", err)
+		return s.failed("connect to the database", err)
 	}
 	defer conn.Close()
-	if _, err := conn.ExecContext(ctx, begin); err != nil {
-		if ctx.Err() != nil {
-			discard(conn) // it may have begun all the same
+	t := &tx{ctx: ctx, s: s, conn: conn}
+	for i, text := range begin {
+		if _, err := conn.ExecContext(ctx, text); err != nil {
+			if ctx.Err() != nil || i > 0 {
+				discard(conn) // it may have begun all the same
+			}
+			return s.failed("begin a transaction", err)
 		}
-		return fmt.Errorf("sqlstore: begin a transaction: %w", err)
 	}
-	t := &tx{ctx: ctx, conn: conn, clock: s.now().UnixMicro()}
 	if s.d.local {
 		t.ctx = context.WithoutCancel(ctx)
 	}
 	committed := false
 	defer func() {
 		t.close()
-		if !committed {
-			if _, err := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK"); err != nil {
-				discard(conn)
-			}
+		if !committed && !t.rollBack(ctx) {
+			discard(conn)
+			err = &lostError{err}
 		}
 	}()
+	if &begin[0] == &s.d.begin[0] {
+		if err := t.readClock(); err != nil {
+			return err
+		}
+	}
 	if err := f(t); err != nil {
 		return err
 	}
 	if _, err := conn.ExecContext(t.ctx, "COMMIT"); err != nil {
-		return fmt.Errorf("sqlstore: commit: %w", err)
+		return s.failed("commit", err)
 	}
 	committed = true
 	return nil
+}
+
+// rollBack ends the transaction and reports whether the connection is still
+// usable.
+func (t *tx) rollBack(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_, err := t.conn.ExecContext(ctx, "ROLLBACK")
+	return err == nil
+}
+
+// readClock sets t.clock. Several machines that share a database go by its
+// clock.
+func (t *tx) readClock() error {
+	if t.s.now != nil || t.s.d.clock == "" {
+		t.clock = t.s.localTime().UnixMicro()
+		return nil
+	}
+	_, err := t.one("read the clock", t.s.d.clock, nil, &t.clock)
+	return err
 }
 
 // discard closes a connection in an unknown state instead of returning it to
@@ -94,57 +102,59 @@ func discard(conn *sql.Conn) {
 	_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // that is what it returns
 }
 
-func (s *Store) busy(err error) bool {
-	code, ok := s.code(err)
-	return ok && s.d.busy(code)
-}
-
-func (s *Store) poisonous(err error) bool {
-	code, ok := s.code(err)
-	return ok && s.d.poison(code)
-}
-
 // exec runs a statement. The purpose goes into the error.
 func (t *tx) exec(purpose, text string, args ...any) error {
 	_, err := t.changed(purpose, text, args...)
 	return err
 }
 
-// changed is exec and returns the number of rows affected.
+// changed is exec and returns the number of rows affected. MySQL may count rows
+// that are set to what they were, or not.
 func (t *tx) changed(purpose, text string, args ...any) (int, error) {
-	stmt, err := t.prepare(text)
-	if err != nil {
-		return 0, failed(purpose, err)
+	var res sql.Result
+	var err error
+	if t.s.d.local {
+		var stmt *sql.Stmt
+		if stmt, err = t.prepare(text); err == nil {
+			res, err = stmt.ExecContext(t.ctx, args...)
+		}
+	} else {
+		res, err = t.conn.ExecContext(t.ctx, t.s.placed(text), args...)
 	}
-	res, err := stmt.ExecContext(t.ctx, args...)
 	if err != nil {
-		return 0, failed(purpose, err)
+		return 0, t.s.failed(purpose, err)
 	}
 	n, err := res.RowsAffected()
 	if err != nil {
-		return 0, failed(purpose, err)
+		return 0, t.s.failed(purpose, err)
 	}
 	return int(n), nil
 }
 
-// query runs a query and calls each for every row.
+// query runs a query and calls each for every row. The function each must not
+// use t.
 func (t *tx) query(purpose, text string, args []any, each func(scan func(dest ...any) error) error) error {
-	stmt, err := t.prepare(text)
-	if err != nil {
-		return failed(purpose, err)
+	var rows *sql.Rows
+	var err error
+	if t.s.d.local {
+		var stmt *sql.Stmt
+		if stmt, err = t.prepare(text); err == nil {
+			rows, err = stmt.QueryContext(t.ctx, args...)
+		}
+	} else {
+		rows, err = t.conn.QueryContext(t.ctx, t.s.placed(text), args...)
 	}
-	rows, err := stmt.QueryContext(t.ctx, args...)
 	if err != nil {
-		return failed(purpose, err)
+		return t.s.failed(purpose, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		if err := each(rows.Scan); err != nil {
-			return failed(purpose, err)
+			return t.s.failed(purpose, err)
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return failed(purpose, err)
+		return t.s.failed(purpose, err)
 	}
 	return nil
 }
@@ -180,23 +190,102 @@ func (t *tx) close() {
 	}
 }
 
-func failed(purpose string, err error) error {
-	return fmt.Errorf("sqlstore: %s: %w", purpose, err)
+const (
+	// maxParams is the greatest number of values looked for in one statement.
+	maxParams = 512
+	// maxBytes is about how many bytes of values one statement adds at most,
+	// unless a single row has more: databases limit the size of a statement.
+	maxBytes = 1 << 20
+)
+
+// insert adds rows by statements that add several at a time. The head is the
+// statement up to VALUES, values one row's list in parentheses, tail what
+// follows the last row.
+func (t *tx) insert(purpose, head, values, tail string, rows [][]any) error {
+	for len(rows) > 0 {
+		n, size := 0, 0
+		for n < min(len(rows), t.s.d.rows) {
+			if size += sizeOf(rows[n]); n > 0 && size > maxBytes {
+				break
+			}
+			n++
+		}
+		for n&(n-1) != 0 { // powers of two, for there to be few different statements
+			n &= n - 1
+		}
+		args := make([]any, 0, n*len(rows[0]))
+		for _, row := range rows[:n] {
+			args = append(args, row...)
+		}
+		if err := t.exec(purpose, head+" VALUES "+repeated(values, n)+tail, args...); err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
 }
 
-// maxParams is a number of parameters that every database takes in a statement.
-const maxParams = 800
+func sizeOf(row []any) (size int) {
+	for _, v := range row {
+		switch v := v.(type) {
+		case string:
+			size += len(v)
+		case []byte:
+			size += len(v)
+		}
+	}
+	return size
+}
+
+// repeated returns the text n times, separated by commas.
+func repeated(text string, n int) string {
+	return strings.Repeat(text+", ", n-1) + text
+}
 
 // params returns n placeholders in parentheses.
 func params(n int) string {
-	return "(" + strings.Repeat("?, ", n-1) + "?)"
+	return "(" + repeated("?", n) + ")"
 }
 
-// anys returns the strings as arguments.
-func anys(list []string) []any {
-	out := make([]any, len(list))
-	for i, s := range list {
-		out[i] = s
+// in returns a list of placeholders in parentheses for at least the given
+// texts, and the arguments for it. Its length is a power of two, for there to be
+// few different statements.
+func in(list []string) (text string, args []any) {
+	n := 1
+	for n < len(list) {
+		n *= 2
 	}
-	return out
+	args = make([]any, n)
+	for i := range args {
+		args[i] = list[min(i, len(list)-1)]
+	}
+	return params(n), args
 }
+
+// placed returns a statement with the placeholders that the database wants.
+func (s *Store) placed(text string) string {
+	if !s.d.numbered {
+		return text
+	}
+	if placed, ok := s.texts.Load(text); ok {
+		return placed.(string)
+	}
+	var b strings.Builder
+	n := 0
+	for i := range len(text) {
+		if text[i] != '?' {
+			b.WriteByte(text[i])
+			continue
+		}
+		n++
+		b.WriteByte('$')
+		b.WriteString(strconv.Itoa(n))
+	}
+	placed := b.String()
+	s.texts.Store(text, placed)
+	return placed
+}
+
+// limit ends a query. The number is part of the text, so that the database sees
+// that the limit is low when it decides how to go about it.
+func limit(n int) string { return fmt.Sprintf(" LIMIT %d", n) }

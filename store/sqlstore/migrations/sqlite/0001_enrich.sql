@@ -1,4 +1,5 @@
--- Everything here is ours alone. Times are microseconds since 1970 in UTC.
+-- Everything here is ours alone. Times are microseconds since 1970 in UTC. A
+-- version means the same on every kind of database.
 
 -- One row per attacker: what was learnt, when it is due again, who works on it.
 -- attacker_uuid is the text found in attackers.uuid.
@@ -15,6 +16,7 @@ CREATE TABLE enrich_ledger (
     fence         BIGINT   NOT NULL,
     owner         TEXT     NOT NULL DEFAULT '',
     queues        TEXT     NOT NULL DEFAULT '', -- where it stands in enrich_queue while not leased
+    verdict       SMALLINT NOT NULL DEFAULT -1, -- -1 while nothing was learnt, then 0 none to 4 malicious
     revision      BIGINT   NOT NULL DEFAULT 0,
     cached_at     BIGINT   NOT NULL DEFAULT 0,
     entries       TEXT     NOT NULL DEFAULT '[]',
@@ -27,7 +29,7 @@ CREATE INDEX enrich_ledger_ready ON enrich_ledger (last_seen DESC, attacker_uuid
 
 CREATE INDEX enrich_ledger_leased ON enrich_ledger (wake_at) WHERE state = 2;
 
-CREATE INDEX enrich_ledger_enriched ON enrich_ledger (revision) WHERE revision > 0;
+CREATE INDEX enrich_ledger_verdict ON enrich_ledger (verdict, last_seen DESC, attacker_uuid);
 
 CREATE INDEX enrich_ledger_seen ON enrich_ledger (last_seen DESC, attacker_uuid);
 
@@ -86,10 +88,15 @@ CREATE TABLE enrich_outbox (
     payload       TEXT   NOT NULL
 );
 
--- How far attackers was read: see the file sync.go.
+-- How far attackers was read: see the file sync.go. A cursor that has not begun
+-- is at ''; past is at 'end' when there is nothing left to import.
 CREATE TABLE enrich_cursor (
     name     TEXT   NOT NULL PRIMARY KEY,
     at       TEXT   NOT NULL,
     uuid     TEXT   NOT NULL,
     moved_at BIGINT NOT NULL
 );
+
+INSERT INTO enrich_cursor (name, at, uuid, moved_at)
+VALUES ('lead', '', '', 0), ('trail', '', '', 0), ('past', '', '', 0),
+    ('sweep', '', '', 0), ('ledger', '', '', 0), ('queues', '', '', 0);

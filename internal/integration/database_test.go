@@ -1,0 +1,191 @@
+package integration
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql"
+	"github.com/google/uuid"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/stretchr/testify/require"
+	_ "modernc.org/sqlite"
+
+	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/sqlstore"
+	"github.com/decnet/enrich/store/storetest"
+)
+
+// database is a kind of database that tests run on.
+type database struct {
+	sqlstore.Dialect
+	driver string
+	server string // where it listens, if it is a server
+	admin  string // data source name of a database that is always there
+}
+
+// Where the servers are, if not on their standard ports.
+var (
+	postgresAddr = cmp.Or(os.Getenv("ENRICH_POSTGRES_ADDR"), "127.0.0.1:5432")
+	mysqlAddr    = cmp.Or(os.Getenv("ENRICH_MYSQL_ADDR"), "127.0.0.1:3306")
+)
+
+var (
+	onSQLite   = &database{Dialect: sqlstore.SQLite, driver: "sqlite"}
+	onPostgres = &database{
+		Dialect: sqlstore.PostgreSQL, driver: "pgx", server: postgresAddr,
+		admin: "postgres://postgres@" + postgresAddr + "/postgres?sslmode=disable",
+	}
+	onMySQL = &database{
+		Dialect: sqlstore.MySQL, driver: "mysql", server: mysqlAddr,
+		admin: "root@tcp(" + mysqlAddr + ")/mysql?interpolateParams=true",
+	}
+	databases = []*database{onSQLite, onPostgres, onMySQL}
+)
+
+// onEach runs a test on every kind of database.
+func onEach(t *testing.T, test func(t *testing.T, d *database)) {
+	for _, d := range databases {
+		t.Run(d.String(), func(t *testing.T) { test(t, d) })
+	}
+}
+
+// need skips the test if the database's server is not there, or fails it if it
+// has to be.
+func (d *database) need(tb testing.TB) {
+	tb.Helper()
+	if d.server == "" {
+		return
+	}
+	conn, err := net.DialTimeout("tcp", d.server, 5*time.Second)
+	if err == nil {
+		require.NoError(tb, conn.Close())
+		return
+	}
+	if os.Getenv("ENRICH_REQUIRE_SERVICES") == "1" {
+		tb.Fatalf("no %v server at %s: %v", d, d.server, err)
+	}
+	tb.Skipf("no %v server at %s: %v", d, d.server, err)
+}
+
+// create makes an empty database, which is dropped after the test, and returns
+// its data source name.
+func (d *database) create(tb testing.TB) string {
+	tb.Helper()
+	d.need(tb)
+	if d.server == "" {
+		return sqlstore.SQLiteDSN(filepath.Join(tb.TempDir(), "enrich.db"))
+	}
+	name := "enrich_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	run := func(text string) {
+		db, err := sql.Open(d.driver, d.admin)
+		require.NoError(tb, err)
+		defer db.Close()
+		_, err = db.ExecContext(context.Background(), text)
+		require.NoError(tb, err)
+	}
+	run("CREATE DATABASE " + name)
+	if d == onPostgres {
+		tb.Cleanup(func() { run("DROP DATABASE " + name + " WITH (FORCE)") })
+		return strings.Replace(d.admin, "/postgres?", "/"+name+"?", 1)
+	}
+	tb.Cleanup(func() { run("DROP DATABASE " + name) })
+	return strings.Replace(d.admin, "/mysql?", "/"+name+"?", 1)
+}
+
+// open returns a pool of connections to a database that create made.
+func (d *database) open(tb testing.TB, dsn string) *sql.DB {
+	tb.Helper()
+	db, err := sql.Open(d.driver, dsn)
+	require.NoError(tb, err)
+	db.SetMaxOpenConns(24) // several tests and their processes share a server
+	db.SetMaxIdleConns(24)
+	tb.Cleanup(func() { require.NoError(tb, db.Close()) })
+	return db
+}
+
+// newStore returns a store in db, which it migrates.
+func (d *database) newStore(tb testing.TB, db *sql.DB) *sqlstore.Store {
+	tb.Helper()
+	s, err := sqlstore.New(db, sqlstore.Options{Dialect: d.Dialect})
+	require.NoError(tb, err)
+	require.NoError(tb, s.Migrate(tb.Context()))
+	return s
+}
+
+// openStore returns a store in a new database, and the database.
+func (d *database) openStore(tb testing.TB) (*sqlstore.Store, *sql.DB) {
+	tb.Helper()
+	db := d.open(tb, d.create(tb))
+	return d.newStore(tb, db), db
+}
+
+// placed returns a statement with the placeholders that the database wants.
+func (d *database) placed(text string) string {
+	if d != onPostgres {
+		return text
+	}
+	for n := 1; strings.Contains(text, "?"); n++ {
+		text = strings.Replace(text, "?", fmt.Sprint("$", n), 1)
+	}
+	return text
+}
+
+// harness makes stores, each through a pool of its own. Making a database takes
+// a server so long that those of earlier checks are emptied and used again.
+func (d *database) harness(t *testing.T) storetest.Harness {
+	var (
+		dsns sync.Map // of *sqlstore.Store: string
+		free = make(chan string, 100)
+	)
+	on := func(tb testing.TB, dsn string) store.Store {
+		s := d.newStore(tb, d.open(tb, dsn))
+		dsns.Store(s, dsn)
+		return s
+	}
+	return storetest.Harness{
+		New: func(tb testing.TB) store.Store {
+			if d.server == "" {
+				return on(tb, d.create(tb))
+			}
+			var dsn string
+			select {
+			case dsn = <-free:
+				d.empty(tb, dsn)
+			default:
+				dsn = d.create(t)
+			}
+			tb.Cleanup(func() { free <- dsn })
+			return on(tb, dsn)
+		},
+		Reopen: func(tb testing.TB, s store.Store) store.Store {
+			dsn, _ := dsns.Load(s)
+			return on(tb, dsn.(string))
+		},
+	}
+}
+
+// empty makes a database be as it was when it was made.
+func (d *database) empty(tb testing.TB, dsn string) {
+	db := d.open(tb, dsn)
+	for _, text := range []string{
+		"DELETE FROM attacker_intel", "DELETE FROM attackers", "DELETE FROM enrich_ledger", "DELETE FROM enrich_queue",
+		"DELETE FROM enrich_address", "DELETE FROM enrich_raw", "DELETE FROM enrich_outbox", "DELETE FROM enrich_quota",
+		"UPDATE enrich_cursor SET at = '', uuid = '', moved_at = 0",
+	} {
+		_, err := db.ExecContext(tb.Context(), text)
+		require.NoError(tb, err)
+	}
+}
+
+func TestStoreConforms(t *testing.T) {
+	onEach(t, func(t *testing.T, d *database) { storetest.Run(t, d.harness(t)) })
+}

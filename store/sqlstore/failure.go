@@ -1,0 +1,135 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"reflect"
+	"strconv"
+	"time"
+)
+
+const (
+	// outage is how long a method goes on trying to reach a database that is
+	// gone.
+	outage = 30 * time.Second
+	// races is how often a transaction is tried that another one seems to have
+	// come in the way of.
+	races = 3
+)
+
+// transact runs f in a transaction, and again as long as it fails for a reason
+// that passes.
+func (s *Store) transact(ctx context.Context, begin []string, f func(*tx) error) error {
+	var gone time.Time // since when the database is gone
+	raced := 0
+	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := s.attempt(ctx, begin, f)
+		if err == nil {
+			return nil
+		}
+		switch s.classify(err) {
+		case busy:
+			gone, pause = time.Time{}, min(pause, 100*time.Millisecond)
+		case lost:
+			if gone.IsZero() {
+				gone = time.Now()
+			}
+			if ctx.Err() != nil || time.Since(gone) > outage {
+				return err
+			}
+		case race:
+			if raced++; raced == races {
+				return err
+			}
+		default:
+			return err
+		}
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("sqlstore: the database stayed busy or away: %w; last: %w", ctx.Err(), err)
+		}
+	}
+}
+
+// classify says what to do about an error.
+func (s *Store) classify(err error) class {
+	if code, ok := s.code(err); ok {
+		return s.d.class(code)
+	}
+	if _, ok := errors.AsType[*lostError](err); ok {
+		return lost
+	}
+	if _, ok := errors.AsType[*net.OpError](err); ok {
+		return lost
+	}
+	for _, e := range []error{driver.ErrBadConn, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed} {
+		if errors.Is(err, e) {
+			return lost
+		}
+	}
+	return fatal
+}
+
+// poisonous reports whether an error is due to the values of a statement.
+func (s *Store) poisonous(err error) bool {
+	c := s.classify(err)
+	return c == poison || c == race
+}
+
+// lostError is a failure after which the connection was found to be lost.
+type lostError struct{ error }
+
+func (e *lostError) Unwrap() error { return e.error }
+
+// failed returns the error with its purpose. The driver's own text is left out
+// if it may quote values; the driver's error is wrapped in any case.
+func (s *Store) failed(purpose string, err error) error {
+	if code, ok := s.code(err); ok && s.d.quotes(code) {
+		return &refusal{fmt.Sprintf("sqlstore: %s: %s refuses it with code %s", purpose, s.d.title, code), err}
+	}
+	return fmt.Errorf("sqlstore: %s: %w", purpose, err)
+}
+
+// refusal is an error whose text says nothing about values.
+type refusal struct {
+	text string
+	err  error
+}
+
+func (e *refusal) Error() string { return e.text }
+
+func (e *refusal) Unwrap() error { return e.err }
+
+// code is the default of Options.Code.
+func code(err error) (string, bool) {
+	if e, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok { // PostgreSQL: github.com/jackc/pgx, github.com/lib/pq
+		return e.SQLState(), true
+	}
+	if e, ok := errors.AsType[interface {
+		error
+		Code() int
+	}](err); ok { // SQLite: modernc.org/sqlite
+		return strconv.Itoa(e.Code()), true
+	}
+	for ; err != nil; err = errors.Unwrap(err) { // MySQL: github.com/go-sql-driver/mysql
+		v := reflect.ValueOf(err)
+		if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
+			continue
+		}
+		if n := v.Elem().FieldByName("Number"); n.IsValid() && n.Kind() == reflect.Uint16 {
+			return strconv.FormatUint(n.Uint(), 10), true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,37 @@
+-- DECNET's table attacker_intel, column by column, for deployments without
+-- DECNET. Times are in UTC, to the second. The cascade lets attackers be purged
+-- by a bare DELETE.
+CREATE TABLE IF NOT EXISTS attacker_intel (
+    uuid                       VARCHAR(255) NOT NULL PRIMARY KEY,
+    attacker_uuid              VARCHAR(255) NOT NULL,
+    attacker_ip                VARCHAR(255) NOT NULL,
+    schema_version             INTEGER      NOT NULL DEFAULT 1,
+    greynoise_classification   VARCHAR(32),
+    greynoise_name             VARCHAR(128),
+    greynoise_tags             JSON         NOT NULL,
+    greynoise_raw              JSON         NOT NULL,
+    greynoise_queried_at       DATETIME,
+    abuseipdb_score            INTEGER,
+    abuseipdb_categories       JSON         NOT NULL,
+    abuseipdb_raw              JSON         NOT NULL,
+    abuseipdb_queried_at       DATETIME,
+    feodo_listed               BOOLEAN,
+    feodo_malware_family       VARCHAR(64),
+    feodo_raw                  JSON         NOT NULL,
+    feodo_queried_at           DATETIME,
+    threatfox_listed           BOOLEAN,
+    threatfox_threat_types     JSON         NOT NULL,
+    threatfox_ioc_types        JSON         NOT NULL,
+    threatfox_malware_families JSON         NOT NULL,
+    threatfox_raw              JSON         NOT NULL,
+    threatfox_queried_at       DATETIME,
+    aggregate_verdict          VARCHAR(32),
+    cached_at                  DATETIME     NOT NULL,
+    expires_at                 DATETIME     NOT NULL,
+    UNIQUE KEY ix_attacker_intel_attacker_uuid (attacker_uuid),
+    KEY ix_attacker_intel_attacker_ip (attacker_ip),
+    KEY ix_attacker_intel_aggregate_verdict (aggregate_verdict),
+    KEY ix_attacker_intel_cached_at (cached_at),
+    KEY ix_attacker_intel_expires_at (expires_at),
+    FOREIGN KEY (attacker_uuid) REFERENCES attackers (uuid) ON DELETE CASCADE
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4;

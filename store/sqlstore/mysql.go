@@ -1,0 +1,68 @@
+package sqlstore
+
+import "strings"
+
+var mysql = dialect{
+	name:  "mysql",
+	title: "MySQL",
+	begin: []string{"SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION"},
+	view:  []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY"},
+	lock:  " FOR UPDATE",
+	skip:  " FOR UPDATE SKIP LOCKED",
+	rows:  64,
+	clock: "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+	exists: `SELECT count(*) FROM information_schema.tables
+		WHERE table_schema = DATABASE() AND table_name = ?`,
+	names: `SELECT table_name FROM information_schema.tables
+		WHERE table_schema = DATABASE() AND table_name LIKE 'enrich\_%'`,
+	unique: `SELECT count(*) FROM (SELECT max(column_name) AS name FROM information_schema.statistics
+		WHERE table_schema = DATABASE() AND table_name = 'attacker_intel' AND non_unique = 0
+		GROUP BY index_name HAVING count(*) = 1) AS found WHERE name = 'attacker_uuid'`,
+	collation: `SELECT collation_name FROM information_schema.columns
+		WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?`,
+	guard:   "SELECT GET_LOCK(CONCAT('enrich ', MD5(DATABASE())), 5)",
+	unguard: "SELECT RELEASE_LOCK(CONCAT('enrich ', MD5(DATABASE())))",
+	text:    func(column string) string { return "CAST(" + column + " AS CHAR)" },
+	beyond: func(op, at, uuid string) (string, int) {
+		return "(" + at + " " + op + " ? OR (" + at + " = ? AND " + uuid + " " + op + " ?))", 2
+	},
+	seenOtherwise: "a.last_seen <> TIMESTAMPADD(MICROSECOND, l.last_seen, '1970-01-01')",
+	upsert: func(key string, columns []string) string {
+		if len(columns) == 0 {
+			first, _, _ := strings.Cut(key, ",")
+			return " ON DUPLICATE KEY UPDATE " + first + " = " + first
+		}
+		sets := make([]string, len(columns))
+		for i, c := range columns {
+			sets[i] = c + " = VALUES(" + c + ")"
+		}
+		return " ON DUPLICATE KEY UPDATE " + strings.Join(sets, ", ")
+	},
+	second:  true,
+	maxText: 255,
+	// Codes: "Server Error Message Reference" of the MySQL manual, and "MariaDB
+	// Error Codes".
+	class: func(code string) class {
+		switch code {
+		case "1205", "1213": // lock wait timeout, deadlock
+			return busy
+		case "1040", "1053", "1077", "1079", "1080", "1927", "1203", // too many connections, shutdown, connection killed
+			"1290", "1792", "1836": // the server is read only: it is no longer the primary
+			return lost
+		case "1062", "1216", "1217", "1451", "1452", "1557", "1761", "1762": // duplicate key, foreign keys
+			return race
+		case "1048", "1118", "1153", "1263", "1264", "1265", "1292", "1300", "1364", "1366", "1406", "1411", "1441", "1644",
+			"1690", "3140", "3141", "3144", "3157", "3819", "3903", "4025", "4038":
+			// null, sizes, ranges, conversions, bad character strings, errors raised by triggers, JSON, constraints
+			return poison
+		}
+		return fatal
+	},
+	quotes: func(code string) bool {
+		switch code {
+		case "1021", "1040", "1044", "1045", "1046", "1049", "1053", "1054", "1114", "1142", "1146", "1205", "1213", "1290", "1927":
+			return false
+		}
+		return true
+	},
+}
