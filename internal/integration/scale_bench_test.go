@@ -1,0 +1,165 @@
+package integration
+
+import (
+	"database/sql"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/sqlstore"
+)
+
+// size returns a number from the environment: the benchmarks are short unless
+// they are told how large to be.
+func size(tb testing.TB, name string, otherwise int) int {
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(tb, err, name)
+	return n
+}
+
+// BenchmarkClaimAtScale compares a claim of 50, and a claim that finds nothing,
+// in a large table with the same in one of 10,000 attackers, on every kind of
+// database: when all but 10 attackers are fresh, and when all are due. The large
+// table has ENRICH_BENCH_ATTACKERS rows, by default 20,000; making a million
+// takes minutes.
+func BenchmarkClaimAtScale(b *testing.B) {
+	large := size(b, "ENRICH_BENCH_ATTACKERS", 20_000)
+	for _, on := range databases {
+		for _, allDue := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%v/all-due=%v", on, allDue), func(b *testing.B) {
+				small, big := newCrowded(b, on, 10_000, allDue), newCrowded(b, on, large, allDue)
+				for b.Loop() {
+					for range 30 { // by turns, so that both meet the same machine
+						small.measure()
+						big.measure()
+					}
+				}
+				report := func(what string, small, big []time.Duration) {
+					b.ReportMetric(float64(median(big).Microseconds()), "µs/"+what)
+					b.ReportMetric(float64(median(big))/float64(median(small)), "x-"+what)
+				}
+				report("claim", small.claims, big.claims)
+				if !allDue {
+					report("idle", small.idle, big.idle)
+				}
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
+func median(times []time.Duration) time.Duration {
+	times = slices.Sorted(slices.Values(times))
+	return times[len(times)/2]
+}
+
+// crowded is a store with many attackers.
+type crowded struct {
+	*testing.B
+	store        *sqlstore.Store
+	now          time.Time
+	claims, idle []time.Duration
+}
+
+func newCrowded(b *testing.B, on *database, attackers int, allDue bool) *crowded {
+	b.Helper()
+	s, db := on.openStore(b)
+	c := &crowded{B: b, store: s, now: time.Now().UTC()}
+	on.fill(b, s, db, attackers, allDue)
+	return c
+}
+
+// measure claims what is due and gives it back, so that it is due again, and
+// then, unless there is always more, claims nothing.
+func (c *crowded) measure() {
+	claim := func() (store.Claimed, time.Duration) {
+		start := time.Now()
+		got, err := c.store.Claim(c.Context(), store.ClaimRequest{
+			Now: c.now, Owner: "bench", Lease: time.Hour, Limit: 50, Providers: []string{"abuseipdb", "feodo", "greynoise", "threatfox"},
+		})
+		require.NoError(c, err)
+		return got, time.Since(start)
+	}
+	got, took := claim()
+	require.NotEmpty(c, got.Records)
+	c.claims = append(c.claims, took)
+	leases := make([]store.Lease, len(got.Records))
+	for i, r := range got.Records {
+		leases[i] = store.Lease{ID: r.ID, Fence: r.Fence, Due: c.now}
+	}
+	if len(got.Records) < 50 {
+		nothing, took := claim()
+		require.Empty(c, nothing.Records)
+		c.idle = append(c.idle, took)
+	}
+	require.NoError(c, c.store.Release(c.Context(), leases...))
+}
+
+// fill makes up attackers that were enriched, each with a record of the usual
+// size, of which all or ten are due.
+func (on *database) fill(b *testing.B, s *sqlstore.Store, db *sql.DB, n int, allDue bool) {
+	b.Helper()
+	template := crowd(1)
+	require.NoError(b, s.Observe(b.Context(), template...))
+	c, err := s.Claim(b.Context(), store.ClaimRequest{Now: time.Now(), Owner: "fill", Lease: time.Hour, Limit: 1})
+	require.NoError(b, err)
+	require.NoError(b, s.Save(b.Context(), enriched(c.Records[0], time.Now().UTC())))
+
+	now := time.Now().UTC()
+	numbers := "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + strconv.Itoa(n) + ") SELECT i FROM n"
+	// UUIDs in no order, for new rows not to be neighbours.
+	id := "printf('%08x-0000-4000-8000-%012x', (n.i * 2654435761) % 4294967296, n.i)"
+	at := "strftime('%Y-%m-%d %H:%M:%S.000000', " + strconv.FormatInt(now.Unix(), 10) + " - n.i, 'unixepoch')"
+	ip := "'45.' || (n.i / 65536 % 256) || '.' || (n.i / 256 % 256) || '.' || (n.i % 256)"
+	switch on {
+	case onPostgres:
+		numbers = "SELECT i FROM generate_series(CAST(1 AS BIGINT), " + strconv.Itoa(n) + ") AS s(i)"
+		id = "lpad(to_hex((n.i * 2654435761) % 4294967296), 8, '0') || '-0000-4000-8000-' || lpad(to_hex(n.i), 12, '0')"
+		at = "to_timestamp(" + strconv.FormatInt(now.Unix(), 10) + " - n.i) AT TIME ZONE 'UTC'"
+	case onMySQL:
+		numbers = "SELECT seq AS i FROM seq_1_to_" + strconv.Itoa(n)
+		id = "CONCAT(LPAD(HEX((n.i * 2654435761) % 4294967296), 8, '0'), '-0000-4000-8000-', LPAD(HEX(n.i), 12, '0'))"
+		id = "LOWER(" + id + ")"
+		at = "TIMESTAMPADD(SECOND, " + strconv.FormatInt(now.Unix(), 10) + " - n.i, '1970-01-01')"
+		ip = "CONCAT('45.', n.i DIV 65536 % 256, '.', n.i DIV 256 % 256, '.', n.i % 256)"
+	}
+	wake := strconv.FormatInt(now.Add(time.Hour).UnixMicro(), 10) + " + n.i * 1000"
+	if allDue {
+		wake = strconv.FormatInt(now.Add(-time.Hour).UnixMicro(), 10) + " - n.i"
+	}
+	wake = "CASE WHEN n.i <= 10 THEN 1 ELSE " + wake + " END"
+	seen := strconv.FormatInt(now.Unix()*1e6, 10) + " - n.i * 1000000"
+	run := func(text string) {
+		_, err := db.ExecContext(b.Context(), text)
+		require.NoError(b, err)
+	}
+	run("INSERT INTO attackers (uuid, ip, first_seen, last_seen, updated_at) SELECT " +
+		strings.Join([]string{id, ip, at, at, at}, ", ") + " FROM (" + numbers + ") AS n")
+	run(`INSERT INTO enrich_ledger (attacker_uuid, ip, addr, verdict, last_seen, state, wake_at, due_at, ahead, fence, owner, queues,
+		revision, cached_at, entries, decision) SELECT ` + strings.Join([]string{
+		id, ip, ip, "t.verdict", seen, "0", wake, wake, "t.ahead", "7", "''", "''", "1", "t.cached_at", "t.entries", "t.decision",
+	}, ", ") + " FROM (" + numbers + ") AS n, (SELECT * FROM enrich_ledger LIMIT 1) AS t")
+	run("UPDATE enrich_cursor SET at = '" + sqlalchemy(now) + "' WHERE name IN ('lead', 'trail')")
+	run("UPDATE enrich_cursor SET at = 'end' WHERE name = 'past'")
+	run(fmt.Sprintf("UPDATE enrich_cursor SET moved_at = %d WHERE name IN ('sweep', 'ledger')", now.UnixMicro()))
+	switch on {
+	case onSQLite, onPostgres:
+		run("ANALYZE")
+		if on == onPostgres {
+			run("VACUUM")
+		}
+	case onMySQL:
+		texts(b, db, "ANALYZE TABLE attackers, enrich_ledger")
+	}
+}
