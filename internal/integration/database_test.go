@@ -60,51 +60,51 @@ func onEach(t *testing.T, test func(t *testing.T, d *database)) {
 
 // need skips the test if the database's server is not there, or fails it if it
 // has to be.
-func (d *database) need(tb testing.TB) {
+func (on *database) need(tb testing.TB) {
 	tb.Helper()
-	if d.server == "" {
+	if on.server == "" {
 		return
 	}
-	conn, err := net.DialTimeout("tcp", d.server, 5*time.Second)
+	conn, err := net.DialTimeout("tcp", on.server, 5*time.Second)
 	if err == nil {
 		require.NoError(tb, conn.Close())
 		return
 	}
 	if os.Getenv("ENRICH_REQUIRE_SERVICES") == "1" {
-		tb.Fatalf("no %v server at %s: %v", d, d.server, err)
+		tb.Fatalf("no %v server at %s: %v", on, on.server, err)
 	}
-	tb.Skipf("no %v server at %s: %v", d, d.server, err)
+	tb.Skipf("no %v server at %s: %v", on, on.server, err)
 }
 
 // create makes an empty database, which is dropped after the test, and returns
 // its data source name.
-func (d *database) create(tb testing.TB) string {
+func (on *database) create(tb testing.TB) string {
 	tb.Helper()
-	d.need(tb)
-	if d.server == "" {
+	on.need(tb)
+	if on.server == "" {
 		return sqlstore.SQLiteDSN(filepath.Join(tb.TempDir(), "enrich.db"))
 	}
 	name := "enrich_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	run := func(text string) {
-		db, err := sql.Open(d.driver, d.admin)
+		db, err := sql.Open(on.driver, on.admin)
 		require.NoError(tb, err)
 		defer db.Close()
 		_, err = db.ExecContext(context.Background(), text)
 		require.NoError(tb, err)
 	}
 	run("CREATE DATABASE " + name)
-	if d == onPostgres {
+	if on == onPostgres {
 		tb.Cleanup(func() { run("DROP DATABASE " + name + " WITH (FORCE)") })
-		return strings.Replace(d.admin, "/postgres?", "/"+name+"?", 1)
+		return strings.Replace(on.admin, "/postgres?", "/"+name+"?", 1)
 	}
 	tb.Cleanup(func() { run("DROP DATABASE " + name) })
-	return strings.Replace(d.admin, "/mysql?", "/"+name+"?", 1)
+	return strings.Replace(on.admin, "/mysql?", "/"+name+"?", 1)
 }
 
 // open returns a pool of connections to a database that create made.
-func (d *database) open(tb testing.TB, dsn string) *sql.DB {
+func (on *database) open(tb testing.TB, dsn string) *sql.DB {
 	tb.Helper()
-	db, err := sql.Open(d.driver, dsn)
+	db, err := sql.Open(on.driver, dsn)
 	require.NoError(tb, err)
 	db.SetMaxOpenConns(24) // several tests and their processes share a server
 	db.SetMaxIdleConns(24)
@@ -113,24 +113,24 @@ func (d *database) open(tb testing.TB, dsn string) *sql.DB {
 }
 
 // newStore returns a store in db, which it migrates.
-func (d *database) newStore(tb testing.TB, db *sql.DB) *sqlstore.Store {
+func (on *database) newStore(tb testing.TB, db *sql.DB) *sqlstore.Store {
 	tb.Helper()
-	s, err := sqlstore.New(db, sqlstore.Options{Dialect: d.Dialect})
+	s, err := sqlstore.New(db, sqlstore.Options{Dialect: on.Dialect})
 	require.NoError(tb, err)
 	require.NoError(tb, s.Migrate(tb.Context()))
 	return s
 }
 
 // openStore returns a store in a new database, and the database.
-func (d *database) openStore(tb testing.TB) (*sqlstore.Store, *sql.DB) {
+func (on *database) openStore(tb testing.TB) (*sqlstore.Store, *sql.DB) {
 	tb.Helper()
-	db := d.open(tb, d.create(tb))
-	return d.newStore(tb, db), db
+	db := on.open(tb, on.create(tb))
+	return on.newStore(tb, db), db
 }
 
 // placed returns a statement with the placeholders that the database wants.
-func (d *database) placed(text string) string {
-	if d != onPostgres {
+func (on *database) placed(text string) string {
+	if on != onPostgres {
 		return text
 	}
 	for n := 1; strings.Contains(text, "?"); n++ {
@@ -141,41 +141,41 @@ func (d *database) placed(text string) string {
 
 // harness makes stores, each through a pool of its own. Making a database takes
 // a server so long that those of earlier checks are emptied and used again.
-func (d *database) harness(t *testing.T) storetest.Harness {
+func (on *database) harness(t *testing.T) storetest.Harness {
 	var (
 		dsns sync.Map // of *sqlstore.Store: string
 		free = make(chan string, 100)
 	)
-	on := func(tb testing.TB, dsn string) store.Store {
-		s := d.newStore(tb, d.open(tb, dsn))
+	at := func(tb testing.TB, dsn string) store.Store {
+		s := on.newStore(tb, on.open(tb, dsn))
 		dsns.Store(s, dsn)
 		return s
 	}
 	return storetest.Harness{
 		New: func(tb testing.TB) store.Store {
-			if d.server == "" {
-				return on(tb, d.create(tb))
+			if on.server == "" {
+				return at(tb, on.create(tb))
 			}
 			var dsn string
 			select {
 			case dsn = <-free:
-				d.empty(tb, dsn)
+				on.empty(tb, dsn)
 			default:
-				dsn = d.create(t)
+				dsn = on.create(t)
 			}
 			tb.Cleanup(func() { free <- dsn })
-			return on(tb, dsn)
+			return at(tb, dsn)
 		},
 		Reopen: func(tb testing.TB, s store.Store) store.Store {
 			dsn, _ := dsns.Load(s)
-			return on(tb, dsn.(string))
+			return at(tb, dsn.(string))
 		},
 	}
 }
 
 // empty makes a database be as it was when it was made.
-func (d *database) empty(tb testing.TB, dsn string) {
-	db := d.open(tb, dsn)
+func (on *database) empty(tb testing.TB, dsn string) {
+	db := on.open(tb, dsn)
 	for _, text := range []string{
 		"DELETE FROM attacker_intel", "DELETE FROM attackers", "DELETE FROM enrich_ledger", "DELETE FROM enrich_queue",
 		"DELETE FROM enrich_address", "DELETE FROM enrich_raw", "DELETE FROM enrich_outbox", "DELETE FROM enrich_quota",
