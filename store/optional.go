@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -106,6 +108,29 @@ type ListRequest struct {
 	Cursor string
 	// Enriched leaves out attackers about whom nothing was ever learnt.
 	Enriched bool
+	// Verdicts leaves out attackers with another verdict, and those about whom
+	// nothing was ever learnt; provider.None stands for the absence of an
+	// opinion. Empty leaves out none.
+	Verdicts []provider.Verdict
+	// SeenSince and SeenBefore leave out attackers last seen before the one, and
+	// at the other or later. Zero leaves out none.
+	SeenSince, SeenBefore time.Time
+	// Text leaves out attackers of whom neither the address nor the UUID with
+	// dashes contains it, whatever the case of letters. Empty leaves out none.
+	Text string
+}
+
+// Matches reports whether an attacker with this record belongs in the listing.
+func (r *ListRequest) Matches(rec *Record) bool {
+	switch {
+	case (r.Enriched || len(r.Verdicts) > 0) && rec.Revision == 0,
+		len(r.Verdicts) > 0 && !slices.Contains(r.Verdicts, rec.Decision.Verdict),
+		!r.SeenSince.IsZero() && rec.LastSeen.Before(r.SeenSince),
+		!r.SeenBefore.IsZero() && !rec.LastSeen.Before(r.SeenBefore):
+		return false
+	}
+	text := strings.ToLower(r.Text)
+	return text == "" || strings.Contains(strings.ToLower(rec.IP), text) || strings.Contains(rec.ID.String(), text)
 }
 
 // Page is a part of a listing.

@@ -38,7 +38,10 @@ func (s *Store) List(ctx context.Context, req store.ListRequest) (store.Page, er
 		worst *row // rows are full without those after this one
 	)
 	for _, r := range s.rows {
-		if req.Enriched && r.revision == 0 || last != nil && !newer(last, r) || worst != nil && !newer(r, worst) {
+		if last != nil && !newer(last, r) || worst != nil && !newer(r, worst) {
+			continue
+		}
+		if !req.Matches(&store.Record{Attacker: r.Attacker, Decision: r.decision, Revision: r.revision}) {
 			continue
 		}
 		if rows = append(rows, r); len(rows) == 2*n {

@@ -27,7 +27,7 @@ func (s *Store) List(ctx context.Context, req store.ListRequest) (store.Page, er
 	var page store.Page
 	err := s.read(ctx, func(t *tx) error {
 		page = store.Page{}
-		rows, err := t.list(after, req.Limit+1, req.Enriched)
+		rows, err := t.list(after, req.Limit+1, &req)
 		if err != nil {
 			return err
 		}
@@ -46,16 +46,38 @@ func (s *Store) List(ctx context.Context, req store.ListRequest) (store.Page, er
 }
 
 // list returns up to n rows that come after the given place.
-func (t *tx) list(after key, n int, enriched bool) ([]*row, error) {
-	var rows []*row
-	only := ""
-	if enriched {
-		only = " AND l.revision > 0"
+func (t *tx) list(after key, n int, req *store.ListRequest) ([]*row, error) {
+	where := "l.last_seen <= ? AND (l.last_seen < ? OR l.attacker_uuid > ?)"
+	args := []any{after.seen, after.seen, after.uuid}
+	add := func(condition string, more ...any) {
+		where, args = where+" AND "+condition, append(args, more...)
 	}
-	err := t.query("list records", "SELECT "+rowColumns+` FROM enrich_ledger l
-		WHERE l.last_seen <= ? AND (l.last_seen < ? OR l.attacker_uuid > ?)`+only+`
+	if req.Enriched {
+		add("l.verdict >= 0")
+	}
+	if len(req.Verdicts) > 0 {
+		verdicts := make([]any, len(req.Verdicts))
+		for i, v := range req.Verdicts {
+			verdicts[i] = int(v)
+		}
+		add("l.verdict IN "+params(len(verdicts)), verdicts...)
+	}
+	if !req.SeenSince.IsZero() {
+		add("l.last_seen >= ?", micros(req.SeenSince))
+	}
+	if !req.SeenBefore.IsZero() {
+		add("l.last_seen < ?", micros(req.SeenBefore))
+	}
+	if req.Text != "" {
+		text := strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(store.CleanText(req.Text)))
+		plain := strings.ReplaceAll(text, "-", "") // for UUIDs spelled without
+		add("(lower(l.ip) LIKE ? ESCAPE '!' OR l.attacker_uuid LIKE ? ESCAPE '!' OR length(l.attacker_uuid) = 32 AND l.attacker_uuid LIKE ? ESCAPE '!')",
+			"%"+text+"%", "%"+text+"%", "%"+plain+"%")
+	}
+	var rows []*row
+	err := t.query("list records", "SELECT "+rowColumns+" FROM enrich_ledger l WHERE "+where+`
 		AND EXISTS (SELECT 1 FROM attackers a WHERE a.uuid = l.attacker_uuid)
-		ORDER BY l.last_seen DESC, l.attacker_uuid`+limit(n), []any{after.seen, after.seen, after.uuid},
+		ORDER BY l.last_seen DESC, l.attacker_uuid`+limit(n), args,
 		func(scan func(...any) error) error {
 			r := new(row)
 			rows = append(rows, r)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -376,6 +377,44 @@ func listEnriched(tb testing.TB, h Harness) {
 	f.schedule(all[2], f.now.Add(time.Hour), awaits("a"))
 	f.expect("List of the enriched", f.pages(store.ListRequest{Limit: 1, Enriched: true}), all[1], all[4])
 	f.expect("List of all", f.pages(store.ListRequest{Limit: 6}), all...)
+}
+
+func listFiltered(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	optional[store.Lister](f)
+	all := make([]store.Attacker, 6)
+	for i := range all {
+		all[i] = f.attacker(i)
+	}
+	all[2].IP, all[3].IP = "2A01:4f8::C2", "no address, 100%"
+	f.observe(all...)
+	for i, verdict := range []provider.Verdict{provider.Malicious, provider.None, provider.Benign, provider.Malicious} {
+		rec := f.take(all[i])
+		u := f.update(rec, f.fresh("a", address(i)))
+		u.Decision.Verdict = verdict
+		f.save(u)
+	}
+	list := func(what string, req store.ListRequest, want ...store.Attacker) {
+		f.Helper()
+		for _, req.Limit = range []int{1, 2, 9} {
+			f.expect("List of "+what, f.pages(req), want...)
+		}
+	}
+	list("the malicious", store.ListRequest{Verdicts: []provider.Verdict{provider.Malicious}}, all[0], all[3])
+	list("those without an opinion", store.ListRequest{Verdicts: []provider.Verdict{provider.None}}, all[1])
+	list("two verdicts", store.ListRequest{Verdicts: []provider.Verdict{provider.Benign, provider.Malicious}}, all[0], all[2], all[3])
+	list("those seen since", store.ListRequest{SeenSince: all[2].LastSeen}, all[:3]...)
+	list("those seen before", store.ListRequest{SeenBefore: all[2].LastSeen}, all[3:]...)
+	list("those seen in between", store.ListRequest{SeenSince: all[4].LastSeen, SeenBefore: all[1].LastSeen}, all[2:5]...)
+	list("an address", store.ListRequest{Text: address(4).String()}, all[4])
+	list("the same part of addresses", store.ListRequest{Text: "45.9."}, all[0], all[1], all[4], all[5])
+	list("letters in another case", store.ListRequest{Text: "a01:4F8::c"}, all[2])
+	list("a UUID", store.ListRequest{Text: strings.ToUpper(all[5].ID.String()[4:30])}, all[5])
+	list("what is a pattern elsewhere", store.ListRequest{Text: "0%"}, all[3])
+	list("what stands for any character elsewhere", store.ListRequest{Text: "45_9"})
+	list("everything at once", store.ListRequest{
+		Verdicts: []provider.Verdict{provider.Malicious}, SeenBefore: all[0].LastSeen, Text: "ADDRESS", Enriched: true,
+	}, all[3])
 }
 
 func stats(tb testing.TB, h Harness) {

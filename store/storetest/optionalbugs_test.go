@@ -6,9 +6,11 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -245,6 +247,35 @@ var optionalBugs = bugs{
 			}
 		}),
 	},
+	"ListFiltered": {
+		"verdicts ignored": listing(func(req *store.ListRequest) { req.Verdicts = nil }),
+		"one verdict": listing(func(req *store.ListRequest) {
+			if len(req.Verdicts) > 1 {
+				req.Verdicts = req.Verdicts[:1]
+			}
+		}),
+		"no opinion is none": listing(func(req *store.ListRequest) {
+			if slices.Equal(req.Verdicts, []provider.Verdict{provider.None}) {
+				req.Verdicts = nil
+			}
+		}),
+		"since ignored":  listing(func(req *store.ListRequest) { req.SeenSince = time.Time{} }),
+		"before ignored": listing(func(req *store.ListRequest) { req.SeenBefore = time.Time{} }),
+		"since without its time": listing(func(req *store.ListRequest) {
+			if !req.SeenSince.IsZero() {
+				req.SeenSince = req.SeenSince.Add(time.Microsecond)
+			}
+		}),
+		"before with its time": listing(func(req *store.ListRequest) {
+			if !req.SeenBefore.IsZero() {
+				req.SeenBefore = req.SeenBefore.Add(time.Microsecond)
+			}
+		}),
+		"text ignored": listing(func(req *store.ListRequest) { req.Text = "" }),
+		"text is a pattern": listing(func(req *store.ListRequest) {
+			req.Text = strings.TrimSuffix(strings.ReplaceAll(req.Text, "45_", "45."), "%")
+		}),
+	},
 	"Stats": {
 		"attackers": counting(func(s *store.Stats) { s.Attackers++ }),
 		"enriched":  counting(func(s *store.Stats) { s.Enriched++ }),
@@ -256,6 +287,16 @@ var optionalBugs = bugs{
 			b.stats = func(time.Time) (store.Stats, error) { return b.Store.Stats(background, time.Now()) }
 		},
 	},
+}
+
+// listing returns a bug that changes what is to be listed.
+func listing(change func(req *store.ListRequest)) func(b *broken) {
+	return func(b *broken) {
+		b.list = func(req store.ListRequest) (store.Page, error) {
+			change(&req)
+			return b.Store.List(background, req)
+		}
+	}
 }
 
 // paging returns a bug that changes what List returns.

@@ -136,6 +136,7 @@ func Checks() []Check {
 		{"BudgetConcurrently", budgetConcurrently},
 		{"List", list},
 		{"ListEnriched", listEnriched},
+		{"ListFiltered", listFiltered},
 		{"Stats", stats},
 		{"Migrate", migrate},
 		{"Reopen", reopen},
