@@ -556,7 +556,7 @@ func testPurgeByDECNET(t *testing.T, on *database) {
 				d.exec("DELETE FROM attacker_intel")
 				d.exec("DELETE FROM attackers")
 			} else {
-				d.deleteUnchecked()
+				d.deleteUnchecked("")
 			}
 			left := contents(t, d.db, "attacker_intel")
 
@@ -579,9 +579,9 @@ func testPurgeByDECNET(t *testing.T, on *database) {
 	}
 }
 
-// deleteUnchecked deletes all attackers as a connection does that enforces no
-// foreign keys.
-func (d *decnet) deleteUnchecked() {
+// deleteUnchecked deletes attackers as a connection does that enforces no foreign
+// keys.
+func (d *decnet) deleteUnchecked(where string) {
 	d.Helper()
 	off, on := "PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys = ON"
 	switch d.on {
@@ -592,7 +592,7 @@ func (d *decnet) deleteUnchecked() {
 	}
 	conn, err := d.db.Conn(d.Context())
 	require.NoError(d, err)
-	for _, text := range []string{off, "DELETE FROM attackers", on} {
+	for _, text := range []string{off, "DELETE FROM attackers " + where, on} {
 		_, err = conn.ExecContext(d.Context(), text)
 		require.NoError(d, err)
 	}

@@ -68,6 +68,7 @@ type dialect struct {
 	// guard ends with the transaction; without guard none is needed.
 	guard, unguard string
 
+	char string // the type that a text of any length is cast to
 	// text returns a column's value as text that sorts and compares as it does.
 	text func(column string) string
 	// beyond returns the condition that (at, uuid) is greater or, with "<", less

@@ -22,6 +22,7 @@ var mysql = dialect{
 		WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?`,
 	guard:   "SELECT GET_LOCK(CONCAT('enrich ', MD5(DATABASE())), 5)",
 	unguard: "SELECT RELEASE_LOCK(CONCAT('enrich ', MD5(DATABASE())))",
+	char:    "CHAR",
 	text:    func(column string) string { return "CAST(" + column + " AS CHAR)" },
 	beyond: func(op, at, uuid string) (string, int) {
 		return "(" + at + " " + op + " ? OR (" + at + " = ? AND " + uuid + " " + op + " ?))", 2

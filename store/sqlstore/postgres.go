@@ -20,6 +20,7 @@ var postgres = dialect{
 		WHERE i.indrelid = CAST('attacker_intel' AS regclass) AND i.indisunique AND i.indpred IS NULL
 		AND i.indnkeyatts = 1 AND a.attname = 'attacker_uuid'`,
 	guard:         "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('enrich ' || current_schema(), 0))",
+	char:          "TEXT",
 	text:          func(column string) string { return "to_char(" + column + ", 'YYYY-MM-DD HH24:MI:SS.US')" },
 	beyond:        pair,
 	seenOtherwise: "a.last_seen <> TIMESTAMP '1970-01-01' + l.last_seen * INTERVAL '1 microsecond'",

@@ -91,10 +91,11 @@ type wants struct {
 	names []string
 }
 
-// give sets the Raw of a finding, if it is wanted and there is one.
+// give sets the Raw of a finding, if it is wanted and there is one: it may have
+// been pruned.
 func (w *wants) give(name string, raw any) {
 	text := asText(raw)
-	if text == "" || !slices.Contains(w.names, name) {
+	if text == "" || text == "{}" || !slices.Contains(w.names, name) {
 		return
 	}
 	w.rec.Entry(name).Finding.Raw = []byte(text)

@@ -433,7 +433,7 @@ func (t *tx) writeRaws(all []*merged) error {
 				continue
 			}
 			if e := m.rec.Entry(name); e != nil && e.Finding != nil && rawPresent(e) {
-				rows = append(rows, []any{m.uuid, name, t.raw(e.Finding.Raw)})
+				rows = append(rows, []any{m.uuid, name, micros(e.Finding.ObservedAt), t.raw(e.Finding.Raw)})
 				continue
 			}
 			if slices.Contains(m.raws, name) {
@@ -444,8 +444,8 @@ func (t *tx) writeRaws(all []*merged) error {
 			}
 		}
 	}
-	return t.insert("write raw answers", "INSERT INTO enrich_raw (attacker_uuid, provider, raw)", params(3),
-		t.s.d.upsert("attacker_uuid, provider", []string{"raw"}), rows)
+	return t.insert("write raw answers", "INSERT INTO enrich_raw (attacker_uuid, provider, observed_at, raw)", params(4),
+		t.s.d.upsert("attacker_uuid, provider", []string{"observed_at", "raw"}), rows)
 }
 
 // raw returns what is stored for a raw answer.

@@ -17,6 +17,7 @@ var sqlite = dialect{
 	names:  `SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'enrich\_%' ESCAPE '\'`,
 	unique: `SELECT count(*) FROM pragma_index_list('attacker_intel') i WHERE i."unique" = 1 AND i.partial = 0
 		AND (SELECT group_concat(name) FROM pragma_index_info(i.name)) = 'attacker_uuid'`,
+	char:   "TEXT",
 	text:   func(column string) string { return "CAST(" + column + " AS TEXT)" },
 	beyond: pair,
 	// Text that is no time is compared when the row is updated.

@@ -53,6 +53,7 @@ CREATE TABLE IF NOT EXISTS enrich_address (
 CREATE TABLE IF NOT EXISTS enrich_raw (
     attacker_uuid VARCHAR(64)  NOT NULL,
     provider      VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    observed_at   BIGINT       NOT NULL,
     raw           LONGTEXT     NOT NULL,
     PRIMARY KEY (attacker_uuid, provider)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

@@ -60,9 +60,10 @@ CREATE INDEX enrich_address_attacker ON enrich_address (attacker_uuid);
 
 -- Raw answers of providers that have no column in attacker_intel.
 CREATE TABLE enrich_raw (
-    attacker_uuid TEXT NOT NULL,
-    provider      TEXT NOT NULL,
-    raw           TEXT NOT NULL,
+    attacker_uuid TEXT   NOT NULL,
+    provider      TEXT   NOT NULL,
+    observed_at   BIGINT NOT NULL,
+    raw           TEXT   NOT NULL,
     PRIMARY KEY (attacker_uuid, provider)
 );
 
