@@ -209,3 +209,23 @@ func TestEveryConnectionIsSetUp(t *testing.T) {
 	file := column[string](t, db, "SELECT file FROM pragma_database_list")
 	require.True(t, slices.ContainsFunc(file, func(f string) bool { return strings.HasSuffix(f, "/what? #1%.db") }), file)
 }
+
+// TestOtherCollationsAreFollowed is about tables that DECNET made with another
+// character set or collation than ours: without ours following it, every lookup
+// of an attacker would be a scan.
+func TestOtherCollationsAreFollowed(t *testing.T) {
+	for _, collation := range []string{"utf8mb4_unicode_ci", "latin1_swedish_ci", "utf8mb4_bin"} {
+		db := onMySQL.open(t, onMySQL.create(t))
+		for _, text := range decnetSchema(onMySQL) {
+			charset, _, _ := strings.Cut(collation, "_")
+			if strings.Contains(text, "CREATE TABLE") {
+				text += " DEFAULT CHARACTER SET " + charset + " COLLATE " + collation
+			}
+			_, err := db.Exec(text)
+			require.NoError(t, err)
+		}
+		onMySQL.newStore(t, db)
+		plan := texts(t, db, "EXPLAIN SELECT a.ip FROM enrich_ledger l LEFT JOIN attackers a ON a.uuid = l.attacker_uuid")
+		require.Equal(t, "eq_ref", plan[1]["type"], "%s: %v", collation, plan)
+	}
+}
