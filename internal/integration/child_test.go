@@ -57,7 +57,7 @@ func work(s *sqlstore.Store, forever bool) error {
 	}
 	w, err := intel.NewWorker(intel.Config{
 		Store: s, Bus: printer{}, Providers: providers, Owner: fmt.Sprint(os.Getpid()),
-		LookupTimeout: time.Second, MaxWait: time.Second, Lease: fleetLease,
+		LookupTimeout: 5 * time.Second, MaxWait: time.Second, Lease: 12 * time.Second, // as short as it can be
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
@@ -68,9 +68,6 @@ func work(s *sqlstore.Store, forever bool) error {
 	}
 	return w.Drain(ctx)
 }
-
-// fleetLease is as short as leases can be with the timeouts above.
-const fleetLease = 4 * time.Second
 
 // printer is a bus that prints the events about records: their IDs and their
 // attackers.

@@ -164,8 +164,8 @@ func testProcessesCallOnce(t *testing.T, on *database) {
 func TestKilledWorkersLoseNothing(t *testing.T) { onEach(t, testKilledWorkersLoseNothing) }
 
 func testKilledWorkersLoseNothing(t *testing.T, on *database) {
-	kills := size(t, "ENRICH_TEST_KILLS", 8)
-	f := newFleet(t, on, size(t, "ENRICH_TEST_ATTACKERS", 600))
+	kills := size(t, "ENRICH_TEST_KILLS", 4)
+	f := newFleet(t, on, size(t, "ENRICH_TEST_ATTACKERS", 300))
 	type worker struct {
 		*process
 		done func()
@@ -179,7 +179,7 @@ func testKilledWorkersLoseNothing(t *testing.T, on *database) {
 	for n := range kills {
 		// Wait until some more was done, so that the kills spread over the backlog.
 		f.wait(len(f.attackers) * (n + 1) / (kills + 2))
-		if n%10 == 5 {
+		if n%10 == 2 {
 			f.cutConnections()
 		}
 		w := &workers[rand.N(len(workers))]

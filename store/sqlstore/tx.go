@@ -47,7 +47,11 @@ func (s *Store) attempt(ctx context.Context, begin []string, f func(*tx) error) 
 			if ctx.Err() != nil || i > 0 {
 				discard(conn) // it may have begun all the same
 			}
-			return s.failed("begin a transaction", err)
+			err = s.failed("begin a transaction", err)
+			if !s.d.local { // with a code of the database it is what the code says
+				err = &lostError{err}
+			}
+			return err
 		}
 	}
 	if s.d.local {
