@@ -219,7 +219,6 @@ func testRowsOfDECNETAreAdopted(t *testing.T, on *database) {
 }
 
 func TestRowOfDECNETIsReadBeforeAnyClaim(t *testing.T) {
-
 	onEach(t, testRowOfDECNETIsReadBeforeAnyClaim)
 }
 
@@ -276,7 +275,6 @@ func testSaveWritesOnlyWhatChanged(t *testing.T, on *database) {
 }
 
 func TestForeignFindingIsImportedNotOverwritten(t *testing.T) {
-
 	onEach(t, testForeignFindingIsImportedNotOverwritten)
 }
 
@@ -316,7 +314,6 @@ func testForeignFindingIsImportedNotOverwritten(t *testing.T, on *database) {
 }
 
 func TestForeignFindingWrittenMeanwhileIsKept(t *testing.T) {
-
 	onEach(t, testForeignFindingWrittenMeanwhileIsKept)
 }
 
@@ -534,6 +531,39 @@ func testStatsFollowDECNET(t *testing.T, on *database) {
 	require.Len(t, d.claim(), 1)
 	want.Due, want.Leased = 0, 1
 	require.Equal(t, want, stats())
+}
+
+// TestStatsBeforeEverythingIsImported has an attacker count as what it is going
+// to be, whether or not a claim has come across it.
+func TestStatsBeforeEverythingIsImported(t *testing.T) {
+	onEach(t, testStatsBeforeEverythingIsImported)
+}
+
+func testStatsBeforeEverythingIsImported(t *testing.T, on *database) {
+	d := newDECNET(t, on)
+	const half, limit = 800, 50
+	for i := range 2 * half {
+		id, ip, at := uuid.NewString(), fmt.Sprintf("45.9.%d.%d", i/250, i%250), d.now.Add(-time.Duration(i)*time.Second)
+		d.profile(id, ip, at)
+		if i%2 == 0 {
+			d.enrich(id, ip, at, d.now.Add(time.Hour))
+		}
+	}
+	imported := func() int { return column[int](t, d.db, "SELECT count(*) FROM enrich_ledger")[0] }
+	partly := 0
+	for leased := 0; leased <= half; leased += limit {
+		stats, err := d.store.Stats(t.Context(), d.now)
+		require.NoError(t, err)
+		require.Equal(t, store.Stats{
+			Attackers: 2 * half, Enriched: half, Due: half - leased, Leased: leased, Waiting: map[string]int{},
+		}, stats, "with %d imported", imported())
+		if n := imported(); n > 0 && n < 2*half {
+			partly++
+		}
+		_, err = d.store.Claim(t.Context(), store.ClaimRequest{Now: d.now, Owner: "test", Lease: time.Minute, Limit: limit})
+		require.NoError(t, err)
+	}
+	require.Positive(t, partly, "counts in the middle of the import")
 }
 
 func TestPurgeByDECNET(t *testing.T) { onEach(t, testPurgeByDECNET) }

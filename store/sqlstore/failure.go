@@ -17,18 +17,17 @@ const (
 	// outage is how long a method goes on trying to reach a database that is
 	// gone.
 	outage = 30 * time.Second
-	// races is how often a transaction is tried that another one seems to have
-	// come in the way of.
+	// races is how often something is tried that another transaction seems to
+	// have come in the way of.
 	races = 3
 )
 
-// transact runs f in a transaction, and again as long as it fails for a reason
-// that passes.
-func (s *Store) transact(ctx context.Context, begin []string, f func(*tx) error) error {
+// retry runs f, and runs it again as long as it fails for a reason that passes.
+func (s *Store) retry(ctx context.Context, f func() error) error {
 	var gone time.Time // since when the database is gone
 	raced := 0
 	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := s.attempt(ctx, begin, f)
+		err := f()
 		if err == nil {
 			return nil
 		}

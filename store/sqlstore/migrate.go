@@ -270,9 +270,9 @@ func (t *tx) collate() error {
 	return nil
 }
 
-// Uninstall drops our own tables, those named enrich_*, with all schedules and
-// unpublished events. DECNET's tables stay as they are. Nothing may use the
-// store until [Store.Migrate] was called again.
+// Uninstall drops our own tables, those named enrich_*, with all schedules,
+// budgets and unpublished events. DECNET's tables stay as they are. Nothing may
+// use the store until [Store.Migrate] was called again.
 func (s *Store) Uninstall(ctx context.Context) error {
 	return s.guarded(ctx, func(t *tx) error {
 		var tables []string

@@ -289,9 +289,11 @@ func (m *merged) merge(u *store.Update, theirs []store.Entry) error {
 	if err != nil {
 		return err
 	}
-	decision, err := decodeDecision(r.decision)
+	var decision aggregate.Decision
 	text := r.decision
-	if u.Decision != nil {
+	if u.Decision == nil {
+		decision, err = decodeDecision(r.decision)
+	} else {
 		decision = *u.Decision
 		text, err = encodeDecision(u.Decision)
 	}

@@ -8,8 +8,8 @@
 // them goes to its table attacker_intel, which other programs may read and
 // write too. [Store.Migrate] creates both where they are absent and never
 // alters them where they are not. Schedules, leases, budgets, the outbox and
-// everything else live in tables whose names begin with enrich_; [Store.Uninstall] drops
-// those and leaves DECNET's as they are.
+// everything else live in tables whose names begin with enrich_;
+// [Store.Uninstall] drops those and leaves DECNET's as they are.
 //
 // An attacker that somebody else inserts, moves to another address or sees
 // again is noticed by the next [Store.Claim], through attackers.updated_at. A

@@ -8,10 +8,13 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// Stats implements [store.Statistician]. It reads indexes only, which for a
-// million attackers takes about a second. An attacker that no claim has come
-// across yet counts as due, unless attacker_intel has a row about it; one that
-// somebody else deleted counts until a claim has noticed.
+// Stats implements [store.Statistician]. It reads indexes only, in time that
+// grows with the attackers, those enriched and those due, the entries that wait
+// and the events in the outbox; and it looks at each attacker that is leased,
+// that is new since the last claim, or that was there before the first one and
+// is not imported yet. One that no claim has come across counts as due, unless
+// attacker_intel has a row about it. One that was deleted from attackers counts
+// in all numbers but the first until a claim comes across it.
 func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 	var stats store.Stats
 	err := s.read(ctx, func(t *tx) error {
@@ -19,40 +22,30 @@ func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 			return err
 		}
 		stats = store.Stats{Waiting: make(map[string]int)}
-		var awake, asleepDue, expired int
+		at := now.UnixMicro()
 		for _, count := range []struct {
 			to   *int
 			text string
 			args []any
 		}{
 			{&stats.Attackers, "SELECT count(*) FROM attackers", nil},
-			{&awake, "SELECT count(*) FROM enrich_ledger WHERE state = 1 AND due_at <= ?", []any{now.UnixMicro()}},
-			{&asleepDue, "SELECT count(*) FROM enrich_ledger WHERE state = 0 AND wake_at <= ?", []any{now.UnixMicro()}},
-			{&expired, "SELECT count(*) FROM enrich_ledger WHERE state = 2 AND wake_at <= ? AND due_at <= ?", []any{t.clock, now.UnixMicro()}},
+			{&stats.Enriched, "SELECT count(*) FROM enrich_ledger WHERE verdict >= 0", nil},
+			{&stats.Due, "SELECT count(*) FROM enrich_ledger WHERE state = 1 AND due_at <= ?", []any{at}},
+			{&stats.Due, "SELECT count(*) FROM enrich_ledger WHERE state = 0 AND wake_at <= ?", []any{at}},
+			{&stats.Due, "SELECT count(*) FROM enrich_ledger WHERE state = 2 AND wake_at <= ? AND due_at <= ?", []any{t.clock, at}},
 			{&stats.Leased, "SELECT count(*) FROM enrich_ledger WHERE state = 2 AND wake_at > ?", []any{t.clock}},
 			{&stats.Outbox, "SELECT count(*) FROM enrich_outbox", nil},
 		} {
-			if _, err := t.one("count", count.text, count.args, count.to); err != nil {
+			var n int
+			if _, err := t.one("count", count.text, count.args, &n); err != nil {
 				return err
 			}
+			*count.to += n
 		}
-		stats.Due = awake + asleepDue + expired
-		err := t.query("count verdicts", "SELECT verdict, count(*) FROM enrich_ledger GROUP BY verdict", nil,
-			func(scan func(...any) error) error {
-				var verdict, n int
-				err := scan(&verdict, &n)
-				if verdict >= 0 {
-					stats.Enriched += n
-				}
-				return err
-			})
-		if err != nil {
+		if err := t.countNew(&stats); err != nil {
 			return err
 		}
-		if err := t.countWaiting(stats.Waiting); err != nil {
-			return err
-		}
-		return t.countNew(&stats)
+		return t.countWaiting(stats.Waiting)
 	})
 	if err != nil {
 		return store.Stats{}, err
@@ -74,34 +67,24 @@ func (t *tx) countNew(stats *store.Stats) error {
 	if err != nil {
 		return err
 	}
-	where, args := []string{}, []any{}
-	for name, op := range map[string]string{"lead": ">", "past": "<"} {
-		c := cursors[name]
-		if c == nil || c.at == ended {
-			continue
-		}
-		if c.at == "" { // no claim was made yet
-			where, args = []string{"1 = 1"}, nil
-			break
-		}
-		beyond, times := t.s.d.beyond(op, "a.updated_at", "a.uuid")
-		where = append(where, beyond)
-		for range times {
-			args = append(args, c.at)
-		}
-		args = append(args, c.uuid)
+	count := func(where string, args []any) error {
+		var found, adoptable int
+		_, err := t.one("count new attackers", `SELECT count(*), count(i.attacker_uuid) FROM attackers a
+			LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid
+			LEFT JOIN attacker_intel i ON i.attacker_uuid = a.uuid
+			WHERE l.attacker_uuid IS NULL AND length(a.uuid) IN (32, 36) AND `+where, args, &found, &adoptable)
+		stats.Enriched += adoptable
+		stats.Due += found - adoptable
+		return err
 	}
-	if len(where) == 0 {
-		return nil
+	lead, past := cursors["lead"], cursors["past"]
+	if lead.at == "" { // no claim was made yet
+		return count("1 = 1", nil)
 	}
-	var found, adoptable int
-	_, err = t.one("count new attackers", `SELECT count(*), count(i.attacker_uuid) FROM attackers a
-		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid
-		LEFT JOIN attacker_intel i ON i.attacker_uuid = a.uuid
-		WHERE (`+strings.Join(where, " OR ")+") AND l.attacker_uuid IS NULL AND length(a.uuid) IN (32, 36)", args, &found, &adoptable)
-	stats.Enriched += adoptable
-	stats.Due += found - adoptable
-	return err
+	if err := count(t.beyond(lead, ">", "a.")); err != nil || past.at == ended {
+		return err
+	}
+	return count(t.beyond(past, "<", "a."))
 }
 
 // countWaiting counts the entries that wait for each provider's quota, also

@@ -214,11 +214,7 @@ func (t *tx) begin(lead, trail, past *cursor) error {
 // before it, not updated after the given time. It returns where the last of them
 // is, and sets c.more if there may be others.
 func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []sighting, err error) {
-	beyond, times := t.s.d.beyond(op, "updated_at", "uuid")
-	args := []any{c.at}
-	if times == 2 {
-		args = append(args, c.at)
-	}
+	beyond, args := t.beyond(c, op, "")
 	direction := ""
 	if op == "<" {
 		direction = " DESC"
@@ -229,7 +225,7 @@ func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []s
 			WHERE `+beyond+` AND updated_at <= ?
 			ORDER BY updated_at`+direction+", uuid"+direction+limit(syncBatch)+`) a
 		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid ORDER BY a.updated_at`+direction+", a.uuid"+direction,
-		append(args, c.uuid, formatTime(until)),
+		append(args, formatTime(until)),
 		func(scan func(...any) error) error {
 			var g sighting
 			err := g.scan(scan, &last.at)
@@ -239,6 +235,16 @@ func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []s
 		})
 	c.more = len(found) == syncBatch
 	return last, found, err
+}
+
+// beyond returns the condition that holds for the rows of attackers that come
+// after a cursor or, with "<", before it, whose columns have the given prefix.
+func (t *tx) beyond(c *cursor, op, prefix string) (condition string, args []any) {
+	condition, times := t.s.d.beyond(op, prefix+"updated_at", prefix+"uuid")
+	for range times {
+		args = append(args, c.at)
+	}
+	return condition, append(args, c.uuid)
 }
 
 // moveCursor stores where the cursor is.

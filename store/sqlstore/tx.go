@@ -25,13 +25,13 @@ type tx struct {
 // write runs f in a transaction that may write. If it fails for a reason that
 // passes it runs f again, so f must set all it returns anew.
 func (s *Store) write(ctx context.Context, f func(*tx) error) error {
-	return s.transact(ctx, s.d.begin, f)
+	return s.retry(ctx, func() error { return s.attempt(ctx, s.d.begin, f) })
 }
 
 // read runs f in a transaction that sees one state of the database. It may run
 // it again, as write does.
 func (s *Store) read(ctx context.Context, f func(*tx) error) error {
-	return s.transact(ctx, s.d.view, f)
+	return s.retry(ctx, func() error { return s.attempt(ctx, s.d.view, f) })
 }
 
 // attempt runs f in a transaction once.
