@@ -8,7 +8,7 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// Stats implements [store.Statistician]. It reads indexes only, in time that
+// Stats implements [store.Statistician]. Indexes suffice for it, in time that
 // grows with the attackers, those enriched and those due, the entries that wait
 // and the events in the outbox; and it looks at each attacker that is leased,
 // that is new since the last claim, or that was there before the first one and
