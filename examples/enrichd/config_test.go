@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
-	"errors"
 	"maps"
 	"net"
 	"os"
@@ -264,20 +263,6 @@ func TestDriversKeepSecrets(t *testing.T) {
 		require.Equal(t, checkFailed, r.result, text)
 		require.NotContains(t, r.detail, secret)
 		require.Contains(t, r.detail, d.String())
-	}
-}
-
-func TestUnsupportedDatabase(t *testing.T) {
-	for i := range engines {
-		if engines[i].dialect != 0 {
-			require.NoError(t, engines[i].supported())
-			continue
-		}
-		e := &environment{get: func(name string) string {
-			return map[string]string{"DECNET_DB_URL": engines[i].schemes[0] + "://user:" + secret + "@host/name"}[name]
-		}}
-		e.database()
-		require.ErrorContains(t, errors.Join(e.errs...), "DECNET_DB_URL: "+engines[i].title+" is not supported yet; use SQLite")
 	}
 }
 

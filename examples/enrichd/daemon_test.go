@@ -243,9 +243,6 @@ func TestDatabaseServerIsDown(t *testing.T) {
 			continue
 		}
 		t.Run(eng.title, func(t *testing.T) {
-			if eng.dialect == 0 {
-				t.Skipf("%s is not supported yet", eng.title)
-			}
 			s := newSite(t, upstream.Options{})
 			s.env["DECNET_DB_URL"] = eng.schemes[0] + "://me:" + secret + "@127.0.0.1:1/decnet"
 			address := freePort(t)

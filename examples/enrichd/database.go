@@ -34,8 +34,7 @@ type engine struct {
 	tables  string // query for the names of all tables
 }
 
-// engines are all there are. One whose dialect is zero is not supported by
-// sqlstore.
+// engines are all there are.
 var engines = []engine{
 	{
 		title: "SQLite", schemes: []string{"sqlite"}, dialect: sqlstore.SQLite,
@@ -43,12 +42,12 @@ var engines = []engine{
 		tables: "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')",
 	},
 	{
-		title: "PostgreSQL", schemes: []string{"postgres", "postgresql"}, port: "5432",
+		title: "PostgreSQL", schemes: []string{"postgres", "postgresql"}, port: "5432", dialect: sqlstore.PostgreSQL,
 		open: openPostgres, conns: 8,
 		tables: "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()",
 	},
 	{
-		title: "MySQL", schemes: []string{"mysql", "mariadb"}, port: "3306",
+		title: "MySQL", schemes: []string{"mysql", "mariadb"}, port: "3306", dialect: sqlstore.MySQL,
 		open: openMySQL, conns: 8,
 		tables: "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()",
 	},
@@ -59,13 +58,6 @@ func engineFor(scheme string) *engine {
 		if slices.Contains(engines[i].schemes, scheme) {
 			return &engines[i]
 		}
-	}
-	return nil
-}
-
-func (e *engine) supported() error {
-	if e.dialect == 0 {
-		return fmt.Errorf("%s is not supported yet; use SQLite, like sqlite:///var/lib/decnet/decnet.db", e.title)
 	}
 	return nil
 }

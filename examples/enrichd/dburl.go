@@ -48,9 +48,6 @@ func (e *environment) database() database {
 	} else {
 		d, err = parseDatabaseURL("sqlite://enrich.db")
 	}
-	if err == nil {
-		err = d.supported()
-	}
 	if err != nil {
 		e.refuse("%s: %w", at, err)
 	}

@@ -44,9 +44,6 @@ func startNATS(tb testing.TB) (url string, b bus.Bus) {
 // test.
 func newDatabase(tb testing.TB, eng *engine) string {
 	tb.Helper()
-	if eng.dialect == 0 {
-		tb.Skipf("%s is not supported yet", eng.title)
-	}
 	if eng.port == "" {
 		return "sqlite://" + filepath.Join(tb.TempDir(), "enrich.db")
 	}

@@ -58,6 +58,7 @@ func work(s *sqlstore.Store, forever bool) error {
 	w, err := intel.NewWorker(intel.Config{
 		Store: s, Bus: printer{}, Providers: providers, Owner: fmt.Sprint(os.Getpid()),
 		LookupTimeout: 5 * time.Second, MaxWait: time.Second, Lease: 12 * time.Second, // as short as it can be
+		RetryMin: 100 * time.Millisecond, RetryMax: time.Second,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	if err != nil {
