@@ -220,7 +220,7 @@ func testKilledWorkersLoseNothing(t *testing.T, on *database) {
 		require.NoError(t, w.Process.Kill())
 		w.done()
 		_ = w.Wait() // it was killed
-		unsaved += column[int](t, f.db, on.placed("SELECT count(*) FROM enrich_ledger WHERE state = 2 AND owner = ?"), fmt.Sprint(w.Process.Pid))[0]
+		unsaved += f.count("SELECT count(*) FROM enrich_ledger WHERE state = 2 AND owner = ?", fmt.Sprint(w.Process.Pid))
 		*w = start()
 	}
 	f.wait(len(f.attackers)) // leases of the dead end, and others go on
@@ -239,9 +239,26 @@ func testKilledWorkersLoseNothing(t *testing.T, on *database) {
 // wait waits until so many attackers are enriched.
 func (f *fleet) wait(n int) {
 	f.Helper()
-	require.Eventually(f, func() bool {
-		return column[int](f, f.db, "SELECT count(*) FROM enrich_ledger WHERE verdict >= 0")[0] >= n
-	}, time.Duration(len(f.attackers))*100*time.Millisecond, 5*time.Millisecond)
+	limit := time.Now().Add(time.Minute + time.Duration(len(f.attackers))*100*time.Millisecond)
+	for f.count("SELECT count(*) FROM enrich_ledger WHERE verdict >= 0") < n {
+		require.True(f, time.Now().Before(limit), "%d attackers are not enriched in time", n)
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// count returns the number that a query counts. The database may be away for
+// some time.
+func (f *fleet) count(query string, args ...any) (n int) {
+	f.Helper()
+	var err error
+	for range 600 {
+		if err = f.db.QueryRowContext(f.Context(), f.on.placed(query), args...).Scan(&n); err == nil {
+			return n
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	require.NoError(f, err)
+	return 0
 }
 
 // cutConnections ends all connections to the database but one.

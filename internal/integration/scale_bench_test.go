@@ -146,9 +146,9 @@ func (on *database) fill(b *testing.B, s *sqlstore.Store, db *sql.DB, n int, all
 	}
 	run("INSERT INTO attackers (uuid, ip, first_seen, last_seen, updated_at) SELECT " +
 		strings.Join([]string{id, ip, at, at, at}, ", ") + " FROM (" + numbers + ") AS n")
-	run(`INSERT INTO enrich_ledger (attacker_uuid, ip, addr, verdict, last_seen, state, wake_at, due_at, ahead, fence, owner, queues,
+	run(`INSERT INTO enrich_ledger (attacker_uuid, ip, addr, verdict, last_seen, state, wake_at, due_at, ahead_at, fence, owner, queues,
 		revision, cached_at, entries, decision) SELECT ` + strings.Join([]string{
-		id, ip, ip, "t.verdict", seen, "0", wake, wake, "t.ahead", "7", "''", "''", "1", "t.cached_at", "t.entries", "t.decision",
+		id, ip, ip, "t.verdict", seen, "0", wake, wake, "t.ahead_at", "7", "''", "''", "1", "t.cached_at", "t.entries", "t.decision",
 	}, ", ") + " FROM (" + numbers + ") AS n, (SELECT * FROM enrich_ledger LIMIT 1) AS t")
 	run("UPDATE enrich_cursor SET at = '" + sqlalchemy(now) + "' WHERE name IN ('lead', 'trail')")
 	run("UPDATE enrich_cursor SET at = 'end' WHERE name = 'past'")
