@@ -66,6 +66,7 @@ type decnet struct {
 	*testing.T
 	on    *database
 	db    *sql.DB
+	tx    *sql.Tx // for exec, while there is one
 	store *sqlstore.Store
 	now   time.Time
 }
@@ -84,8 +85,23 @@ func newDECNET(t *testing.T, on *database) *decnet {
 
 func (d *decnet) exec(text string, args ...any) {
 	d.Helper()
-	_, err := d.db.Exec(d.on.placed(text), args...)
+	exec := d.db.Exec
+	if d.tx != nil {
+		exec = d.tx.Exec
+	}
+	_, err := exec(d.on.placed(text), args...)
 	require.NoError(d, err)
+}
+
+// atOnce runs f with one transaction for all it writes.
+func (d *decnet) atOnce(f func()) {
+	d.Helper()
+	var err error
+	d.tx, err = d.db.Begin()
+	require.NoError(d, err)
+	f()
+	require.NoError(d, d.tx.Commit())
+	d.tx = nil
 }
 
 func sqlalchemy(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.000000") }
@@ -194,11 +210,13 @@ func TestRowsOfDECNETAreAdopted(t *testing.T) { onEach(t, testRowsOfDECNETAreAdo
 
 func testRowsOfDECNETAreAdopted(t *testing.T, on *database) {
 	d := newDECNET(t, on)
-	for i := range 1000 {
-		id, ip := uuid.NewString(), fmt.Sprintf("45.9.%d.%d", i/250, i%250)
-		d.profile(id, ip, d.now.Add(-time.Hour))
-		d.enrich(id, ip, d.now.Add(-time.Hour), d.now.Add(time.Hour))
-	}
+	d.atOnce(func() {
+		for i := range 1000 {
+			id, ip := uuid.NewString(), fmt.Sprintf("45.9.%d.%d", i/250, i%250)
+			d.profile(id, ip, d.now.Add(-time.Hour))
+			d.enrich(id, ip, d.now.Add(-time.Hour), d.now.Add(time.Hour))
+		}
+	})
 	attackers, intel := contents(t, d.db, "attackers"), contents(t, d.db, "attacker_intel")
 	require.Equal(t, 0, len(d.claim()), "of fresh rows are due")
 	require.Equal(t, attackers, contents(t, d.db, "attackers"))
@@ -542,13 +560,15 @@ func TestStatsBeforeEverythingIsImported(t *testing.T) {
 func testStatsBeforeEverythingIsImported(t *testing.T, on *database) {
 	d := newDECNET(t, on)
 	const half, limit = 800, 50
-	for i := range 2 * half {
-		id, ip, at := uuid.NewString(), fmt.Sprintf("45.9.%d.%d", i/250, i%250), d.now.Add(-time.Duration(i)*time.Second)
-		d.profile(id, ip, at)
-		if i%2 == 0 {
-			d.enrich(id, ip, at, d.now.Add(time.Hour))
+	d.atOnce(func() {
+		for i := range 2 * half {
+			id, ip, at := uuid.NewString(), fmt.Sprintf("45.9.%d.%d", i/250, i%250), d.now.Add(-time.Duration(i)*time.Second)
+			d.profile(id, ip, at)
+			if i%2 == 0 {
+				d.enrich(id, ip, at, d.now.Add(time.Hour))
+			}
 		}
-	}
+	})
 	imported := func() int { return column[int](t, d.db, "SELECT count(*) FROM enrich_ledger")[0] }
 	partly := 0
 	for leased := 0; leased <= half; leased += limit {

@@ -91,17 +91,17 @@ func (f *fleet) run(workers int) time.Duration {
 }
 
 // finish runs workers until every provider has answered about every attacker,
-// as lookups may be put off on a busy machine, and publishes what is left in the
-// outbox.
+// as lookups may be put off on a busy machine and the leases of killed workers
+// have to end, and publishes what is left in the outbox.
 func (f *fleet) finish() {
 	f.Helper()
-	for range 100 {
+	for start := time.Now(); time.Since(start) < 2*time.Minute; {
 		f.run(1)
 		if f.answered() {
 			return
 		}
 	}
-	f.Fatal("some attackers are not enriched after a hundred more workers")
+	f.Fatal("some attackers are not enriched")
 }
 
 // answered reports whether every provider has answered about every attacker.
