@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// recentAnswers is how many answers a gate keeps at hand. They bridge the time
+// recentAnswers is the number of latest lookups whose answers a gate keeps at
+// hand at least; it keeps those of twice as many at most. They bridge the time
 // until an answer can be found in the store, so that attackers behind one
 // address cost one call.
 const recentAnswers = 1024
@@ -14,15 +15,10 @@ const recentAnswers = 1024
 // flights are the lookups under way and the answers of recent ones, by
 // address. The zero value is ready to use.
 type flights struct {
-	mu     sync.Mutex
-	byAddr map[netip.Addr]*flight
-	ring   []landing // of the answers, oldest at next
-	next   int
-}
-
-type landing struct {
-	addr   netip.Addr
-	flight *flight
+	mu    sync.Mutex
+	young map[netip.Addr]*flight
+	old   map[netip.Addr]*flight // from before young was begun
+	room  int                    // for how many more in young
 }
 
 // flight is a lookup that others can wait for.
@@ -36,7 +32,7 @@ type flight struct {
 func (fs *flights) recent(addr netip.Addr, now time.Time) (Outcome, bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	f := fs.byAddr[addr]
+	f := fs.find(addr)
 	if f == nil || !f.fresh(now) {
 		return Outcome{}, false
 	}
@@ -52,14 +48,11 @@ func (f *flight) fresh(now time.Time) bool { return f.landed && now.Before(f.out
 func (fs *flights) join(addr netip.Addr, now time.Time) (f *flight, done <-chan struct{}, leader bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	f = fs.byAddr[addr]
+	f = fs.find(addr)
 	switch {
 	case f == nil || f.landed && !f.fresh(now):
 		f = &flight{}
-		if fs.byAddr == nil {
-			fs.byAddr = make(map[netip.Addr]*flight)
-		}
-		fs.byAddr[addr] = f
+		fs.enter(addr, f)
 		return f, nil, true
 	case f.landed:
 		return f, nil, false
@@ -78,10 +71,8 @@ func (fs *flights) land(addr netip.Addr, f *flight) {
 		close(f.done)
 	}
 	if f.out.Finding == nil {
-		delete(fs.byAddr, addr)
-		return
+		fs.remove(addr)
 	}
-	fs.keep(landing{addr, f})
 }
 
 // learn adds an answer unless a lookup is under way or there is one already
@@ -89,36 +80,45 @@ func (fs *flights) land(addr netip.Addr, f *flight) {
 func (fs *flights) learn(addr netip.Addr, out Outcome) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f := fs.byAddr[addr]; f != nil && (!f.landed || !f.out.Expires.Before(out.Expires)) {
+	if f := fs.find(addr); f != nil && (!f.landed || !f.out.Expires.Before(out.Expires)) {
 		return
 	}
-	if fs.byAddr == nil {
-		fs.byAddr = make(map[netip.Addr]*flight)
-	}
-	f := &flight{landed: true, out: out}
-	fs.byAddr[addr] = f
-	fs.keep(landing{addr, f})
+	fs.enter(addr, &flight{landed: true, out: out})
 }
 
 // forget drops the answer about addr if it was obtained by the given time.
 func (fs *flights) forget(addr netip.Addr, by time.Time) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f := fs.byAddr[addr]; f != nil && f.landed && !f.out.Finding.ObservedAt.After(by) {
-		delete(fs.byAddr, addr)
+	if f := fs.find(addr); f != nil && f.landed && !f.out.Finding.ObservedAt.After(by) {
+		fs.remove(addr)
 	}
 }
 
-// keep notes an answer and forgets the oldest one if there are too many, unless
-// a newer one about the same address has replaced it.
-func (fs *flights) keep(l landing) {
-	if len(fs.ring) < recentAnswers {
-		fs.ring = append(fs.ring, l)
-		return
+func (fs *flights) find(addr netip.Addr) *flight {
+	if f := fs.young[addr]; f != nil {
+		return f
 	}
-	if oldest := fs.ring[fs.next]; fs.byAddr[oldest.addr] == oldest.flight {
-		delete(fs.byAddr, oldest.addr)
+	return fs.old[addr]
+}
+
+func (fs *flights) remove(addr netip.Addr) {
+	delete(fs.young, addr)
+	delete(fs.old, addr)
+}
+
+// enter notes a flight. When there is no more room among the young ones, they
+// become old, and the old ones that have landed are forgotten.
+func (fs *flights) enter(addr netip.Addr, f *flight) {
+	if fs.room == 0 {
+		young := make(map[netip.Addr]*flight, recentAnswers)
+		for addr, f := range fs.old {
+			if !f.landed {
+				young[addr] = f
+			}
+		}
+		fs.young, fs.old, fs.room = young, fs.young, recentAnswers
 	}
-	fs.ring[fs.next] = l
-	fs.next = (fs.next + 1) % recentAnswers
+	fs.young[addr] = f
+	fs.room--
 }

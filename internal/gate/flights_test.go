@@ -215,26 +215,23 @@ func TestLearnDuringLookup(t *testing.T) {
 func TestEviction(t *testing.T) {
 	var fs flights
 	now := time.Now()
-	for n := range recentAnswers {
-		fs.learn(nth(n), answered(time.Hour))
-	}
+	const kept = 2 * recentAnswers
 	f, _, leader := fs.join(other, now) // under way all the time
 	require.True(t, leader)
-	for n := range recentAnswers {
-		_, ok := fs.recent(nth(n), now)
-		require.True(t, ok, n)
-	}
-	for n := range recentAnswers {
-		fs.learn(nth(recentAnswers+n), answered(time.Hour))
-		_, ok := fs.recent(nth(n), now)
-		require.False(t, ok, "number %d is the oldest", n)
-		if n < recentAnswers-1 {
-			_, ok = fs.recent(nth(n+1), now)
-			require.True(t, ok, "number %d is not the oldest", n+1)
+	for n := range 10 * recentAnswers {
+		fs.learn(nth(n), answered(time.Hour))
+		for _, k := range []int{1, recentAnswers / 2, recentAnswers - 2} {
+			if n >= k {
+				_, ok := fs.recent(nth(n-k), now)
+				require.True(t, ok, "number %d after number %d", n-k, n)
+			}
 		}
+		if n >= kept {
+			_, ok := fs.recent(nth(n-kept), now)
+			require.False(t, ok, "number %d after number %d", n-kept, n)
+		}
+		require.LessOrEqual(t, len(fs.young)+len(fs.old), kept+1)
 	}
-	require.Len(t, fs.byAddr, recentAnswers+1)
-	require.Len(t, fs.ring, recentAnswers)
 
 	_, _, leader = fs.join(other, now)
 	require.False(t, leader, "the lookup under way was forgotten")
@@ -242,7 +239,11 @@ func TestEviction(t *testing.T) {
 	fs.land(other, f)
 	_, ok := fs.recent(other, now)
 	require.True(t, ok)
-	require.Len(t, fs.byAddr, recentAnswers)
+	for n := range kept {
+		fs.learn(nth(n), answered(time.Hour))
+	}
+	_, ok = fs.recent(other, now)
+	require.False(t, ok, "landed long ago")
 }
 
 // TestEvictionOfRenewed: an answer that replaced an older one about the same
@@ -251,16 +252,16 @@ func TestEvictionOfRenewed(t *testing.T) {
 	var fs flights
 	now := time.Now()
 	fs.learn(addr, answered(time.Minute))
-	fs.learn(addr, answered(time.Hour))
-	for n := range recentAnswers - 1 {
+	for n := range recentAnswers {
 		fs.learn(nth(n), answered(time.Hour))
 	}
-	_, ok := fs.recent(addr, now)
+	fs.learn(addr, answered(time.Hour))
+	for n := range recentAnswers - 2 {
+		fs.learn(nth(recentAnswers+n), answered(time.Hour))
+	}
+	out, ok := fs.recent(addr, now)
 	require.True(t, ok)
-	fs.learn(nth(recentAnswers), answered(time.Hour))
-	_, ok = fs.recent(addr, now)
-	require.False(t, ok)
-	require.Len(t, fs.byAddr, recentAnswers)
+	require.Greater(t, out.Expires.Sub(now), 59*time.Minute)
 }
 
 // TestFailedRenewal: a lookup that fails leaves nothing behind.
@@ -272,7 +273,8 @@ func TestFailedRenewal(t *testing.T) {
 	require.True(t, leader)
 	f.out.Err = provider.ErrUnavailable
 	fs.land(addr, f)
-	require.Empty(t, fs.byAddr)
+	require.Empty(t, fs.young)
+	require.Empty(t, fs.old)
 	_, _, leader = fs.join(addr, later)
 	require.True(t, leader)
 }
