@@ -54,10 +54,11 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 	}()
 	return safely(func() error {
 		w.recall(ctx, []store.Record{r}, time.Now())
-		lim := w.newLimits(ctx)
+		s := w.newShift(ctx)
+		defer s.crew.dismiss()
 		p := w.newPass(r)
-		p.begin(ctx, lim, true)
-		p.finish(ctx, lim, func() {})
+		p.begin(ctx, s, true)
+		p.finish(ctx, s, func() {})
 		j := p.update(false)
 		if j.release {
 			w.giveBack(keep, []*job{j})
@@ -72,8 +73,8 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 		}
 		w.counts.save(j)
 		w.waits(j.update.Entries)
-		if w.config.Hooks.Saved != nil {
-			w.config.Hooks.Saved(j.saved)
+		if j.saved != nil {
+			w.config.Hooks.Saved(*j.saved)
 		}
 		if j.update.Event != nil {
 			w.publish(ctx, j.update.Event)

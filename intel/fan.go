@@ -5,8 +5,6 @@ import (
 	"net/netip"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/decnet/enrich/internal/gate"
 )
 
@@ -26,8 +24,9 @@ type lookup struct {
 	out   atomic.Pointer[gate.Outcome]
 }
 
-// start makes the lookups, each in a goroutine of its own.
-func (f *fan) start(ctx context.Context, deadlines *gate.Deadlines, addr netip.Addr) {
+// start has the crew make the lookups. A provider that never returns keeps only
+// its own goroutine.
+func (f *fan) start(ctx context.Context, s *shift, addr netip.Addr) {
 	f.arrived = make(chan struct{}, 1)
 	f.left = len(f.lookups)
 	prompt := int32(0)
@@ -41,20 +40,16 @@ func (f *fan) start(ctx context.Context, deadlines *gate.Deadlines, addr netip.A
 		}
 	}
 	f.prompt.Store(prompt)
-	// Nobody waits for the group: a provider that never returns must not hold up
-	// its siblings.
-	var group errgroup.Group
 	for i := range f.lookups {
 		l, g := &f.lookups[i], f.lookups[i].lane
-		group.Go(func() error {
-			l.out.Store(g.Lookup(ctx, deadlines, addr, l.speed != slow))
+		s.crew.run(func() {
+			l.out.Store(g.Lookup(ctx, s.lookup, addr, l.speed != slow))
 			if l.speed != prompted || f.prompt.Add(-1) == 0 {
 				select {
 				case f.arrived <- struct{}{}:
 				default: // there is a look to come already
 				}
 			}
-			return nil
 		})
 	}
 }

@@ -18,7 +18,7 @@ type counts struct {
 
 // save counts an update that was stored.
 func (c *counts) save(j *job) {
-	if len(j.saved.Answered) > 0 {
+	if !j.update.SavedAt.IsZero() {
 		c.enriched.Add(1)
 	} else {
 		c.scheduled.Add(1)

@@ -26,14 +26,17 @@ type pass struct {
 	skipped []*lane  // spared because their word could change nothing
 }
 
-// limits are the deadlines of what a worker waits for.
-type limits struct {
+// shift is what passes made together have in common.
+type shift struct {
+	crew     crew            // makes the lookups
 	lookup   *gate.Deadlines // for one lookup
 	patience *gate.Deadlines // for all lookups of one attacker
 }
 
-func (w *Worker) newLimits(ctx context.Context) limits {
-	return limits{
+// newShift returns a shift whose crew is to be dismissed.
+func (w *Worker) newShift(ctx context.Context) *shift {
+	return &shift{
+		crew:     newCrew(),
 		lookup:   gate.NewDeadlines(ctx, w.config.LookupTimeout),
 		patience: gate.NewDeadlines(ctx, w.config.Patience),
 	}
@@ -45,7 +48,7 @@ func (w *Worker) newPass(r store.Record) *pass {
 
 // begin takes the answers at hand and asks all other providers that are due.
 // With force, those too that are not.
-func (p *pass) begin(ctx context.Context, lim limits, force bool) {
+func (p *pass) begin(ctx context.Context, s *shift, force bool) {
 	w, addr := p.w, p.ledger.addr
 	p.fan.lookups = make([]lookup, 0, len(w.gates))
 	for _, g := range w.gates {
@@ -67,7 +70,7 @@ func (p *pass) begin(ctx context.Context, lim limits, force bool) {
 		}
 		p.fan.lookups = append(p.fan.lookups, lookup{lane: g})
 	}
-	p.fan.start(ctx, lim.lookup, addr)
+	p.fan.start(ctx, s, addr)
 }
 
 // newer reports whether an answer at hand is not the one that the ledger has.
@@ -144,8 +147,8 @@ func (p *pass) end() {
 
 // wait takes outcomes until all providers that are prompt have answered and
 // there is something to save, or until the patience is exhausted.
-func (p *pass) wait(ctx context.Context, lim limits) {
-	patience := lim.patience.Next(p.started).Done()
+func (p *pass) wait(ctx context.Context, s *shift) {
+	patience := s.patience.Next(p.started).Done()
 	for {
 		p.fan.each(p.take)
 		if p.fan.left == 0 || p.fan.prompt.Load() == 0 && (len(p.ledger.answered) > 0 || !p.fan.hopeful) {
@@ -169,11 +172,11 @@ func (p *pass) wait(ctx context.Context, lim limits) {
 // finish takes the remaining outcomes, and calls progress when there is
 // something to save while others are still to come. A provider that does not
 // even return after its deadline has failed.
-func (p *pass) finish(ctx context.Context, lim limits, progress func()) {
+func (p *pass) finish(ctx context.Context, s *shift, progress func()) {
 	timeout := p.w.config.LookupTimeout
 	deadline := time.NewTimer(p.w.config.MaxWait + timeout + timeout/100 + overrun - time.Since(p.started))
 	defer deadline.Stop()
-	patience := lim.patience.Next(p.started).Done()
+	patience := s.patience.Next(p.started).Done()
 	for p.fan.left > 0 {
 		select {
 		case <-p.fan.arrived:
@@ -223,7 +226,7 @@ func (p *pass) update(hold bool) *job {
 	if learnt && len(p.skipped) > 0 {
 		p.recheck(now)
 	}
-	info := SavedInfo{Answered: l.answered, Pending: l.pending(w.names, now), More: hold}
+	pending, changed := l.pending(w.names, now), false
 	u := store.Update{
 		Lease:   store.Lease{ID: r.ID, Fence: r.Fence, Due: l.next(w.names, now)},
 		IP:      r.IP,
@@ -241,7 +244,7 @@ func (p *pass) update(hold bool) *job {
 		r.Decision = w.config.Policy.Decide(l.evidence(w.names, now, w.config.MaxStale), now)
 		decision := r.Decision
 		u.Decision = &decision
-		info.Changed = r.Decision.Verdict != p.verdict
+		changed = r.Decision.Verdict != p.verdict
 		p.verdict = r.Decision.Verdict
 	}
 	for i := range r.Entries {
@@ -251,21 +254,24 @@ func (p *pass) update(hold bool) *job {
 	}
 	u.Revision = r.Revision
 	if learnt && w.config.Bus != nil {
-		u.Event = enrichedEvent(r, announcement{w.names, info.Answered, info.Pending, info.Changed}, now)
+		u.Event = enrichedEvent(r, announcement{w.names, l.answered, pending, changed}, now)
 	}
-	info.Record = *r
+	u.Entries = r.Entries
 	if hold { // the pass goes on writing to its entries
-		info.Record.Entries = slices.Clone(r.Entries)
+		u.Entries = slices.Clone(r.Entries)
 	}
-	u.Entries = info.Record.Entries
-	idle := !learnt && len(l.changed) == 0 && !l.moved
+	j := &job{update: u, release: !learnt && len(l.changed) == 0 && !l.moved && p.cut}
+	if w.config.Hooks.Saved != nil {
+		j.saved = &SavedInfo{Record: *r, Answered: l.answered, Pending: pending, Changed: changed, More: hold}
+		j.saved.Record.Entries = u.Entries
+	}
 	l.changed, l.answered, l.moved = nil, nil, false
-	return &job{update: u, saved: info, release: idle && p.cut}
+	return j
 }
 
 // pass works on one attacker: it saves what is learnt in time, and leaves the
 // rest to a goroutine of its own among the stragglers.
-func (w *Worker) pass(ctx context.Context, lim limits, r store.Record, wr *writer, stragglers *sync.WaitGroup) {
+func (w *Worker) pass(ctx context.Context, s *shift, r store.Record, wr *writer, stragglers *sync.WaitGroup) {
 	lease := store.Lease{ID: r.ID, Fence: r.Fence}
 	p := w.newPass(r)
 	leftTo := false // to the stragglers
@@ -275,8 +281,8 @@ func (w *Worker) pass(ctx context.Context, lim limits, r store.Record, wr *write
 		}
 	}()
 	defer w.rescue(wr, lease)
-	p.begin(ctx, lim, false)
-	p.wait(ctx, lim)
+	p.begin(ctx, s, false)
+	p.wait(ctx, s)
 	if p.fan.left == 0 || ctx.Err() != nil {
 		p.cut = p.cut || p.fan.left > 0
 		wr.put(p.update(false))
@@ -289,7 +295,7 @@ func (w *Worker) pass(ctx context.Context, lim limits, r store.Record, wr *write
 	stragglers.Go(func() {
 		defer p.end()
 		defer w.rescue(wr, lease)
-		p.finish(ctx, lim, func() { wr.put(p.update(true)) })
+		p.finish(ctx, s, func() { wr.put(p.update(true)) })
 		wr.put(p.update(false))
 	})
 }

@@ -179,7 +179,8 @@ const flushGrace = 5 * time.Second
 func (w *Worker) dispatch(work, ctx context.Context, queue <-chan store.Record, wr *writer) {
 	var passes errgroup.Group
 	var stragglers sync.WaitGroup
-	lim := w.newLimits(work)
+	s := w.newShift(work)
+	defer s.crew.dismiss()
 	for range w.config.Concurrency {
 		passes.Go(func() error {
 			for r := range queue {
@@ -187,7 +188,7 @@ func (w *Worker) dispatch(work, ctx context.Context, queue <-chan store.Record, 
 					wr.release(store.Lease{ID: r.ID, Fence: r.Fence})
 					continue
 				}
-				w.pass(work, lim, r, wr, &stragglers)
+				w.pass(work, s, r, wr, &stragglers)
 			}
 			return nil
 		})

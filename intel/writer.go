@@ -25,7 +25,7 @@ const (
 // lease.
 type job struct {
 	update  store.Update
-	saved   SavedInfo
+	saved   *SavedInfo // nil if nobody wants to know
 	release bool
 }
 
@@ -172,8 +172,8 @@ func (w *Worker) save(ctx context.Context, jobs []*job, announce func(*bus.Event
 			w.trouble.over(id)
 			w.counts.save(jobs[i])
 			w.waits(jobs[i].update.Entries)
-			if w.config.Hooks.Saved != nil {
-				w.config.Hooks.Saved(jobs[i].saved)
+			if saved := jobs[i].saved; saved != nil {
+				w.config.Hooks.Saved(*saved)
 			}
 			if ev := jobs[i].update.Event; ev != nil {
 				announce(ev)

@@ -170,7 +170,7 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 	}
 	told := noResult
 	defer func() {
-		if g.breaker.leave(time.Now(), p, told) && g.config.Opened != nil {
+		if g.breaker.leave(now, p, told) && g.config.Opened != nil {
 			g.config.Opened()
 		}
 	}()
@@ -185,6 +185,7 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 		return
 	}
 	defer func() { <-g.slots }()
+	now = start
 	if ctx.Err() != nil {
 		out.Cut = true
 		return
