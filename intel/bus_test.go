@@ -204,13 +204,17 @@ func TestABusThatReturnsIsHeardSoon(t *testing.T) {
 		r.start()
 		for n := range 20 {
 			b.Lose()
-			time.Sleep(time.Duration(n) * time.Minute)
+			r.observe(ip(2 * n))
+			r.worker.Wake()
+			time.Sleep(time.Duration(n+1) * time.Minute)
 			b.Restore()
+			ear := listen(t, b, intel.TopicEnriched)
 			time.Sleep(1500 * time.Millisecond)
-			synctest.Wait()
-			id := r.observe(ip(n))[0]
+			require.Len(t, ear.heard(), 1, "what waited is published, restart %d", n)
+			id := r.observe(ip(2*n + 1))[0]
 			observed(t, b, intel.TopicObserved)
 			require.NotZero(t, r.get(id).Revision, "restart %d", n)
+			require.Len(t, ear.heard(), 1)
 		}
 	})
 }

@@ -23,6 +23,10 @@ func (w *Worker) listen(ctx context.Context, stop func()) {
 		listened := func() {
 			if failures > 0 {
 				w.log.Info("listening to the bus again")
+				select {
+				case w.busBack <- struct{}{}:
+				default:
+				}
 			}
 			failures = 0
 		}

@@ -125,6 +125,10 @@ func (p *publisher) run(ctx context.Context) {
 				p.failed()
 				retry.Reset(0)
 			}
+		case <-p.w.busBack: // what waits for it need not wait out its delay
+			if p.failures > 0 {
+				retry.Reset(0)
+			}
 		case <-retry.C:
 			if p.drain(ctx, time.Now()) {
 				p.recover()

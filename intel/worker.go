@@ -37,6 +37,7 @@ type Worker struct {
 	rate    rate
 	trouble trouble
 	busDown atomic.Bool
+	busBack chan struct{} // cap 1: the bus, lost before, can be listened to
 }
 
 // NewWorker returns a worker for c. It does no I/O. It returns one error that
@@ -47,10 +48,11 @@ func NewWorker(c Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		config: c,
-		log:    c.Logger.With("worker", c.Owner),
-		retry:  retrySchedule{c.RetryMin, c.RetryMax},
-		wake:   make(chan struct{}, 1),
+		config:  c,
+		log:     c.Logger.With("worker", c.Owner),
+		retry:   retrySchedule{c.RetryMin, c.RetryMax},
+		wake:    make(chan struct{}, 1),
+		busBack: make(chan struct{}, 1),
 	}
 	var ledger quota.Ledger // nil if the store is none
 	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
