@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/internal/gate"
 )
@@ -24,6 +26,11 @@ const (
 	// sweepInterval is the time between two looks at the outbox for events
 	// whose worker did not publish them. What is younger is left to its worker.
 	sweepInterval = 10 * time.Second
+	// turnLasting is how long a worker that publishes from the outbox has to
+	// itself before it says that it is still at it.
+	turnLasting = 15 * time.Second
+	// turnRetry is the time between two looks whether another worker is done.
+	turnRetry = time.Second
 
 	publishTimeout  = 10 * time.Second
 	publishRetryMin = 500 * time.Millisecond
@@ -32,13 +39,16 @@ const (
 
 // publisher announces what was saved, in order. Events pass from the writer
 // directly to the bus. If that fails, or the bus is too slow, they are found
-// again in the outbox; without an outbox they are lost.
+// again in the outbox; without an outbox they are lost. Of all workers one at a
+// time publishes what is in the outbox, so that after an outage each event is
+// published once and in order.
 type publisher struct {
 	w        *Worker
 	events   chan *bus.Event
 	overflow chan struct{} // cap 1: an event had no place in events
 	direct   atomic.Bool   // events are taken from the channel, not from the outbox
 
+	name      string // of this publisher, for its turn at the outbox
 	deadlines *gate.Deadlines
 	acks      []string // IDs of events to be removed from the outbox
 	failures  int      // of the bus in a row; while not zero, only the outbox is read
@@ -46,7 +56,7 @@ type publisher struct {
 }
 
 func newPublisher(w *Worker) *publisher {
-	p := &publisher{w: w, events: make(chan *bus.Event, maxAnnounced), overflow: make(chan struct{}, 1)}
+	p := &publisher{w: w, name: uuid.NewString(), events: make(chan *bus.Event, maxAnnounced), overflow: make(chan struct{}, 1)}
 	p.direct.Store(true)
 	return p
 }
@@ -99,7 +109,7 @@ func (p *publisher) run(ctx context.Context) {
 		select {
 		case ev, open := <-p.events:
 			if !open {
-				p.acknowledge(ctx)
+				_ = p.acknowledge(ctx)
 				return
 			}
 			if p.failures > 0 { // it is in the outbox, behind older ones
@@ -115,10 +125,10 @@ func (p *publisher) run(ctx context.Context) {
 			if p.acks = append(p.acks, ev.ID); len(p.acks) == 1 {
 				ack.Reset(ackDelay)
 			} else if len(p.acks) >= maxAcks {
-				p.acknowledge(ctx)
+				_ = p.acknowledge(ctx)
 			}
 		case <-ack.C:
-			p.acknowledge(ctx)
+			_ = p.acknowledge(ctx)
 		case <-p.overflow:
 			p.drop(1)
 			if p.failures == 0 {
@@ -130,9 +140,12 @@ func (p *publisher) run(ctx context.Context) {
 				retry.Reset(0)
 			}
 		case <-retry.C:
-			if p.drain(ctx, time.Now()) {
+			switch err := p.drain(ctx, time.Now()); err {
+			case nil:
 				p.recover()
-			} else {
+			case errTaken: // what is new has to go behind what the other one publishes
+				retry.Reset(turnRetry)
+			default:
 				p.failed()
 				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
 			}
@@ -142,13 +155,13 @@ func (p *publisher) run(ctx context.Context) {
 			if p.failures > 0 {
 				continue
 			}
-			p.acknowledge(ctx)
+			_ = p.acknowledge(ctx)
 			before := time.Now()
 			if !first { // what the predecessor of this process left behind is not waited for
 				before = before.Add(-sweepInterval)
 			}
 			first = false
-			if !p.drain(ctx, before) {
+			if err := p.drain(ctx, before); err != nil && err != errTaken {
 				p.failed()
 				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
 			}
@@ -180,48 +193,85 @@ func (p *publisher) drop(n int) {
 	}
 }
 
+// errTaken says that another worker publishes what is in the outbox.
+var errTaken = errors.New("it is another worker's turn to publish")
+
 // drain publishes everything in the outbox from before the given time. It
-// returns false if the bus or the store failed.
-func (p *publisher) drain(ctx context.Context, before time.Time) bool {
+// returns errTaken if another worker is at it, and another error, which is
+// logged already, if the bus or the store failed.
+func (p *publisher) drain(ctx context.Context, before time.Time) error {
 	if p.w.outbox == nil {
-		return true
+		return nil
 	}
-	for {
-		events, err := p.w.outbox.Unpublished(ctx, before, maxAcks)
+	// Most often there is nothing, and no turn is needed to see that.
+	if events, err := p.unpublished(ctx, before, 1); err != nil || len(events) == 0 {
+		return err
+	}
+	if err := p.turn(ctx); err != nil {
+		return err
+	}
+	defer p.yield(ctx)
+	for held := time.Now(); ; {
+		events, err := p.unpublished(ctx, before, maxAcks)
 		if err != nil {
-			p.w.log.Warn("cannot read the outbox; trying again", "error", err)
-			return false
+			return err
 		}
 		for i := range events {
-			if p.send(&events[i]) != nil {
-				p.acknowledge(ctx)
-				return false
+			if time.Since(held) > turnLasting/2 {
+				err = p.turn(ctx)
+				held = time.Now()
+			}
+			if err == nil {
+				err = p.send(&events[i])
+			}
+			if err != nil {
+				_ = p.acknowledge(ctx)
+				return err
 			}
 			p.acks = append(p.acks, events[i].ID)
 		}
-		if !p.acknowledge(ctx) {
-			return false
-		}
-		if len(events) < maxAcks {
-			return true
+		if err := p.acknowledge(ctx); err != nil || len(events) < maxAcks {
+			return err
 		}
 	}
 }
 
-// acknowledge removes what was published from the outbox.
-func (p *publisher) acknowledge(ctx context.Context) bool {
-	if len(p.acks) == 0 {
-		return true
+// turn takes or prolongs the turn to publish what is in the outbox.
+func (p *publisher) turn(ctx context.Context) error {
+	mine, err := p.w.outbox.Turn(ctx, p.name, turnLasting)
+	switch {
+	case err != nil:
+		p.w.log.Warn("cannot find out whose turn it is to publish; trying again", "error", err)
+	case !mine:
+		err = errTaken
 	}
-	if p.w.outbox != nil {
-		if err := p.w.outbox.Published(ctx, p.acks...); err != nil {
+	return err
+}
+
+// yield ends the turn. If that fails it ends by itself.
+func (p *publisher) yield(ctx context.Context) {
+	if _, err := p.w.outbox.Turn(ctx, p.name, 0); err != nil && ctx.Err() == nil {
+		p.w.log.Warn("cannot end the turn to publish; it ends by itself", "error", err)
+	}
+}
+
+func (p *publisher) unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error) {
+	events, err := p.w.outbox.Unpublished(ctx, before, limit)
+	if err != nil {
+		p.w.log.Warn("cannot read the outbox; trying again", "error", err)
+	}
+	return events, err
+}
+
+// acknowledge removes what was published from the outbox.
+func (p *publisher) acknowledge(ctx context.Context) (err error) {
+	if len(p.acks) > 0 && p.w.outbox != nil {
+		if err = p.w.outbox.Published(ctx, p.acks...); err != nil {
 			p.w.log.Warn("cannot clear the outbox; events will be published again", "events", len(p.acks), "error", err)
-			p.acks = p.acks[:0]
-			return false
 		}
 	}
 	p.acks = p.acks[:0]
-	return true
+	return err
 }
 
 // expire drops what has been in the outbox for too long.

@@ -67,6 +67,16 @@ type Answer struct {
 // Outbox is implemented by a store whose Save writes an update's event together
 // with the record, to be published later whatever happens to the process.
 type Outbox interface {
+	// Turn makes it the owner's turn to publish what is in the outbox, for the
+	// given time by the store's own clock, and reports whether it is: it is not
+	// while another owner has it. Who has it prolongs it by another call, and
+	// ends it by one with a time that is not positive, which reports false.
+	// Workers that publish only in their turn do not publish the same events at
+	// the same time, each ahead of the other. The other methods do not ask whose
+	// turn it is. An empty owner is refused with an error that wraps
+	// [ErrInvalid].
+	Turn(ctx context.Context, owner string, lasting time.Duration) (bool, error)
+
 	// Unpublished returns up to limit events that were saved before the given
 	// time and not yet published, oldest first.
 	Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error)

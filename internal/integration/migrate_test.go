@@ -161,7 +161,7 @@ func testHandlesMigrateTogether(t *testing.T, on *database) {
 // migrated fails the test unless every migration was recorded once.
 func (on *database) migrated(t *testing.T, db *sql.DB) {
 	t.Helper()
-	require.Equal(t, []int{1}, column[int](t, db, "SELECT version FROM enrich_migrations ORDER BY version"))
+	require.Equal(t, []int{1, 2}, column[int](t, db, "SELECT version FROM enrich_migrations ORDER BY version"))
 }
 
 func TestPlanSaysWhatMigrateDoes(t *testing.T) { onEach(t, testPlanSaysWhatMigrateDoes) }

@@ -42,6 +42,7 @@ type Store struct {
 
 	outbox list.List // of *letter, oldest first
 	byID   map[string]*list.Element
+	turn   turn
 
 	budgets map[string]budget
 }

@@ -2,12 +2,20 @@ package memstore
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/store"
 )
+
+// turn is whose turn it is to publish.
+type turn struct {
+	owner string
+	until time.Time
+}
 
 // letter is an event in the outbox.
 type letter struct {
@@ -23,6 +31,30 @@ func (s *Store) post(ev bus.Event, saved time.Time) {
 	if s.byID[ev.ID] == nil {
 		s.byID[ev.ID] = s.outbox.PushBack(&letter{ev, saved})
 	}
+}
+
+// Turn implements [store.Outbox].
+func (s *Store) Turn(ctx context.Context, owner string, lasting time.Duration) (bool, error) {
+	if owner == "" {
+		return false, fmt.Errorf("%w: a turn needs an owner", store.ErrInvalid)
+	}
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if s.turn.owner != owner && now.Before(s.turn.until) {
+		return false, nil
+	}
+	if lasting <= 0 {
+		if s.turn.owner == owner {
+			s.turn = turn{}
+		}
+		return false, nil
+	}
+	s.turn = turn{owner, now.Add(lasting)}
+	return true, nil
 }
 
 // Unpublished implements [store.Outbox].

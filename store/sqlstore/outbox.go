@@ -3,11 +3,32 @@ package sqlstore
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/store"
 )
+
+// Turn implements [store.Outbox].
+func (s *Store) Turn(ctx context.Context, owner string, lasting time.Duration) (got bool, err error) {
+	if owner == "" {
+		return false, fmt.Errorf("%w: a turn needs an owner", store.ErrInvalid)
+	}
+	err = s.write(ctx, func(t *tx) error {
+		if lasting <= 0 {
+			return t.exec("end the turn to publish",
+				"UPDATE enrich_turn SET owner = '', until_at = 0 WHERE name = 'outbox' AND owner = ?", owner)
+		}
+		n, err := t.changed("take the turn to publish",
+			"UPDATE enrich_turn SET owner = ?, until_at = ? WHERE name = 'outbox' AND (owner = ? OR until_at <= ?)",
+			owner, t.clock+lasting.Microseconds(), owner, t.clock)
+		got = n > 0
+		return err
+	})
+	return got && err == nil, err
+}
 
 // Unpublished implements [store.Outbox].
 func (s *Store) Unpublished(ctx context.Context, before time.Time, n int) ([]bus.Event, error) {

@@ -32,6 +32,7 @@ type broken struct {
 	observe     func([]store.Attacker) error
 	forget      func([]uuid.UUID) error
 	answers     func(time.Time, []netip.Addr) ([]store.Answer, error)
+	turn        func(owner string, lasting time.Duration) (bool, error)
 	unpublished func(time.Time, int) ([]bus.Event, error)
 	published   func([]string) error
 	expire      func(time.Time) (int, error)
@@ -160,6 +161,14 @@ func (b *broken) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr
 		return b.answers(now, addrs)
 	}
 	return b.Store.Answers(ctx, now, addrs...)
+}
+
+func (b *broken) Turn(ctx context.Context, owner string, lasting time.Duration) (bool, error) {
+	ctx = b.context(ctx, "Turn")
+	if b.turn != nil && ctx.Err() == nil {
+		return b.turn(owner, lasting)
+	}
+	return b.Store.Turn(ctx, owner, lasting)
 }
 
 func (b *broken) Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error) {

@@ -70,6 +70,10 @@ func cancelledContext(tb testing.TB, h Harness) {
 			_, err := s.Unpublished(ctx, f.now, 1)
 			return err
 		}
+		calls["Turn"] = func() error {
+			_, err := s.Turn(ctx, "owner", lease)
+			return err
+		}
 		calls["Published"] = func() error { return s.Published(ctx, "unknown") }
 		calls["Expire"] = func() error {
 			_, err := s.Expire(ctx, f.now.Add(-time.Hour))

@@ -149,6 +149,45 @@ var optionalBugs = bugs{
 		"announced": everyEvent,
 		"none":      updating(func(u *store.Update) { u.Event = nil }),
 	},
+	"OutboxTurn": {
+		"everybody's": func(b *broken) {
+			b.turn = func(_ string, lasting time.Duration) (bool, error) { return lasting > 0, nil }
+		},
+		"nobody's": func(b *broken) { b.turn = func(string, time.Duration) (bool, error) { return false, nil } },
+		"not prolonged": turning(func(b *broken, owner string, lasting time.Duration, mine bool) (bool, error) {
+			if mine && lasting > 0 {
+				return false, nil
+			}
+			return b.Store.Turn(background, owner, lasting)
+		}),
+		"never ended": turning(func(b *broken, owner string, lasting time.Duration, _ bool) (bool, error) {
+			if lasting <= 0 {
+				return false, nil
+			}
+			return b.Store.Turn(background, owner, lasting)
+		}),
+		"ended by others": turning(func(b *broken, owner string, lasting time.Duration, _ bool) (bool, error) {
+			if lasting <= 0 {
+				for _, owner := range []string{"first", "second"} {
+					_, _ = b.Store.Turn(background, owner, 0)
+				}
+				return false, nil
+			}
+			return b.Store.Turn(background, owner, lasting)
+		}),
+		"too short": turning(func(b *broken, owner string, lasting time.Duration, _ bool) (bool, error) {
+			return b.Store.Turn(background, owner, min(lasting, 100*time.Millisecond))
+		}),
+		"end reported as turn": turning(func(b *broken, owner string, lasting time.Duration, _ bool) (bool, error) {
+			got, err := b.Store.Turn(background, owner, lasting)
+			return got || lasting <= 0, err
+		}),
+		"nobody may": func(b *broken) {
+			b.turn = func(owner string, lasting time.Duration) (bool, error) {
+				return b.Store.Turn(background, owner+"x", lasting)
+			}
+		},
+	},
 	"OutboxExpire": {
 		"nothing": func(b *broken) { b.expire = func(time.Time) (int, error) { return 0, nil } },
 		"everything": func(b *broken) {
@@ -411,4 +450,19 @@ var modelBugs = map[string]func(b *broken){
 			slices.Reverse(p.Records)
 		}
 	}),
+}
+
+// turning breaks Turn, with knowledge of whether the owner had the last turn.
+func turning(turn func(b *broken, owner string, lasting time.Duration, mine bool) (bool, error)) func(*broken) {
+	return func(b *broken) {
+		last := ""
+		b.turn = func(owner string, lasting time.Duration) (bool, error) {
+			mine := owner == last
+			got, err := turn(b, owner, lasting, mine)
+			if got {
+				last = owner
+			}
+			return got, err
+		}
+	}
 }

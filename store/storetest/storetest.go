@@ -132,6 +132,7 @@ func Checks() []Check {
 		{"Outbox", outbox},
 		{"OutboxOfRefusedUpdates", outboxOfRefusedUpdates},
 		{"OutboxExpire", outboxExpire},
+		{"OutboxTurn", outboxTurn},
 		{"Budget", budget},
 		{"BudgetConcurrently", budgetConcurrently},
 		{"List", list},

@@ -1,0 +1,153 @@
+package storetest
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/store"
+)
+
+// unpublished returns nil if the store has no outbox.
+func (f *fixture) unpublished(before time.Time, limit int) []bus.Event {
+	f.Helper()
+	s, ok := store.As[store.Outbox](f.store)
+	if !ok {
+		return nil
+	}
+	events, err := s.Unpublished(f.ctx, before, limit)
+	if err != nil {
+		f.Fatalf("Unpublished: %v", err)
+	}
+	if events == nil {
+		events = []bus.Event{}
+	}
+	return events
+}
+
+// announced saves updates of all attackers, one after the other, each with an
+// event, and returns the events.
+func (f *fixture) announced(attackers ...store.Attacker) []bus.Event {
+	f.Helper()
+	var events []bus.Event
+	for _, a := range attackers {
+		u := f.update(f.take(a), f.fresh("a", a.Addr()))
+		u.Event = f.event()
+		events = append(events, *u.Event)
+		f.save(u)
+	}
+	return events
+}
+
+// events fails the test unless got is want.
+func (f *fixture) events(what string, got []bus.Event, want ...bus.Event) {
+	f.Helper()
+	var c comparison
+	c.values("number of events", len(got), len(want))
+	for i := range min(len(got), len(want)) {
+		g, w := got[i], want[i]
+		c.values("ID", g.ID, w.ID)
+		c.values("Topic", g.Topic, w.Topic)
+		c.values("Type", g.Type, w.Type)
+		c.time("Time", g.Time, w.Time)
+		c.values("Payload", canonical(g.Payload), canonical(w.Payload))
+	}
+	if len(c.diffs) > 0 {
+		f.Fatalf("%s:\n%s", what, c.diffs)
+	}
+}
+
+func outbox(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Outbox](f)
+	all := f.attackers(6)
+	want := f.announced(all[:5]...)
+	f.save(f.update(f.take(all[5]), f.fresh("a", all[5].Addr()))) // an update without an event
+	later := f.now.Add(time.Hour)
+	f.events("Unpublished", f.unpublished(later, 9), want...)
+	f.events("Unpublished once more", f.unpublished(later, 9), want...)
+	f.events("Unpublished with a limit of 2", f.unpublished(later, 2), want[:2]...)
+	f.events("Unpublished before the first save", f.unpublished(f.now.Add(-time.Minute), 9))
+	if err := s.Published(f.ctx, want[0].ID, want[3].ID, "unknown"); err != nil {
+		f.Fatalf("Published: %v", err)
+	}
+	f.events("Unpublished after two were published", f.unpublished(later, 9), want[1], want[2], want[4])
+	f.events("Unpublished with a limit of 1", f.unpublished(later, 1), want[1])
+}
+
+func outboxOfRefusedUpdates(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	optional[store.Outbox](f)
+	all := f.attackers(4)
+	recs := f.claim().Records
+	lost, gone, moved := all[0], all[1], all[2]
+	f.release(store.Lease{ID: lost.ID, Fence: recs[0].Fence})
+	f.forget(gone.ID)
+	moved.IP = "45.10.1.1"
+	f.observe(moved)
+	var ups []store.Update
+	for _, rec := range recs {
+		u := f.update(rec, f.fresh("a", rec.Addr()))
+		u.Event = f.event()
+		ups = append(ups, u)
+	}
+	f.refused([]store.Attacker{lost}, ups...)
+	f.events("Unpublished after one of four updates was stored", f.unpublished(f.now.Add(time.Hour), 9), *ups[3].Event)
+}
+
+func outboxExpire(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Outbox](f)
+	want := f.announced(f.attackers(3)...)
+	expire := func(before time.Time, want int) {
+		f.Helper()
+		if n, err := s.Expire(f.ctx, before); n != want || err != nil {
+			f.Fatalf("Expire before %v returned %d, %v; want %d", before, n, err, want)
+		}
+	}
+	expire(f.now.Add(-time.Minute), 0)
+	f.events("Unpublished after nothing expired", f.unpublished(f.now.Add(time.Hour), 9), want...)
+	if err := s.Published(f.ctx, want[1].ID); err != nil {
+		f.Fatalf("Published: %v", err)
+	}
+	expire(f.now.Add(time.Hour), 2)
+	f.events("Unpublished after all expired", f.unpublished(f.now.Add(time.Hour), 9))
+	expire(f.now.Add(time.Hour), 0)
+}
+
+func outboxTurn(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Outbox](f)
+	turn := func(owner string, lasting time.Duration, want bool) {
+		f.Helper()
+		if got, err := s.Turn(f.ctx, owner, lasting); got != want || err != nil {
+			f.Fatalf("Turn of %s for %v returned %t, %v; want %t", owner, lasting, got, err, want)
+		}
+	}
+	turn("first", lease, true)
+	turn("second", lease, false)
+	turn("first", lease, true)
+	turn("second", 0, false)
+	turn("second", lease, false)
+	turn("first", 0, false)
+	start := time.Now()
+	turn("second", shortLease, true)
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for got := false; !got; <-poll.C {
+		var err error
+		if got, err = s.Turn(f.ctx, "first", lease); err != nil {
+			f.Fatalf("Turn: %v", err)
+		}
+		lasted := time.Since(start)
+		if got && lasted < shortLease-5*time.Millisecond || lasted > 10*time.Second {
+			f.Fatalf("a turn of %v lasted %v", shortLease, lasted)
+		}
+	}
+	turn("second", lease, false)
+
+	if _, err := s.Turn(f.ctx, "", lease); !errors.Is(err, store.ErrInvalid) {
+		f.Errorf("Turn of nobody returned %v; want an error that wraps ErrInvalid", err)
+	}
+}
