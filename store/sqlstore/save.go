@@ -259,8 +259,12 @@ func (m *merged) merge(u *store.Update, theirs []store.Entry) error {
 			return fmt.Errorf("%w: two entries of provider %q", store.ErrInvalid, e.Provider)
 		}
 		if !slices.Contains(u.Changed, e.Provider) {
+			was := old.entry(e.Provider)
+			if slices.Contains(m.changed, e.Provider) { // by an update before this one: it still has its Raw
+				was = find(m.rec.Entries, e.Provider)
+			}
 			e.Finding = nil
-			if was := old.entry(e.Provider); was != nil {
+			if was != nil {
 				e.Finding = was.Finding
 			}
 		}

@@ -1,7 +1,11 @@
 package storetest
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -169,6 +173,35 @@ func holdKeepsLease(tb testing.TB, h Harness) {
 	}
 	f.refused([]store.Attacker{a}, second)
 	f.expect("a claim after the lease ended", f.claim().Records, a)
+}
+
+// holdSavedTogether: the updates of one pass may be stored by one call, and each
+// keeps what those before it brought.
+func holdSavedTogether(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	a := f.attackers(1)[0]
+	before := f.enrich(a, "greynoise", "own")
+	rec := f.take(a)
+	names := []string{"abuseipdb", "feodo", "greynoise", "late"}
+	var ups []store.Update
+	for i, name := range names {
+		e := f.fresh(name, a.Addr())
+		e.Finding.Raw = json.RawMessage(fmt.Sprintf(`{"answer":%d}`, i))
+		rec.Entries = slices.DeleteFunc(slices.Clone(rec.Entries), func(e store.Entry) bool { return e.Provider == name })
+		rec.Entries = append(rec.Entries, e)
+		u := f.update(rec, rec.Entries...)
+		u.Changed, u.Revision, u.Hold = []string{name}, rec.Revision+uint64(i)+1, i < len(names)-1
+		ups = append(ups, u)
+	}
+	f.save(ups...)
+	last := ups[len(ups)-1]
+	want := before
+	want.Entries = slices.Clone(last.Entries)
+	*want.Entry("own") = *before.Entry("own")
+	slices.SortFunc(want.Entries, func(a, b store.Entry) int { return strings.Compare(a.Provider, b.Provider) })
+	want.Revision, want.Decision = last.Revision, *last.Decision
+	f.same("Get after updates that were saved by one call", f.get(a.ID), want)
+	f.expect("a claim after updates that were saved by one call", f.claim(at(last.Due)).Records, a)
 }
 
 func release(tb testing.TB, h Harness) {

@@ -3,6 +3,7 @@ package storetest_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -159,6 +160,27 @@ var leaseBugs = bugs{
 			b.save = func(ups []store.Update) error {
 				if ups[0].Hold {
 					return nil
+				}
+				return b.Store.Save(background, ups...)
+			}
+		},
+	},
+	"HoldSavedTogether": {
+		"only the last": func(b *broken) {
+			b.save = func(ups []store.Update) error { return b.Store.Save(background, ups[len(ups)-1]) }
+		},
+		"only the first": func(b *broken) {
+			b.save = func(ups []store.Update) error { return b.Store.Save(background, ups[0]) }
+		},
+		"raws of the last alone": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				for i := range ups[:len(ups)-1] {
+					ups[i].Entries = slices.Clone(ups[i].Entries)
+					for j, e := range ups[i].Entries {
+						bare := *e.Finding
+						bare.Raw = nil
+						ups[i].Entries[j].Finding = &bare
+					}
 				}
 				return b.Store.Save(background, ups...)
 			}

@@ -92,6 +92,7 @@ func Checks() []Check {
 		{"FenceSurvivesForget", fenceSurvivesForget},
 		{"FenceAdmitsOneSave", fenceAdmitsOneSave},
 		{"HoldKeepsLease", holdKeepsLease},
+		{"HoldSavedTogether", holdSavedTogether},
 		{"Release", release},
 		{"ReleaseLostLease", releaseLostLease},
 
