@@ -196,6 +196,7 @@ func TestSplitURL(t *testing.T) {
 	}
 	for _, list := range []string{
 		",", "nats://", "nats://user:secret@", "nats://a:b:c", "a,nats://user:secret%zz@host", "nats://user:sec/ret@host",
+		"nats://user:sec@ret#@host", "nats://user:1?sec@host", "nats://user:1/sec@host",
 		"http://user:secret@host", "unix:///run/secret.sock", "host:secret", "a\x00secret",
 	} {
 		_, _, err := splitURL(list)

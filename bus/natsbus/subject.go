@@ -29,8 +29,8 @@ func splitURL(list string) (servers []string, names string, err error) {
 			server = "nats://" + server
 		}
 		u, err := url.Parse(server)
-		if err == nil && u.Hostname() == "" {
-			err = errors.New("no host")
+		if err == nil && (u.Hostname() == "" || strings.Contains(u.Path, "@") || strings.ContainsAny(server, "#?")) {
+			err = errors.New("no host, or what looks like one is part of a password")
 		}
 		if err != nil {
 			return nil, "", fmt.Errorf("natsbus: Options.URL: server number %d is not like nats://host:4222; "+

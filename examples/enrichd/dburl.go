@@ -70,7 +70,8 @@ func parseDatabaseURL(text string) (database, error) {
 		return parseSQLiteURL(eng, rest, driver != "")
 	}
 	u, err := url.Parse(scheme + "://" + rest)
-	if err != nil {
+	at := strings.LastIndexByte(rest, '@')
+	if err != nil || strings.Contains(rest, "#") || strings.ContainsAny(rest[:max(at, 0)], "/?") { // a host may be part of a password
 		return database{}, errors.New("it is not a URL; characters of the password other than letters and digits have to be escaped, like %40 for @")
 	}
 	password, _ := u.User.Password()
