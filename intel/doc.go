@@ -31,6 +31,11 @@
 // expires, records are saved whole, and events are published at least once if
 // the store has an outbox.
 //
+// The events of one attacker are published in the order of its revisions. There
+// is one exception: while a worker's own connection to the bus is down and
+// others' are not, theirs may come first. The payload says which revision it is
+// about.
+//
 // Package intelmock has mocks of the interfaces; memstore, membus and
 // providertest have fakes that behave.
 package intel

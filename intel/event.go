@@ -85,7 +85,9 @@ func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
 	}
 	b = append(b, `,"event_id":"`...)
 	b = append(b, id...)
-	b = append(b, `","answered":`...)
+	b = append(b, `","revision":`...)
+	b = strconv.AppendUint(b, r.Revision, 10)
+	b = append(b, `,"answered":`...)
 	b = appendStrings(b, a.answered)
 	b = append(b, `,"pending":`...)
 	b = appendStrings(b, a.pending)

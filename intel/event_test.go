@@ -72,7 +72,7 @@ var payloadKeys = []string{
 	"greynoise_classification", "greynoise_name", "greynoise_tags",
 	"feodo_listed", "feodo_malware_family",
 	"threatfox_listed", "threatfox_threat_types", "threatfox_ioc_types", "threatfox_malware_families",
-	"event_id", "answered", "pending", "changed",
+	"event_id", "revision", "answered", "pending", "changed",
 }
 
 func TestEnrichedEvent(t *testing.T) {
@@ -98,7 +98,7 @@ func TestEnrichedEvent(t *testing.T) {
 		`"abuseipdb_score":100,"abuseipdb_categories":[18,22],`+
 		`"feodo_listed":true,"feodo_malware_family":"QakBot",`+
 		`"threatfox_listed":true,"threatfox_threat_types":["botnet_cc"],"threatfox_ioc_types":["ip:port"],"threatfox_malware_families":["Cobalt Strike"],`+
-		`"event_id":"5f3d4ae42090502fa1e283ac8e8807e2","answered":["feodo","greynoise"],"pending":["abuseipdb"],"changed":true}`,
+		`"event_id":"5f3d4ae42090502fa1e283ac8e8807e2","revision":7,"answered":["feodo","greynoise"],"pending":["abuseipdb"],"changed":true}`,
 		string(ev.Payload))
 }
 
@@ -107,7 +107,7 @@ func TestEnrichedEvent(t *testing.T) {
 func TestEnrichedEventOfNothing(t *testing.T) {
 	empty := map[string]any{
 		"attacker_uuid": attackerID.String(), "attacker_ip": "45.155.205.233", "aggregate_verdict": nil,
-		"providers": []any{}, "answered": []any{}, "pending": []any{}, "changed": false,
+		"revision": 7.0, "providers": []any{}, "answered": []any{}, "pending": []any{}, "changed": false,
 		"event_id":        "5f3d4ae42090502fa1e283ac8e8807e2",
 		"abuseipdb_score": nil, "abuseipdb_categories": []any{},
 		"greynoise_classification": nil, "greynoise_name": nil, "greynoise_tags": []any{},

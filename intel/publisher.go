@@ -18,47 +18,46 @@ const (
 	maxAnnounced = 1024
 	// maxStall is how long a bus that hangs can hold up the saving, once.
 	maxStall = 100 * time.Millisecond
-	// ackDelay is how long an event that was published may stay in the outbox.
+	// ackDelay is how long an event that was published may stay in the outbox,
+	// and ackRetry the time to the next attempt to remove it.
 	ackDelay = 100 * time.Millisecond
+	ackRetry = time.Second
 	// maxAcks is the number of published events removed from the outbox in one
-	// call, and of events read from it.
+	// call.
 	maxAcks = 256
-	// sweepInterval is the time between two looks at the outbox for events
-	// whose worker did not publish them. What is younger is left to its worker.
-	sweepInterval = 10 * time.Second
-	// turnLasting is how long a worker that publishes from the outbox has to
-	// itself before it says that it is still at it.
-	turnLasting = 15 * time.Second
-	// turnRetry is the time between two looks whether another worker is done.
-	turnRetry = time.Second
 
 	publishTimeout  = 10 * time.Second
 	publishRetryMin = 500 * time.Millisecond
 	publishRetryMax = 30 * time.Second
 )
 
-// publisher announces what was saved, in order. Events pass from the writer
-// directly to the bus. If that fails, or the bus is too slow, they are found
-// again in the outbox; without an outbox they are lost. Of all workers one at a
-// time publishes what is in the outbox, so that after an outage each event is
-// published once and in order.
+// publisher announces what was saved. Events pass from the writer directly to
+// the bus. If that fails, or the bus is too slow, the worker is behind: events
+// are found again in the outbox, in order, until it has caught up. Without an
+// outbox they are lost.
 type publisher struct {
 	w        *Worker
+	name     string // for its turn at the outbox
+	once     bool   // it has to have caught up before it ends
 	events   chan *bus.Event
-	overflow chan struct{} // cap 1: an event had no place in events
-	direct   atomic.Bool   // events are taken from the channel, not from the outbox
+	overflow chan struct{} // cap 1: the worker fell behind because events was full
+	lost     atomic.Int64  // events that were neither published nor kept
+	closing  chan struct{} // closed by close
 
-	name      string // of this publisher, for its turn at the outbox
 	deadlines *gate.Deadlines
-	acks      []string // IDs of events to be removed from the outbox
-	failures  int      // of the bus in a row; while not zero, only the outbox is read
-	lost      int      // events that were neither published nor kept
+	acks      []string  // IDs of events to be removed from the outbox
+	failures  int       // in a row, of the bus or of the store
+	holding   bool      // it is its turn to publish what is in the outbox
+	since     time.Time // when it began to; zero if it is not at it
+	expired   time.Time // when old events were last dropped
 }
 
-func newPublisher(w *Worker) *publisher {
-	p := &publisher{w: w, name: uuid.NewString(), events: make(chan *bus.Event, maxAnnounced), overflow: make(chan struct{}, 1)}
-	p.direct.Store(true)
-	return p
+func newPublisher(w *Worker, once bool) *publisher {
+	w.behind.Store(w.outbox != nil) // those before us may have left something
+	return &publisher{
+		w: w, name: uuid.NewString(), once: once,
+		events: make(chan *bus.Event, maxAnnounced), overflow: make(chan struct{}, 1), closing: make(chan struct{}),
+	}
 }
 
 // announce hands over an event that was saved. It waits for a bus that works
@@ -69,221 +68,140 @@ func (p *publisher) announce(ev *bus.Event) {
 		return
 	default:
 	}
-	if p.direct.Load() {
+	if !p.w.behind.Load() {
 		timer := time.NewTimer(maxStall)
 		defer timer.Stop()
 		select {
 		case p.events <- ev:
 			return
 		case <-timer.C:
-			p.direct.Store(false)
+			p.w.behind.Store(true)
+			select {
+			case p.overflow <- struct{}{}:
+			default:
+			}
 		}
 	}
-	select {
-	case p.overflow <- struct{}{}:
-	default:
-	}
+	p.drop()
 }
 
 // close ends run once everything that was announced is published or left to
 // the outbox.
-func (p *publisher) close() { close(p.events) }
+func (p *publisher) close() {
+	close(p.closing)
+	close(p.events)
+}
 
 // run publishes until close is called; once ctx is done it gives up on what is
 // left.
 func (p *publisher) run(ctx context.Context) {
 	p.deadlines = gate.NewDeadlines(ctx, publishTimeout)
-	ack := time.NewTimer(ackDelay)
+	ack, next, sweep := time.NewTimer(0), time.NewTimer(0), time.NewTimer(sweepInterval)
 	ack.Stop()
-	sweep := time.NewTimer(0)
 	if p.w.outbox == nil { // there is nothing to sweep
 		sweep.Stop()
 	}
-	retry := time.NewTimer(0)
-	retry.Stop()
 	defer ack.Stop()
+	defer next.Stop()
 	defer sweep.Stop()
-	defer retry.Stop()
-	first := true
 	for {
 		select {
 		case ev, open := <-p.events:
-			if !open {
-				_ = p.acknowledge(ctx)
+			switch {
+			case !open:
+				p.finish(ctx)
 				return
-			}
-			if p.failures > 0 { // it is in the outbox, behind older ones
-				p.drop(1)
-				continue
-			}
-			if p.send(ev) != nil {
-				p.failed()
-				p.drop(1)
-				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
-				continue
-			}
-			if p.acks = append(p.acks, ev.ID); len(p.acks) == 1 {
-				ack.Reset(ackDelay)
-			} else if len(p.acks) >= maxAcks {
-				_ = p.acknowledge(ctx)
+			case p.w.behind.Load(): // it is in the outbox, behind older ones
+				p.drop()
+			case p.send(ev) != nil:
+				p.drop()
+				next.Reset(p.fail(ctx))
+			default:
+				if p.acks = append(p.acks, ev.ID); len(p.acks) == 1 {
+					ack.Reset(ackDelay)
+				} else if len(p.acks)%maxAcks == 0 {
+					ack.Reset(0)
+				}
 			}
 		case <-ack.C:
-			_ = p.acknowledge(ctx)
-		case <-p.overflow:
-			p.drop(1)
-			if p.failures == 0 {
-				p.failed()
-				retry.Reset(0)
+			if p.acknowledge(ctx) != nil {
+				ack.Reset(ackRetry)
 			}
+		case <-p.overflow:
+			next.Reset(0)
 		case <-p.w.busBack: // what waits for it need not wait out its delay
 			if p.failures > 0 {
-				retry.Reset(0)
+				next.Reset(0)
 			}
-		case <-retry.C:
-			switch err := p.drain(ctx, time.Now()); err {
-			case nil:
-				p.recover()
-			case errTaken: // what is new has to go behind what the other one publishes
-				retry.Reset(turnRetry)
-			default:
-				p.failed()
-				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
+		case <-next.C:
+			if pause, more := p.catchUp(ctx); more {
+				next.Reset(pause)
 			}
 		case <-sweep.C:
 			sweep.Reset(sweepInterval)
-			p.expire(ctx)
-			if p.failures > 0 {
-				continue
-			}
-			_ = p.acknowledge(ctx)
-			before := time.Now()
-			if !first { // what the predecessor of this process left behind is not waited for
-				before = before.Add(-sweepInterval)
-			}
-			first = false
-			if err := p.drain(ctx, before); err != nil && err != errTaken {
-				p.failed()
-				retry.Reset(backoff(publishRetryMin, publishRetryMax, p.failures))
+			if p.sweep(ctx) {
+				next.Reset(0)
 			}
 		}
 	}
 }
 
-// failed leaves events to the outbox until recover.
-func (p *publisher) failed() {
+// finish catches up if it has to, and leaves everything as others need it.
+func (p *publisher) finish(ctx context.Context) {
+	for p.once && p.failures == 0 && p.w.behind.Load() && ctx.Err() == nil {
+		pause, more := p.catchUp(ctx)
+		if more && !p.holding { // others are at it
+			break
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+	defer cancel()
+	_ = p.acknowledge(ctx)
+	p.yield(ctx)
+}
+
+// finishTimeout is how long the last words to the store may take.
+const finishTimeout = 2 * time.Second
+
+// fail leaves events to the outbox and returns when to try again.
+func (p *publisher) fail(ctx context.Context) time.Duration {
+	p.w.behind.Store(true)
+	p.yield(ctx) // the bus of another worker may work
 	p.failures++
-	p.direct.Store(false)
+	return backoff(publishRetryMin, publishRetryMax, p.failures)
 }
 
 // recover returns to direct publishing.
 func (p *publisher) recover() {
 	p.failures = 0
-	p.direct.Store(true)
-	if p.lost > 0 {
-		p.w.log.Warn("the bus works again; events were lost because the store has no outbox", "lost", p.lost)
-		p.lost = 0
+	p.w.behind.Store(false)
+	if lost := p.lost.Swap(0); lost > 0 {
+		p.w.log.Warn("the bus works again; events were lost because the store has no outbox", "lost", lost)
 	}
 }
 
-// drop counts events that are lost, which they are not if there is an outbox.
-func (p *publisher) drop(n int) {
+// drop counts an event that is lost, which it is not if there is an outbox.
+func (p *publisher) drop() {
 	if p.w.outbox == nil {
-		p.lost += n
-		p.w.counts.unpublished.Add(uint64(n))
+		p.lost.Add(1)
+		p.w.counts.unpublished.Add(1)
 	}
-}
-
-// errTaken says that another worker publishes what is in the outbox.
-var errTaken = errors.New("it is another worker's turn to publish")
-
-// drain publishes everything in the outbox from before the given time. It
-// returns errTaken if another worker is at it, and another error, which is
-// logged already, if the bus or the store failed.
-func (p *publisher) drain(ctx context.Context, before time.Time) error {
-	if p.w.outbox == nil {
-		return nil
-	}
-	// Most often there is nothing, and no turn is needed to see that.
-	if events, err := p.unpublished(ctx, before, 1); err != nil || len(events) == 0 {
-		return err
-	}
-	if err := p.turn(ctx); err != nil {
-		return err
-	}
-	defer p.yield(ctx)
-	for held := time.Now(); ; {
-		events, err := p.unpublished(ctx, before, maxAcks)
-		if err != nil {
-			return err
-		}
-		for i := range events {
-			if time.Since(held) > turnLasting/2 {
-				err = p.turn(ctx)
-				held = time.Now()
-			}
-			if err == nil {
-				err = p.send(&events[i])
-			}
-			if err != nil {
-				_ = p.acknowledge(ctx)
-				return err
-			}
-			p.acks = append(p.acks, events[i].ID)
-		}
-		if err := p.acknowledge(ctx); err != nil || len(events) < maxAcks {
-			return err
-		}
-	}
-}
-
-// turn takes or prolongs the turn to publish what is in the outbox.
-func (p *publisher) turn(ctx context.Context) error {
-	mine, err := p.w.outbox.Turn(ctx, p.name, turnLasting)
-	switch {
-	case err != nil:
-		p.w.log.Warn("cannot find out whose turn it is to publish; trying again", "error", err)
-	case !mine:
-		err = errTaken
-	}
-	return err
-}
-
-// yield ends the turn. If that fails it ends by itself.
-func (p *publisher) yield(ctx context.Context) {
-	if _, err := p.w.outbox.Turn(ctx, p.name, 0); err != nil && ctx.Err() == nil {
-		p.w.log.Warn("cannot end the turn to publish; it ends by itself", "error", err)
-	}
-}
-
-func (p *publisher) unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error) {
-	events, err := p.w.outbox.Unpublished(ctx, before, limit)
-	if err != nil {
-		p.w.log.Warn("cannot read the outbox; trying again", "error", err)
-	}
-	return events, err
 }
 
 // acknowledge removes what was published from the outbox.
-func (p *publisher) acknowledge(ctx context.Context) (err error) {
+func (p *publisher) acknowledge(ctx context.Context) error {
 	if len(p.acks) > 0 && p.w.outbox != nil {
-		if err = p.w.outbox.Published(ctx, p.acks...); err != nil {
-			p.w.log.Warn("cannot clear the outbox; events will be published again", "events", len(p.acks), "error", err)
+		if err := p.w.outbox.Published(ctx, p.acks...); err != nil {
+			p.w.log.Warn("cannot clear the outbox; trying again", "events", len(p.acks), "error", err)
+			return err
 		}
 	}
 	p.acks = p.acks[:0]
-	return err
-}
-
-// expire drops what has been in the outbox for too long.
-func (p *publisher) expire(ctx context.Context) {
-	n, err := p.w.outbox.Expire(ctx, time.Now().Add(-p.w.config.OutboxMaxAge))
-	switch {
-	case err != nil:
-		p.w.log.Warn("cannot expire old events", "error", err)
-	case n > 0:
-		p.w.counts.unpublished.Add(uint64(n))
-		p.w.log.Error("dropped events that could not be published for too long", "events", n, "age", p.w.config.OutboxMaxAge)
-	}
+	return nil
 }
 
 // send makes one attempt to publish an event, in bounded time.
@@ -315,8 +233,11 @@ func (w *Worker) send(ctx context.Context, ev *bus.Event) error {
 }
 
 // publish announces one saved event and removes it from the outbox. If that
-// fails it stays there for the worker that runs.
+// fails, or older events wait there, it stays there for the worker that runs.
 func (w *Worker) publish(ctx context.Context, ev *bus.Event) {
+	if w.behind.Load() {
+		return
+	}
 	timed, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if w.send(timed, ev) != nil || w.outbox == nil {

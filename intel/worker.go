@@ -37,6 +37,7 @@ type Worker struct {
 	rate    rate
 	trouble trouble
 	busDown atomic.Bool
+	behind  atomic.Bool   // events are left to the outbox, where older ones wait
 	busBack chan struct{} // cap 1: the bus, lost before, can be listened to
 }
 
@@ -146,7 +147,7 @@ func (w *Worker) run(parent context.Context, once bool) error {
 			background.Go(func() { w.refresh(ctx, g.Name(), r) })
 		}
 	}
-	pub := newPublisher(w)
+	pub := newPublisher(w, once)
 	var publishing sync.WaitGroup
 	publishing.Go(func() { pub.run(flush) })
 	wr := newWriter(w, pub)

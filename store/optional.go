@@ -77,17 +77,19 @@ type Outbox interface {
 	// [ErrInvalid].
 	Turn(ctx context.Context, owner string, lasting time.Duration) (bool, error)
 
-	// Unpublished returns up to limit events that were saved before the given
-	// time and not yet published, oldest first.
-	Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error)
+	// Unpublished returns up to limit events that were not yet published,
+	// oldest first: those that were saved at least the given age ago, by the
+	// store's own clock; all of them if it is not positive.
+	Unpublished(ctx context.Context, age time.Duration, limit int) ([]bus.Event, error)
 
 	// Published removes events, by ID, once the bus has taken them. Unknown IDs
 	// are skipped.
 	Published(ctx context.Context, ids ...string) error
 
-	// Expire removes events that were saved before the given time although
-	// nobody published them, and returns how many those were.
-	Expire(ctx context.Context, before time.Time) (int, error)
+	// Expire removes events that were saved at least the given age ago, by the
+	// store's own clock, although nobody published them, and returns how many
+	// those were.
+	Expire(ctx context.Context, age time.Duration) (int, error)
 }
 
 // QuotaLedger is implemented by a store that keeps what is left of each

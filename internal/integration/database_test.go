@@ -182,7 +182,7 @@ func (on *database) empty(tb testing.TB, dsn string) {
 	for _, text := range []string{
 		"DELETE FROM attacker_intel", "DELETE FROM attackers", "DELETE FROM enrich_ledger", "DELETE FROM enrich_queue",
 		"DELETE FROM enrich_address", "DELETE FROM enrich_raw", "DELETE FROM enrich_outbox", "DELETE FROM enrich_quota",
-		"UPDATE enrich_cursor SET at = '', uuid = '', moved_at = 0", "UPDATE enrich_turn SET owner = '', until_at = 0",
+		"UPDATE enrich_cursor SET at = '', uuid = '', moved_at = 0", "DELETE FROM enrich_turn",
 	} {
 		_, err := db.ExecContext(tb.Context(), text)
 		require.NoError(tb, err)

@@ -58,16 +58,17 @@ func (s *Store) Turn(ctx context.Context, owner string, lasting time.Duration) (
 }
 
 // Unpublished implements [store.Outbox].
-func (s *Store) Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error) {
+func (s *Store) Unpublished(ctx context.Context, age time.Duration, limit int) ([]bus.Event, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	by := time.Now().Add(-max(age, 0))
 	var events []bus.Event
 	for e := s.outbox.Front(); e != nil && len(events) < limit; e = e.Next() {
 		l := e.Value.(*letter)
-		if !l.saved.Before(before) {
+		if l.saved.After(by) {
 			break
 		}
 		ev := l.event
@@ -93,16 +94,17 @@ func (s *Store) Published(ctx context.Context, ids ...string) error {
 }
 
 // Expire implements [store.Outbox].
-func (s *Store) Expire(ctx context.Context, before time.Time) (int, error) {
+func (s *Store) Expire(ctx context.Context, age time.Duration) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	by := time.Now().Add(-age)
 	dropped := 0
 	for e := s.outbox.Front(); e != nil; e = s.outbox.Front() {
 		l := e.Value.(*letter)
-		if !l.saved.Before(before) {
+		if l.saved.After(by) {
 			break
 		}
 		s.outbox.Remove(e)

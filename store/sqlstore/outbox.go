@@ -12,29 +12,41 @@ import (
 )
 
 // Turn implements [store.Outbox].
-func (s *Store) Turn(ctx context.Context, owner string, lasting time.Duration) (got bool, err error) {
+func (s *Store) Turn(ctx context.Context, owner string, lasting time.Duration) (mine bool, err error) {
 	if owner == "" {
 		return false, fmt.Errorf("%w: a turn needs an owner", store.ErrInvalid)
 	}
 	err = s.write(ctx, func(t *tx) error {
-		if lasting <= 0 {
-			return t.exec("end the turn to publish",
-				"UPDATE enrich_turn SET owner = '', until_at = 0 WHERE name = 'outbox' AND owner = ?", owner)
+		var (
+			holder string
+			until  int64
+		)
+		known, err := t.one("see whose turn it is to publish",
+			"SELECT owner, until_at FROM enrich_turn WHERE name = 'outbox'"+t.s.d.lock, nil, &holder, &until)
+		if err != nil {
+			return err
 		}
-		n, err := t.changed("take the turn to publish",
-			"UPDATE enrich_turn SET owner = ?, until_at = ? WHERE name = 'outbox' AND (owner = ? OR until_at <= ?)",
-			owner, t.clock+lasting.Microseconds(), owner, t.clock)
-		got = n > 0
-		return err
+		if mine = holder == owner || until <= t.clock; !mine {
+			return nil
+		}
+		mine = lasting > 0
+		end := t.clock + max(lasting, 0).Microseconds()
+		if !known { // if another process comes first, this fails and is tried again
+			return t.exec("take the turn to publish", "INSERT INTO enrich_turn (name, owner, until_at) VALUES ('outbox', ?, ?)", owner, end)
+		}
+		return t.exec("take the turn to publish", "UPDATE enrich_turn SET owner = ?, until_at = ? WHERE name = 'outbox'", owner, end)
 	})
-	return got && err == nil, err
+	return mine && err == nil, err
 }
 
 // Unpublished implements [store.Outbox].
-func (s *Store) Unpublished(ctx context.Context, before time.Time, n int) ([]bus.Event, error) {
+func (s *Store) Unpublished(ctx context.Context, age time.Duration, n int) ([]bus.Event, error) {
 	var events []bus.Event
 	err := s.read(ctx, func(t *tx) error {
 		events = nil
+		if err := t.readClock(); err != nil {
+			return err
+		}
 		late := false
 		return t.query("read the outbox",
 			"SELECT event_id, topic, type, at, saved_at, payload FROM enrich_outbox ORDER BY seq"+limit(max(n, 0)),
@@ -45,7 +57,7 @@ func (s *Store) Unpublished(ctx context.Context, before time.Time, n int) ([]bus
 					payload   string
 				)
 				err := scan(&ev.ID, &ev.Topic, &ev.Type, &at, &saved, &payload)
-				if late = late || saved >= before.UnixMicro(); late || err != nil {
+				if late = late || age > 0 && saved > t.clock-age.Microseconds(); late || err != nil {
 					return err
 				}
 				ev.Time = fromMicros(at)
@@ -70,12 +82,39 @@ func (s *Store) Published(ctx context.Context, ids ...string) error {
 	})
 }
 
-// Expire implements [store.Outbox].
-func (s *Store) Expire(ctx context.Context, before time.Time) (dropped int, err error) {
-	err = s.write(ctx, func(t *tx) (err error) {
-		dropped, err = t.changed("drop old events from the outbox",
-			"DELETE FROM enrich_outbox WHERE saved_at < ?", before.UnixMicro())
-		return err
-	})
-	return dropped, err
+// Expire implements [store.Outbox]. It looks at the oldest events only, in
+// batches.
+func (s *Store) Expire(ctx context.Context, age time.Duration) (int, error) {
+	const batch = 500
+	all := 0
+	for {
+		var old []string
+		err := s.write(ctx, func(t *tx) error {
+			old = nil
+			young := false
+			err := t.query("look for old events in the outbox", "SELECT event_id, saved_at FROM enrich_outbox ORDER BY seq"+limit(batch),
+				nil, func(scan func(...any) error) error {
+					var (
+						id    string
+						saved int64
+					)
+					err := scan(&id, &saved)
+					if young = young || saved > t.clock-age.Microseconds(); !young {
+						old = append(old, id)
+					}
+					return err
+				})
+			if err != nil || len(old) == 0 {
+				return err
+			}
+			slices.Sort(old)
+			return t.delete("drop old events from the outbox", "enrich_outbox", "event_id", old)
+		})
+		if err != nil {
+			return all, err
+		}
+		if all += len(old); len(old) < batch {
+			return all, nil
+		}
+	}
 }

@@ -48,7 +48,7 @@ func everyEvent(b *broken) {
 		}
 		return b.Store.Save(background, ups...)
 	}
-	b.unpublished = func(time.Time, int) ([]bus.Event, error) { return all, nil }
+	b.unpublished = func(time.Duration, int) ([]bus.Event, error) { return all, nil }
 }
 
 // again makes attackers due whenever they are observed.

@@ -33,9 +33,9 @@ type broken struct {
 	forget      func([]uuid.UUID) error
 	answers     func(time.Time, []netip.Addr) ([]store.Answer, error)
 	turn        func(owner string, lasting time.Duration) (bool, error)
-	unpublished func(time.Time, int) ([]bus.Event, error)
+	unpublished func(time.Duration, int) ([]bus.Event, error)
 	published   func([]string) error
-	expire      func(time.Time) (int, error)
+	expire      func(time.Duration) (int, error)
 	budget      func(provider string) ([]byte, uint64, error)
 	swap        func(provider string, version uint64, doc []byte) (bool, error)
 	list        func(store.ListRequest) (store.Page, error)
@@ -171,12 +171,12 @@ func (b *broken) Turn(ctx context.Context, owner string, lasting time.Duration) 
 	return b.Store.Turn(ctx, owner, lasting)
 }
 
-func (b *broken) Unpublished(ctx context.Context, before time.Time, limit int) ([]bus.Event, error) {
+func (b *broken) Unpublished(ctx context.Context, age time.Duration, limit int) ([]bus.Event, error) {
 	ctx = b.context(ctx, "Unpublished")
 	if b.unpublished != nil && ctx.Err() == nil {
-		return b.unpublished(before, limit)
+		return b.unpublished(age, limit)
 	}
-	return b.Store.Unpublished(ctx, before, limit)
+	return b.Store.Unpublished(ctx, age, limit)
 }
 
 func (b *broken) Published(ctx context.Context, ids ...string) error {
@@ -187,12 +187,12 @@ func (b *broken) Published(ctx context.Context, ids ...string) error {
 	return b.Store.Published(ctx, ids...)
 }
 
-func (b *broken) Expire(ctx context.Context, before time.Time) (int, error) {
+func (b *broken) Expire(ctx context.Context, age time.Duration) (int, error) {
 	ctx = b.context(ctx, "Expire")
 	if b.expire != nil && ctx.Err() == nil {
-		return b.expire(before)
+		return b.expire(age)
 	}
-	return b.Store.Expire(ctx, before)
+	return b.Store.Expire(ctx, age)
 }
 
 func (b *broken) Budget(ctx context.Context, provider string) ([]byte, uint64, error) {

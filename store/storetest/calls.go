@@ -67,7 +67,7 @@ func cancelledContext(tb testing.TB, h Harness) {
 	}
 	if s, ok := store.As[store.Outbox](f.store); ok {
 		calls["Unpublished"] = func() error {
-			_, err := s.Unpublished(ctx, f.now, 1)
+			_, err := s.Unpublished(ctx, 0, 1)
 			return err
 		}
 		calls["Turn"] = func() error {
@@ -76,7 +76,7 @@ func cancelledContext(tb testing.TB, h Harness) {
 		}
 		calls["Published"] = func() error { return s.Published(ctx, "unknown") }
 		calls["Expire"] = func() error {
-			_, err := s.Expire(ctx, f.now.Add(-time.Hour))
+			_, err := s.Expire(ctx, time.Hour)
 			return err
 		}
 	}

@@ -17,8 +17,8 @@ import (
 // unpublishing returns a bug that changes what Unpublished returns.
 func unpublishing(change func(events []bus.Event) []bus.Event) func(b *broken) {
 	return func(b *broken) {
-		b.unpublished = func(before time.Time, limit int) ([]bus.Event, error) {
-			events, err := b.Store.Unpublished(background, before, limit)
+		b.unpublished = func(age time.Duration, limit int) ([]bus.Event, error) {
+			events, err := b.Store.Unpublished(background, age, limit)
 			return change(events), err
 		}
 	}
@@ -120,18 +120,18 @@ var optionalBugs = bugs{
 		"another ID":    unpublishing(func(events []bus.Event) []bus.Event { return rewrite(events, func(ev *bus.Event) { ev.ID += "x" }) }),
 		"never removed": func(b *broken) { b.published = func([]string) error { return nil } },
 		"limit ignored": func(b *broken) {
-			b.unpublished = func(before time.Time, _ int) ([]bus.Event, error) {
-				return b.Store.Unpublished(background, before, 1000)
+			b.unpublished = func(age time.Duration, _ int) ([]bus.Event, error) {
+				return b.Store.Unpublished(background, age, 1000)
 			}
 		},
 		"time ignored": func(b *broken) {
-			b.unpublished = func(_ time.Time, limit int) ([]bus.Event, error) {
-				return b.Store.Unpublished(background, farAhead, limit)
+			b.unpublished = func(_ time.Duration, limit int) ([]bus.Event, error) {
+				return b.Store.Unpublished(background, 0, limit)
 			}
 		},
 		"given out once": func(b *broken) {
-			b.unpublished = func(before time.Time, limit int) ([]bus.Event, error) {
-				events, err := b.Store.Unpublished(background, before, limit)
+			b.unpublished = func(age time.Duration, limit int) ([]bus.Event, error) {
+				events, err := b.Store.Unpublished(background, age, limit)
 				for _, ev := range events {
 					_ = b.Store.Published(background, ev.ID)
 				}
@@ -140,7 +140,7 @@ var optionalBugs = bugs{
 		},
 		"all removed": func(b *broken) {
 			b.published = func([]string) error {
-				_, err := b.Store.Expire(background, farAhead)
+				_, err := b.Store.Expire(background, 0)
 				return err
 			}
 		},
@@ -189,19 +189,19 @@ var optionalBugs = bugs{
 		},
 	},
 	"OutboxExpire": {
-		"nothing": func(b *broken) { b.expire = func(time.Time) (int, error) { return 0, nil } },
+		"nothing": func(b *broken) { b.expire = func(time.Duration) (int, error) { return 0, nil } },
 		"everything": func(b *broken) {
-			b.expire = func(time.Time) (int, error) { return b.Store.Expire(background, farAhead) }
+			b.expire = func(time.Duration) (int, error) { return b.Store.Expire(background, 0) }
 		},
 		"not counted": func(b *broken) {
-			b.expire = func(before time.Time) (int, error) {
-				_, err := b.Store.Expire(background, before)
+			b.expire = func(age time.Duration) (int, error) {
+				_, err := b.Store.Expire(background, age)
 				return 0, err
 			}
 		},
 		"only counted": func(b *broken) {
-			b.expire = func(before time.Time) (int, error) {
-				events, err := b.Store.Unpublished(background, before, 1000)
+			b.expire = func(age time.Duration) (int, error) {
+				events, err := b.Store.Unpublished(background, age, 1000)
 				return len(events), err
 			}
 		},

@@ -10,13 +10,13 @@ import (
 )
 
 // unpublished returns nil if the store has no outbox.
-func (f *fixture) unpublished(before time.Time, limit int) []bus.Event {
+func (f *fixture) unpublished(age time.Duration, limit int) []bus.Event {
 	f.Helper()
 	s, ok := store.As[store.Outbox](f.store)
 	if !ok {
 		return nil
 	}
-	events, err := s.Unpublished(f.ctx, before, limit)
+	events, err := s.Unpublished(f.ctx, age, limit)
 	if err != nil {
 		f.Fatalf("Unpublished: %v", err)
 	}
@@ -64,16 +64,15 @@ func outbox(tb testing.TB, h Harness) {
 	all := f.attackers(6)
 	want := f.announced(all[:5]...)
 	f.save(f.update(f.take(all[5]), f.fresh("a", all[5].Addr()))) // an update without an event
-	later := f.now.Add(time.Hour)
-	f.events("Unpublished", f.unpublished(later, 9), want...)
-	f.events("Unpublished once more", f.unpublished(later, 9), want...)
-	f.events("Unpublished with a limit of 2", f.unpublished(later, 2), want[:2]...)
-	f.events("Unpublished before the first save", f.unpublished(f.now.Add(-time.Minute), 9))
+	f.events("Unpublished", f.unpublished(0, 9), want...)
+	f.events("Unpublished once more", f.unpublished(0, 9), want...)
+	f.events("Unpublished with a limit of 2", f.unpublished(0, 2), want[:2]...)
+	f.events("Unpublished of an hour ago", f.unpublished(time.Hour, 9))
 	if err := s.Published(f.ctx, want[0].ID, want[3].ID, "unknown"); err != nil {
 		f.Fatalf("Published: %v", err)
 	}
-	f.events("Unpublished after two were published", f.unpublished(later, 9), want[1], want[2], want[4])
-	f.events("Unpublished with a limit of 1", f.unpublished(later, 1), want[1])
+	f.events("Unpublished after two were published", f.unpublished(0, 9), want[1], want[2], want[4])
+	f.events("Unpublished with a limit of 1", f.unpublished(0, 1), want[1])
 }
 
 func outboxOfRefusedUpdates(tb testing.TB, h Harness) {
@@ -93,27 +92,27 @@ func outboxOfRefusedUpdates(tb testing.TB, h Harness) {
 		ups = append(ups, u)
 	}
 	f.refused([]store.Attacker{lost}, ups...)
-	f.events("Unpublished after one of four updates was stored", f.unpublished(f.now.Add(time.Hour), 9), *ups[3].Event)
+	f.events("Unpublished after one of four updates was stored", f.unpublished(0, 9), *ups[3].Event)
 }
 
 func outboxExpire(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	s := optional[store.Outbox](f)
 	want := f.announced(f.attackers(3)...)
-	expire := func(before time.Time, want int) {
+	expire := func(age time.Duration, want int) {
 		f.Helper()
-		if n, err := s.Expire(f.ctx, before); n != want || err != nil {
-			f.Fatalf("Expire before %v returned %d, %v; want %d", before, n, err, want)
+		if n, err := s.Expire(f.ctx, age); n != want || err != nil {
+			f.Fatalf("Expire of what is %v old returned %d, %v; want %d", age, n, err, want)
 		}
 	}
-	expire(f.now.Add(-time.Minute), 0)
-	f.events("Unpublished after nothing expired", f.unpublished(f.now.Add(time.Hour), 9), want...)
+	expire(time.Hour, 0)
+	f.events("Unpublished after nothing expired", f.unpublished(0, 9), want...)
 	if err := s.Published(f.ctx, want[1].ID); err != nil {
 		f.Fatalf("Published: %v", err)
 	}
-	expire(f.now.Add(time.Hour), 2)
-	f.events("Unpublished after all expired", f.unpublished(f.now.Add(time.Hour), 9))
-	expire(f.now.Add(time.Hour), 0)
+	expire(0, 2)
+	f.events("Unpublished after all expired", f.unpublished(0, 9))
+	expire(0, 0)
 }
 
 func outboxTurn(tb testing.TB, h Harness) {

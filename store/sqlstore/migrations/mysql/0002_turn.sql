@@ -4,6 +4,3 @@ CREATE TABLE IF NOT EXISTS enrich_turn (
     owner    VARCHAR(255) NOT NULL,
     until_at BIGINT       NOT NULL
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
-
-INSERT IGNORE INTO enrich_turn (name, owner, until_at)
-VALUES ('outbox', '', 0);

@@ -4,6 +4,3 @@ CREATE TABLE enrich_turn (
     owner    TEXT   NOT NULL,
     until_at BIGINT NOT NULL
 );
-
-INSERT INTO enrich_turn (name, owner, until_at)
-VALUES ('outbox', '', 0);

@@ -1,0 +1,265 @@
+package intel_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/bus/membus"
+	"github.com/decnet/enrich/intel"
+	"github.com/decnet/enrich/store"
+)
+
+// record is a bus that takes a while for each event and remembers which
+// attackers' events it took, in order.
+type record struct {
+	*membus.Bus
+	takes time.Duration
+
+	mu  sync.Mutex
+	ids []string
+}
+
+func newRecord() *record { return &record{Bus: membus.New(membus.Options{})} }
+
+func (b *record) Publish(ctx context.Context, ev bus.Event) error {
+	if b.takes > 0 {
+		time.Sleep(b.takes)
+	}
+	if err := b.Bus.Publish(ctx, ev); err != nil || ev.Topic != intel.TopicEnriched {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ids = append(b.ids, ev.ID)
+	return nil
+}
+
+func (b *record) taken() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Clone(b.ids)
+}
+
+// inOrder fails the test unless each event was taken once, and those of every
+// attacker in order, without a gap and at least so many of them.
+func (b *record) inOrder(t *testing.T, attackers []uuid.UUID, least int) {
+	t.Helper()
+	at := make(map[string]int)
+	for i, id := range b.taken() {
+		require.NotContains(t, at, id, "an event was published twice")
+		at[id] = i
+	}
+	for _, attacker := range attackers {
+		before, n := -1, 0
+		for ; ; n++ {
+			i, ok := at[intel.EventID(attacker, uint64(n+1))]
+			if !ok {
+				break
+			}
+			require.Greater(t, i, before, "revision %d was published before revision %d", n+1, n)
+			before = i
+		}
+		require.GreaterOrEqual(t, n, least, "events of an attacker are missing")
+	}
+}
+
+// after makes a worker enrich attackers while the bus is down, and returns it
+// stopped, with the events in its store.
+func after(t *testing.T, b *record, attackers int) (*rig, []uuid.UUID) {
+	t.Helper()
+	b.Lose()
+	r := newRig(t, intel.Config{Bus: b}, newSource("a"))
+	ids := r.observe(ips(attackers)...)
+	r.start()
+	time.Sleep(time.Minute)
+	r.stop()
+	stats, err := r.store.Stats(t.Context(), time.Now())
+	require.NoError(t, err)
+	require.Equal(t, attackers, stats.Outbox)
+	b.Restore()
+	return r, ids
+}
+
+// move gives attackers other addresses, which makes them due.
+func (r *rig) move(to int, ids ...uuid.UUID) {
+	for i, id := range ids {
+		require.NoError(r.t, r.store.Observe(r.t.Context(), store.Attacker{ID: id, IP: ip(to + i)}))
+	}
+	r.worker.Wake()
+}
+
+// TestOneAtATimePublishesWhatWaited: after an outage the workers of a fleet do
+// not each publish what has piled up, and keep what is new behind it.
+func TestOneAtATimePublishesWhatWaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, ids := after(t, b, 3000)
+		var fleet []*rig
+		for range 4 {
+			r := newRig(t, intel.Config{Bus: b, Store: left.store}, newSource("a")).start()
+			r.store = left.store
+			fleet = append(fleet, r)
+		}
+		time.Sleep(3 * time.Second)
+		require.Less(t, len(b.taken()), 2000)
+		for i, r := range fleet {
+			r.move(10_000*i+10_000, ids[2500+100*i:2600+100*i]...)
+		}
+		time.Sleep(time.Minute)
+		b.inOrder(t, ids, 1)
+		b.inOrder(t, ids[2500:2900], 2)
+	})
+}
+
+// TestNoFlood: a subscriber with the usual queue misses nothing of what is
+// published after an outage, if it is not much slower than the bus's users are.
+func TestNoFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, _ := after(t, b, 10_000)
+		sub, err := b.Subscribe(t.Context(), intel.TopicEnriched)
+		require.NoError(t, err)
+		heard := 0
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			for range sub.Events() {
+				heard++
+				time.Sleep(1500 * time.Microsecond)
+			}
+		})
+		newRig(t, intel.Config{Bus: b, Store: left.store}, newSource("a")).start()
+		time.Sleep(time.Minute)
+		require.NoError(t, sub.Close())
+		reading.Wait()
+		require.Equal(t, 10_000, heard)
+		require.Zero(t, b.Dropped())
+	})
+}
+
+// TestCatchingUpOutrunsWhatIsNew: however much is saved meanwhile, the worker
+// publishes directly again some time.
+func TestCatchingUpOutrunsWhatIsNew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, _ := after(t, b, 5000)
+		r := newRig(t, intel.Config{Bus: b, Store: left.store}, newSource("a")).start()
+		r.store = left.store
+		const batch = 60 // each 100 ms, which is more than is published at first
+		seen := 5000
+		for range 1000 {
+			var more []string
+			for range batch {
+				more = append(more, ip(seen))
+				seen++
+			}
+			r.observe(more...)
+			r.worker.Wake()
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.InDelta(t, seen, len(b.taken()), 2*batch)
+	})
+}
+
+// TestStoppedWhileCatchingUp: a worker need not catch up before it stops, and
+// leaves nothing that others have to wait for or do again.
+func TestStoppedWhileCatchingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, ids := after(t, b, 5000)
+		b.takes = time.Millisecond
+		r := newRig(t, intel.Config{Bus: b, Store: left.store}, newSource("a")).start()
+		time.Sleep(2 * time.Second)
+		stopping := time.Now()
+		r.stop()
+		require.LessOrEqual(t, time.Since(stopping), 100*time.Millisecond)
+		taken := len(b.taken())
+		require.NotZero(t, taken)
+		stats, err := left.store.Stats(t.Context(), time.Now())
+		require.NoError(t, err)
+		require.Equal(t, 5000-taken, stats.Outbox)
+
+		newRig(t, intel.Config{Bus: b, Store: left.store}, newSource("a")).start()
+		time.Sleep(100 * time.Millisecond)
+		require.Greater(t, len(b.taken()), taken, "the next one need not wait")
+		time.Sleep(time.Minute)
+		b.inOrder(t, ids, 1)
+	})
+}
+
+// TestDrainCatchesUp: Drain publishes what earlier workers left.
+func TestDrainCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, ids := after(t, b, 1000)
+		next := newRig(t, intel.Config{Bus: b, Store: left.store}, newSource("a"))
+		require.NoError(t, next.worker.Drain(t.Context()))
+		b.inOrder(t, ids, 1)
+		stats, err := left.store.Stats(t.Context(), time.Now())
+		require.NoError(t, err)
+		require.Zero(t, stats.Outbox)
+	})
+}
+
+// TestTurnOfADeadWorker: what one that was killed while it caught up has left
+// goes before what is new.
+func TestTurnOfADeadWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, ids := after(t, b, 10)
+		mine, err := left.store.Turn(t.Context(), "a dead worker", 30*time.Second)
+		require.NoError(t, err)
+		require.True(t, mine)
+		r := newRig(t, intel.Config{Bus: b, Store: left.store}, newSource("a")).start()
+		r.store = left.store
+		r.move(1000, ids...)
+		time.Sleep(29 * time.Second)
+		require.Empty(t, b.taken())
+		time.Sleep(3 * time.Second)
+		b.inOrder(t, ids, 2)
+	})
+}
+
+// TestEnrichWhileBehind: an attacker enriched by hand does not overtake its own
+// events that wait.
+func TestEnrichWhileBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		r := newRig(t, intel.Config{Bus: b}, newSource("a"))
+		b.Lose()
+		ids := r.observe(ips(2000)...)
+		r.start()
+		time.Sleep(time.Minute)
+		b.Restore()
+		last := ids[len(ids)-1]
+		require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: last, IP: ip(5000)}))
+		_, err := r.worker.Enrich(t.Context(), last)
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		b.inOrder(t, ids, 1)
+		b.inOrder(t, ids[len(ids)-1:], 2)
+	})
+}
+
+// TestSlowBus: what waits for a slow bus in memory is not published a second
+// time from the outbox.
+func TestSlowBus(t *testing.T) {
+	for _, takes := range []time.Duration{5 * time.Millisecond, 20 * time.Millisecond} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newRecord()
+			b.takes = takes
+			r := newRig(t, intel.Config{Bus: b, HealthInterval: -1}, newSource("a"))
+			ids := r.observe(ips(3000)...)
+			r.start()
+			time.Sleep(10 * time.Minute)
+			b.inOrder(t, ids, 1)
+		})
+	}
+}
