@@ -440,6 +440,38 @@ func idsOf(recs []store.Record) []string {
 	return ids
 }
 
+// TestManyOfOneTimeAreAllFound has more attackers share a time than are read at
+// once, among them the very one at which the reading has arrived, who goes away.
+func TestManyOfOneTimeAreAllFound(t *testing.T) { onEach(t, testManyOfOneTimeAreAllFound) }
+
+func testManyOfOneTimeAreAllFound(t *testing.T, on *database) {
+	d := newDECNET(t, on)
+	const each = 700
+	d.atOnce(func() {
+		for i := range 2 * each { // of which one half comes after the start, the other before
+			d.profile(uuid.NewString(), "45.9.0.1", d.now.Add(-time.Duration(1+i%2)*time.Hour))
+		}
+	})
+	d.exec("UPDATE enrich_cursor SET moved_at = ? WHERE name = 'sweep'", d.now.Add(time.Hour).UnixMicro()) // it has been there
+	claim := func() store.Claimed {
+		c, err := d.store.Claim(t.Context(), store.ClaimRequest{Now: d.now, Owner: "test", Lease: time.Minute, Limit: 50})
+		require.NoError(t, err)
+		return c
+	}
+	claim()
+	for _, name := range []string{"lead", "past"} {
+		id := column[string](t, d.db, on.placed("SELECT uuid FROM enrich_cursor WHERE name = ?"), name)
+		require.NotEqual(t, []string{""}, id, "the reading is in the middle of a time")
+		d.exec("DELETE FROM attackers WHERE uuid = ?", id[0])
+	}
+	c := claim()
+	for len(c.Records) > 0 {
+		c = claim()
+	}
+	require.True(t, c.NextDue.After(d.now), "there is nothing more to read")
+	require.Zero(t, column[int](t, d.db, "SELECT count(*) FROM attackers WHERE uuid NOT IN (SELECT attacker_uuid FROM enrich_ledger)")[0])
+}
+
 func TestSweepFindsWhatHasNoTime(t *testing.T) { onEach(t, testSweepFindsWhatHasNoTime) }
 
 func testSweepFindsWhatHasNoTime(t *testing.T, on *database) {

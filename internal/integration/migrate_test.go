@@ -39,11 +39,11 @@ func testMigrateLeavesDECNETAlone(t *testing.T, on *database) {
 }
 
 // makeDECNET returns a database that DECNET made.
-func (on *database) makeDECNET(t *testing.T) *sql.DB {
-	db := on.open(t, on.create(t))
+func (on *database) makeDECNET(tb testing.TB) *sql.DB {
+	db := on.open(tb, on.create(tb))
 	for _, text := range decnetSchema(on) {
 		_, err := db.Exec(text)
-		require.NoError(t, err)
+		require.NoError(tb, err)
 	}
 	return db
 }

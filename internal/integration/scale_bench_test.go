@@ -117,23 +117,7 @@ func (on *database) fill(b *testing.B, s *sqlstore.Store, db *sql.DB, n int, all
 	require.NoError(b, s.Save(b.Context(), enriched(c.Records[0], time.Now().UTC())))
 
 	now := time.Now().UTC()
-	numbers := "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + strconv.Itoa(n) + ") SELECT i FROM n"
-	// UUIDs in no order, for new rows not to be neighbours.
-	id := "printf('%08x-0000-4000-8000-%012x', (n.i * 2654435761) % 4294967296, n.i)"
-	at := "strftime('%Y-%m-%d %H:%M:%S.000000', " + strconv.FormatInt(now.Unix(), 10) + " - n.i, 'unixepoch')"
-	ip := "'45.' || (n.i / 65536 % 256) || '.' || (n.i / 256 % 256) || '.' || (n.i % 256)"
-	switch on {
-	case onPostgres:
-		numbers = "SELECT i FROM generate_series(CAST(1 AS BIGINT), " + strconv.Itoa(n) + ") AS s(i)"
-		id = "lpad(to_hex((n.i * 2654435761) % 4294967296), 8, '0') || '-0000-4000-8000-' || lpad(to_hex(n.i), 12, '0')"
-		at = "to_timestamp(" + strconv.FormatInt(now.Unix(), 10) + " - n.i) AT TIME ZONE 'UTC'"
-	case onMySQL:
-		numbers = "SELECT seq AS i FROM seq_1_to_" + strconv.Itoa(n)
-		id = "CONCAT(LPAD(HEX((n.i * 2654435761) % 4294967296), 8, '0'), '-0000-4000-8000-', LPAD(HEX(n.i), 12, '0'))"
-		id = "LOWER(" + id + ")"
-		at = "TIMESTAMPADD(SECOND, " + strconv.FormatInt(now.Unix(), 10) + " - n.i, '1970-01-01')"
-		ip = "CONCAT('45.', n.i DIV 65536 % 256, '.', n.i DIV 256 % 256, '.', n.i % 256)"
-	}
+	numbers, id, ip, at := on.madeUp(n, now)
 	wake := strconv.FormatInt(now.Add(time.Hour).UnixMicro(), 10) + " + n.i * 1000"
 	if allDue {
 		wake = strconv.FormatInt(now.Add(-time.Hour).UnixMicro(), 10) + " - n.i"
@@ -162,4 +146,85 @@ func (on *database) fill(b *testing.B, s *sqlstore.Store, db *sql.DB, n int, all
 	case onMySQL:
 		texts(b, db, "ANALYZE TABLE attackers, enrich_ledger")
 	}
+}
+
+// madeUp returns a query for the numbers up to n, as i, and expressions for the
+// UUID and the address of the attacker with the number n.i, and for a time so
+// many seconds ago.
+func (on *database) madeUp(n int, now time.Time) (numbers, id, ip, at string) {
+	numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < " + strconv.Itoa(n) + ") SELECT i FROM n"
+	// UUIDs in no order, for new rows not to be neighbours.
+	id = "printf('%08x-0000-4000-8000-%012x', (n.i * 2654435761) % 4294967296, n.i)"
+	at = "strftime('%Y-%m-%d %H:%M:%S.000000', " + strconv.FormatInt(now.Unix(), 10) + " - n.i, 'unixepoch')"
+	ip = "'45.' || (n.i / 65536 % 256) || '.' || (n.i / 256 % 256) || '.' || (n.i % 256)"
+	switch on {
+	case onPostgres:
+		numbers = "SELECT i FROM generate_series(CAST(1 AS BIGINT), " + strconv.Itoa(n) + ") AS s(i)"
+		id = "lpad(to_hex((n.i * 2654435761) % 4294967296), 8, '0') || '-0000-4000-8000-' || lpad(to_hex(n.i), 12, '0')"
+		at = "to_timestamp(" + strconv.FormatInt(now.Unix(), 10) + " - n.i) AT TIME ZONE 'UTC'"
+	case onMySQL:
+		numbers = "SELECT seq AS i FROM seq_1_to_" + strconv.Itoa(n)
+		id = "CONCAT(LPAD(HEX((n.i * 2654435761) % 4294967296), 8, '0'), '-0000-4000-8000-', LPAD(HEX(n.i), 12, '0'))"
+		id = "LOWER(" + id + ")"
+		at = "TIMESTAMPADD(SECOND, " + strconv.FormatInt(now.Unix(), 10) + " - n.i, '1970-01-01')"
+		ip = "CONCAT('45.', n.i DIV 65536 % 256, '.', n.i DIV 256 % 256, '.', n.i % 256)"
+	}
+	return numbers, id, ip, at
+}
+
+// BenchmarkImport measures how many attackers a second are read in by claims, of
+// those that DECNET saw before the first claim, on every kind of database: when
+// they were updated a second after each other, and all at one time. There are
+// ENRICH_BENCH_ATTACKERS of them, by default 20,000, of which the first 10,000
+// are read in.
+func BenchmarkImport(b *testing.B) {
+	const page, pages = 256, 40
+	attackers := size(b, "ENRICH_BENCH_ATTACKERS", 20_000)
+	for _, on := range databases {
+		for _, atOnce := range []bool{false, true} {
+			b.Run(fmt.Sprintf("%v/at-once=%v", on, atOnce), func(b *testing.B) {
+				var took time.Duration
+				rounds := 0
+				for ; b.Loop(); rounds++ {
+					s, db := on.seen(b, attackers, atOnce)
+					started := time.Now()
+					for range pages {
+						c, err := s.Claim(b.Context(), store.ClaimRequest{Now: started, Owner: "bench", Lease: time.Hour, Limit: 1})
+						require.NoError(b, err)
+						require.Len(b, c.Records, 1)
+					}
+					took += time.Since(started)
+					require.GreaterOrEqual(b, column[int](b, db, "SELECT count(*) FROM enrich_ledger")[0], page*pages)
+				}
+				b.ReportMetric(float64(rounds*page*pages)/took.Seconds(), "attackers/s")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
+	}
+}
+
+// seen returns a store in a database of DECNET with attackers in it that no
+// claim has come across.
+func (on *database) seen(b *testing.B, attackers int, atOnce bool) (*sqlstore.Store, *sql.DB) {
+	b.Helper()
+	db := on.makeDECNET(b)
+	now := time.Now().UTC()
+	numbers, id, ip, at := on.madeUp(attackers, now)
+	updated := at
+	if atOnce {
+		updated = "'" + sqlalchemy(now.Add(-time.Hour)) + "'"
+		if on == onPostgres {
+			updated = "TIMESTAMP " + updated
+		}
+	}
+	_, err := db.ExecContext(b.Context(), "INSERT INTO attackers (uuid, ip, first_seen, last_seen, event_count, services, updated_at) SELECT "+
+		strings.Join([]string{id, ip, at, at, "7", `'["ssh"]'`, updated}, ", ")+" FROM ("+numbers+") AS n")
+	require.NoError(b, err)
+	if on == onMySQL {
+		texts(b, db, "ANALYZE TABLE attackers")
+	} else {
+		_, err = db.ExecContext(b.Context(), "ANALYZE")
+		require.NoError(b, err)
+	}
+	return on.newStore(b, db), db
 }

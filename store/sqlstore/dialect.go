@@ -71,9 +71,12 @@ type dialect struct {
 	char string // the type that a text of any length is cast to
 	// text returns a column's value as text that sorts and compares as it does.
 	text func(column string) string
-	// beyond returns the condition that (at, uuid) is greater or, with "<", less
-	// than a given pair, and how often it takes the first of the two.
-	beyond func(op, at, uuid string) (condition string, times int)
+	// tie is the column that orders rows of attackers with the same updated_at:
+	// what an index on updated_at alone goes on with, or the key. tieOf is its
+	// value, as SQL, for the row with a given UUID; if that is gone, one with
+	// which no row is left out by a comparison with ">" or with "<".
+	tie   string
+	tieOf func(op string) string
 	// seenOtherwise holds for a row whose last_seen is not the ledger's.
 	seenOtherwise string
 	// upsert ends an INSERT so that it updates the given columns of a row with
@@ -114,10 +117,8 @@ func onConflict(key string, columns []string) string {
 	return " ON CONFLICT (" + key + ") DO UPDATE SET " + strings.Join(sets, ", ")
 }
 
-// pair is the beyond of databases that find their way in an index by it.
-func pair(op, at, uuid string) (string, int) {
-	return "(" + at + ", " + uuid + ") " + op + " (?, ?)", 1
-}
+// itself is tieOf where tie is the UUID.
+func itself(string) string { return "?" }
 
 // stored returns a time as DECNET's tables keep it.
 func (d *dialect) stored(t time.Time) time.Time {

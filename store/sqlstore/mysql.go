@@ -20,13 +20,12 @@ var mysql = dialect{
 		GROUP BY index_name HAVING count(*) = 1) AS found WHERE name = 'attacker_uuid'`,
 	collation: `SELECT collation_name FROM information_schema.columns
 		WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?`,
-	guard:   "SELECT GET_LOCK(CONCAT('enrich ', MD5(DATABASE())), 5)",
-	unguard: "SELECT RELEASE_LOCK(CONCAT('enrich ', MD5(DATABASE())))",
-	char:    "CHAR",
-	text:    func(column string) string { return "CAST(" + column + " AS CHAR)" },
-	beyond: func(op, at, uuid string) (string, int) {
-		return "(" + at + " " + op + " ? OR (" + at + " = ? AND " + uuid + " " + op + " ?))", 2
-	},
+	guard:         "SELECT GET_LOCK(CONCAT('enrich ', MD5(DATABASE())), 5)",
+	unguard:       "SELECT RELEASE_LOCK(CONCAT('enrich ', MD5(DATABASE())))",
+	char:          "CHAR",
+	text:          func(column string) string { return "CAST(" + column + " AS CHAR)" },
+	tie:           "uuid",
+	tieOf:         itself,
 	seenOtherwise: "a.last_seen <> TIMESTAMPADD(MICROSECOND, l.last_seen, '1970-01-01')",
 	upsert: func(key string, columns []string) string {
 		if len(columns) == 0 {

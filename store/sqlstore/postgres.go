@@ -22,7 +22,8 @@ var postgres = dialect{
 	guard:         "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('enrich ' || current_schema(), 0))",
 	char:          "TEXT",
 	text:          func(column string) string { return "to_char(" + column + ", 'YYYY-MM-DD HH24:MI:SS.US')" },
-	beyond:        pair,
+	tie:           "uuid",
+	tieOf:         itself,
 	seenOtherwise: "a.last_seen <> TIMESTAMP '1970-01-01' + l.last_seen * INTERVAL '1 microsecond'",
 	upsert:        onConflict,
 	// Codes: appendix A of the manual, "PostgreSQL Error Codes". The first two

@@ -17,9 +17,16 @@ var sqlite = dialect{
 	names:  `SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'enrich\_%' ESCAPE '\'`,
 	unique: `SELECT count(*) FROM pragma_index_list('attacker_intel') i WHERE i."unique" = 1 AND i.partial = 0
 		AND (SELECT group_concat(name) FROM pragma_index_info(i.name)) = 'attacker_uuid'`,
-	char:   "TEXT",
-	text:   func(column string) string { return "CAST(" + column + " AS TEXT)" },
-	beyond: pair,
+	char: "TEXT",
+	text: func(column string) string { return "CAST(" + column + " AS TEXT)" },
+	tie:  "rowid",
+	tieOf: func(op string) string {
+		start := "-9223372036854775808"
+		if op == "<" {
+			start = "9223372036854775807"
+		}
+		return "coalesce((SELECT rowid FROM attackers WHERE uuid = ?), " + start + ")"
+	},
 	// Text that is no time is compared when the row is updated.
 	seenOtherwise: "CAST(strftime('%s', a.last_seen) AS INTEGER) <> l.last_seen / 1000000",
 	upsert:        onConflict,

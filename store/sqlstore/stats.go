@@ -67,7 +67,7 @@ func (t *tx) countNew(stats *store.Stats) error {
 	if err != nil {
 		return err
 	}
-	count := func(where string, args []any) error {
+	count := func(where string, args ...any) error {
 		var found, adoptable int
 		_, err := t.one("count new attackers", `SELECT count(*), count(i.attacker_uuid) FROM attackers a
 			LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid
@@ -79,12 +79,15 @@ func (t *tx) countNew(stats *store.Stats) error {
 	}
 	lead, past := cursors["lead"], cursors["past"]
 	if lead.at == "" { // no claim was made yet
-		return count("1 = 1", nil)
+		return count("1 = 1")
 	}
-	if err := count(t.beyond(lead, ">", "a.")); err != nil || past.at == ended {
+	if err := count("a.updated_at >= ?", lead.at); err != nil || past.at == ended {
 		return err
 	}
-	return count(t.beyond(past, "<", "a."))
+	if past.uuid == "" { // it begins where lead does
+		return count("a.updated_at < ?", past.at)
+	}
+	return count("a.updated_at <= ?", past.at)
 }
 
 // countWaiting counts the entries that wait for each provider's quota, also

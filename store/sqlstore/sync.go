@@ -12,8 +12,8 @@ import (
 )
 
 // Whatever writes to attackers sets updated_at to its present time, so that a
-// cursor moving over (updated_at, uuid) meets every change, without a trigger
-// and without a scan. There are several of them:
+// cursor moving along updated_at meets every change, without a trigger and
+// without a scan. There are several of them:
 //
 //   - lead stays at the newest row and finds changes at once; it looks again at
 //     the latest changes, for times that are rounded and transactions that
@@ -160,7 +160,7 @@ func (t *tx) newAttackers(lead, trail, past *cursor) (found []sighting, err erro
 	if settled := formatTime(clock.Add(-again)); !lead.more && last.at > settled {
 		last.at, last.uuid = settled, ""
 	}
-	if last.at > lead.at || last.at == lead.at && last.uuid > lead.uuid {
+	if last.at > lead.at || last.at == lead.at && last.uuid != "" && last.uuid != lead.uuid {
 		if err := t.moveCursor(lead, last.at, last.uuid); err != nil {
 			return nil, err
 		}
@@ -211,21 +211,45 @@ func (t *tx) begin(lead, trail, past *cursor) error {
 }
 
 // page reads the rows of attackers that come next after a cursor or, with "<",
-// before it, not updated after the given time. It returns where the last of them
-// is, and sets c.more if there may be others.
+// before it, not updated after the given time: a batch, or less than two. It
+// returns where the last of them is, and sets c.more if there may be others.
+//
+// It asks for the rest of the cursor's own time first, and then for other times,
+// so that an index on updated_at alone gives either in its order: a single query
+// would sort all rows of one time, of which there may be a million, each time.
 func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []sighting, err error) {
-	beyond, args := t.beyond(c, op, "")
+	last, c.more = *c, false
+	read := func(where string, args ...any) error {
+		more, err := t.nextRows(&last, op, where, append(args, formatTime(until)))
+		found, c.more = append(found, more...), len(more) == syncBatch
+		return err
+	}
+	others := "updated_at " + op + " ?"
+	switch {
+	case c.uuid != "":
+		err = read("updated_at = ? AND "+t.s.d.tie+" "+op+" "+t.s.d.tieOf(op), c.at, c.uuid)
+	case op == ">": // before the first row of its time
+		others = "updated_at >= ?"
+	}
+	if err == nil && !c.more {
+		err = read(others, c.at)
+	}
+	return last, found, err
+}
+
+// nextRows reads a batch of the rows of attackers that a condition holds for, in
+// order, and moves last to the last of them. The last argument is the latest
+// time.
+func (t *tx) nextRows(last *cursor, op, where string, args []any) (found []sighting, err error) {
 	direction := ""
 	if op == "<" {
 		direction = " DESC"
 	}
-	last = *c
 	err = t.query("read new attackers", "SELECT "+sightingSelected+", "+t.s.d.text("a.updated_at")+` FROM (
-			SELECT uuid, ip, last_seen, updated_at FROM attackers
-			WHERE `+beyond+` AND updated_at <= ?
-			ORDER BY updated_at`+direction+", uuid"+direction+limit(syncBatch)+`) a
-		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid ORDER BY a.updated_at`+direction+", a.uuid"+direction,
-		append(args, formatTime(until)),
+			SELECT uuid, ip, last_seen, updated_at, `+t.s.d.tie+` AS tie FROM attackers
+			WHERE `+where+` AND updated_at <= ?
+			ORDER BY updated_at`+direction+", "+t.s.d.tie+direction+limit(syncBatch)+`) a
+		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid ORDER BY a.updated_at`+direction+", a.tie"+direction, args,
 		func(scan func(...any) error) error {
 			var g sighting
 			err := g.scan(scan, &last.at)
@@ -233,18 +257,7 @@ func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []s
 			found = append(found, g)
 			return err
 		})
-	c.more = len(found) == syncBatch
-	return last, found, err
-}
-
-// beyond returns the condition that holds for the rows of attackers that come
-// after a cursor or, with "<", before it, whose columns have the given prefix.
-func (t *tx) beyond(c *cursor, op, prefix string) (condition string, args []any) {
-	condition, times := t.s.d.beyond(op, prefix+"updated_at", prefix+"uuid")
-	for range times {
-		args = append(args, c.at)
-	}
-	return condition, append(args, c.uuid)
+	return found, err
 }
 
 // moveCursor stores where the cursor is.

@@ -8,4 +8,4 @@ CREATE TABLE attackers (
     updated_at DATETIME NOT NULL
 );
 
-CREATE INDEX ix_attackers_updated_at ON attackers (updated_at, uuid);
+CREATE INDEX ix_attackers_updated_at ON attackers (updated_at);
