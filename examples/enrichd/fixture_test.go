@@ -192,8 +192,14 @@ type process struct {
 // start starts the program, with a log in JSON.
 func (s *site) start(args ...string) *process {
 	s.Helper()
+	return s.startFile(os.Args[0], args...)
+}
+
+// startFile is start for a program that was built already.
+func (s *site) startFile(file string, args ...string) *process {
+	s.Helper()
 	p := &process{tb: s.TB, more: make(chan struct{}, 1), exited: make(chan struct{})}
-	p.cmd = exec.Command(os.Args[0], append([]string{"-log-format", "json", "-listen", ""}, args...)...)
+	p.cmd = exec.Command(file, append([]string{"-log-format", "json", "-listen", ""}, args...)...)
 	p.cmd.Dir = filepath.Dir(s.file)
 	p.cmd.Env = []string{asProgram + "=1", "HOME=" + filepath.Dir(s.file)}
 	for name, value := range s.env {
@@ -332,9 +338,15 @@ func observed(tb testing.TB, b bus.Bus, ip string) {
 // eventually waits until something is so.
 func eventually(tb testing.TB, what string, is func() bool) {
 	tb.Helper()
+	within(tb, wait, what, is)
+}
+
+// within is eventually with a limit of its own.
+func within(tb testing.TB, limit time.Duration, what string, is func() bool) {
+	tb.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for timeout := time.After(wait); !is(); {
+	for timeout := time.After(limit); !is(); {
 		select {
 		case <-tick.C:
 		case <-timeout:
