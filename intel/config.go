@@ -71,7 +71,7 @@ type Config struct {
 	// Negative: none.
 	Jitter float64
 	// MaxStale is the age at which an expired finding stops counting for the
-	// verdict. Default: 30 days.
+	// verdict, which the next pass then decides anew. Default: 30 days.
 	MaxStale time.Duration
 
 	// Batch is the greatest number of attackers claimed at once. Default: 50.

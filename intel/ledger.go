@@ -180,13 +180,24 @@ func (l *ledger) evidence(names []string, now time.Time, maxStale time.Duration)
 		if e == nil || e.Finding == nil {
 			continue
 		}
-		stale := !now.Before(e.Expires)
-		if stale && now.Sub(e.Finding.ObservedAt) >= maxStale {
-			continue
+		if !tooOld(e, now, maxStale) {
+			evidence = append(evidence, aggregate.Evidence{Finding: e.Finding, Stale: !now.Before(e.Expires)})
 		}
-		evidence = append(evidence, aggregate.Evidence{Finding: e.Finding, Stale: stale})
 	}
 	return evidence
+}
+
+// outlived reports whether a finding of one of the named providers is too old to
+// count.
+func (l *ledger) outlived(names []string, now time.Time, maxStale time.Duration) bool {
+	return slices.ContainsFunc(names, func(name string) bool {
+		e := l.record.Entry(name)
+		return e != nil && e.Finding != nil && tooOld(e, now, maxStale)
+	})
+}
+
+func tooOld(e *store.Entry, now time.Time, maxStale time.Duration) bool {
+	return !now.Before(e.Expires) && now.Sub(e.Finding.ObservedAt) >= maxStale
 }
 
 // retrySchedule says when a failed lookup is tried again.

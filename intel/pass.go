@@ -240,12 +240,14 @@ func (p *pass) update(hold bool) *job {
 		r.Revision++
 		r.CachedAt, u.SavedAt = now, now
 	}
-	if learnt || len(l.changed) > 0 && r.Revision > 0 {
-		r.Decision = w.config.Policy.Decide(l.evidence(w.names, now, w.config.MaxStale), now)
-		decision := r.Decision
-		u.Decision = &decision
-		changed = r.Decision.Verdict != p.verdict
-		p.verdict = r.Decision.Verdict
+	news := learnt || len(l.changed) > 0 && r.Revision > 0
+	if news || r.Revision > 0 && l.outlived(w.names, now, w.config.MaxStale) {
+		decision := w.config.Policy.Decide(l.evidence(w.names, now, w.config.MaxStale), now)
+		if news || !alike(&r.Decision, &decision) {
+			r.Decision, u.Decision = decision, &decision
+			changed = decision.Verdict != p.verdict
+			p.verdict = decision.Verdict
+		}
 	}
 	for i := range r.Entries {
 		if e := &r.Entries[i]; e.State == store.Waiting {

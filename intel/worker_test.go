@@ -858,6 +858,28 @@ func TestStaleEvidenceCountsUntilItIsTooOld(t *testing.T) {
 	})
 }
 
+// TestTheOnlyEvidenceBecomesTooOld: a verdict does not outlive what it is built
+// on although nothing new is learnt.
+func TestTheOnlyEvidenceBecomesTooOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newSource("a")
+		r := newRig(t, intel.Config{}, a)
+		id := r.observe(ip(1))[0]
+		r.start()
+		a.will(fails(errors.New("retired")))
+		time.Sleep(29 * 24 * time.Hour)
+		before := r.get(id)
+		require.Equal(t, provider.Malicious, before.Decision.Verdict)
+		time.Sleep(3 * 24 * time.Hour)
+		rec := r.get(id)
+		require.Equal(t, provider.None, rec.Decision.Verdict)
+		require.Empty(t, rec.Decision.Reasons)
+		require.Equal(t, before.Revision, rec.Revision, "nothing was learnt")
+		require.Equal(t, before.CachedAt, rec.CachedAt)
+		require.NotNil(t, rec.Entry("a").Finding, "the ledger keeps it")
+	})
+}
+
 func TestAProviderThatIsGoneDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, intel.Config{}, newSource("a"), newSource("b").will(says(provider.Benign)))
