@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -150,6 +151,14 @@ func (on *database) plain(tb testing.TB, db *sql.DB, table, key, value string) m
 	tb.Helper()
 	rows := texts(tb, db, on.placed("SELECT * FROM "+table+" WHERE "+key+" = ?"), value)
 	require.Len(tb, rows, 1)
+	if on == onMySQL { // whose JSON comes back with spaces in it; MariaDB's does as it was written
+		for name, value := range rows[0] {
+			var b bytes.Buffer
+			if json.Compact(&b, []byte(value)) == nil {
+				rows[0][name] = b.String()
+			}
+		}
+	}
 	return rows[0]
 }
 
@@ -406,7 +415,7 @@ func testWhatDECNETWritesIsNoticed(t *testing.T, on *database) {
 
 	d.now = d.now.Add(time.Second)
 	d.profile(second, "45.9.0.2", d.now)
-	d.profile(hex, "45.9.0.3", d.now.Add(-time.Microsecond))
+	d.profile(hex, "45.9.0.3", d.now.Add(-time.Second))
 	recs := d.claim()
 	require.Equal(t, []string{second, uuid.MustParse(hex).String()}, idsOf(recs))
 	require.NoError(t, d.store.Save(t.Context(), enriched(recs[1], d.now)))
@@ -825,7 +834,7 @@ func testBesideDECNET(t *testing.T, on *database) {
 		require.Equal(t, "malicious", row["aggregate_verdict"])
 		require.Equal(t, on.stored(u.SavedAt), row["cached_at"])
 		for i, name := range []string{"abuseipdb", "feodo", "greynoise", "threatfox"} {
-			require.Equal(t, string(u.Entries[i].Finding.Raw), row[name+"_raw"])
+			require.JSONEq(t, string(u.Entries[i].Finding.Raw), row[name+"_raw"])
 			require.Equal(t, on.stored(u.SavedAt), row[name+"_queried_at"])
 		}
 	}

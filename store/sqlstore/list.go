@@ -70,8 +70,9 @@ func (t *tx) list(after key, n int, req *store.ListRequest) ([]*row, error) {
 	}
 	if req.Text != "" {
 		text := strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(store.CleanText(req.Text)))
-		plain := strings.ReplaceAll(text, "-", "") // for UUIDs spelled without
-		add("(lower(l.ip) LIKE ? ESCAPE '!' OR l.attacker_uuid LIKE ? ESCAPE '!' OR length(l.attacker_uuid) = 32 AND l.attacker_uuid LIKE ? ESCAPE '!')",
+		plain := strings.ReplaceAll(text, "-", "")          // for UUIDs spelled without
+		id := "CAST(l.attacker_uuid AS " + t.s.d.char + ")" // whose character set may lack what the text has
+		add("(lower(l.ip) LIKE ? ESCAPE '!' OR "+id+" LIKE ? ESCAPE '!' OR length(l.attacker_uuid) = 32 AND "+id+" LIKE ? ESCAPE '!')",
 			"%"+text+"%", "%"+text+"%", "%"+plain+"%")
 	}
 	var rows []*row

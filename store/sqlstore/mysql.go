@@ -14,14 +14,15 @@ var mysql = dialect{
 	exists: `SELECT count(*) FROM information_schema.tables
 		WHERE table_schema = DATABASE() AND table_name = ?`,
 	names: `SELECT table_name FROM information_schema.tables
-		WHERE table_schema = DATABASE() AND table_name LIKE 'enrich\_%'`,
+		WHERE table_schema = DATABASE() AND table_name LIKE 'enrich!_%' ESCAPE '!'`,
 	unique: `SELECT count(*) FROM (SELECT max(column_name) AS name FROM information_schema.statistics
 		WHERE table_schema = DATABASE() AND table_name = 'attacker_intel' AND non_unique = 0
 		GROUP BY index_name HAVING count(*) = 1) AS found WHERE name = 'attacker_uuid'`,
 	collation: `SELECT collation_name FROM information_schema.columns
 		WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?`,
-	guard:         "SELECT GET_LOCK(CONCAT('enrich ', MD5(DATABASE())), 5)",
-	unguard:       "SELECT RELEASE_LOCK(CONCAT('enrich ', MD5(DATABASE())))",
+	// The name of a lock has up to 64 characters; MySQL 9 has no MD5.
+	guard:         "SELECT GET_LOCK(CONCAT('enrich ', SHA2(DATABASE(), 224)), 5)",
+	unguard:       "SELECT RELEASE_LOCK(CONCAT('enrich ', SHA2(DATABASE(), 224)))",
 	char:          "CHAR",
 	text:          func(column string) string { return "CAST(" + column + " AS CHAR)" },
 	tie:           "uuid",
@@ -46,13 +47,13 @@ var mysql = dialect{
 		switch code {
 		case "1205", "1213": // lock wait timeout, deadlock
 			return busy
-		case "1040", "1053", "1077", "1079", "1080", "1927", "1203", // too many connections, shutdown, connection killed
+		case "1040", "1053", "1077", "1079", "1080", "1927", "1203", "4031", // too many connections, shutdown, connection killed or idle
 			"1290", "1792", "1836": // the server is read only: it is no longer the primary
 			return lost
 		case "1062", "1216", "1217", "1451", "1452", "1557", "1761", "1762": // duplicate key, foreign keys
 			return race
 		case "1048", "1118", "1153", "1263", "1264", "1265", "1292", "1300", "1364", "1366", "1406", "1411", "1441", "1644",
-			"1690", "3140", "3141", "3144", "3157", "3819", "3903", "4025", "4038":
+			"1690", "3140", "3141", "3144", "3157", "3819", "3854", "3903", "3988", "4025", "4038":
 			// null, sizes, ranges, conversions, bad character strings, errors raised by triggers, JSON, constraints
 			return poison
 		}

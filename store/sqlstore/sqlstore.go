@@ -37,7 +37,9 @@
 // The driver is github.com/go-sql-driver/mysql. Its parameter loc must be UTC,
 // which is the default, and interpolateParams=true saves a round trip for each
 // statement. All tables must be InnoDB's. Where DECNET's tables keep times to the
-// second, so do we.
+// second, so do we. MySQL keeps JSON in a form of its own: a raw answer in
+// attacker_intel comes back with its keys sorted and its numbers as doubles have
+// them, while MariaDB returns the text it was given.
 //
 // # SQLite
 //
