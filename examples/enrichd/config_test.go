@@ -233,8 +233,8 @@ func FuzzDatabaseURL(f *testing.F) {
 // TestDriversConnect: the drivers understand what is made of a URL.
 func TestDriversConnect(t *testing.T) {
 	for text, query := range map[string]string{
-		"postgresql+asyncpg://postgres:any@127.0.0.1:5432/postgres?ssl=disable": "SELECT current_setting('application_name') || ' ' || current_database()",
-		"mysql+asyncmy://root@127.0.0.1:3306/mysql?charset=utf8mb4":             "SELECT CONCAT('enrichd ', DATABASE())",
+		"postgresql+asyncpg://postgres:any@" + serverOf(engineFor("postgres")) + "/postgres?ssl=disable": "SELECT current_setting('application_name') || ' ' || current_database()",
+		"mysql+asyncmy://root@" + serverOf(engineFor("mysql")) + "/mysql?charset=utf8mb4":                "SELECT CONCAT('enrichd ', DATABASE())",
 	} {
 		d, err := parseDatabaseURL(text)
 		require.NoError(t, err)
@@ -258,7 +258,8 @@ func TestDriversConnect(t *testing.T) {
 func TestDriversKeepSecrets(t *testing.T) {
 	for _, text := range []string{
 		"postgres://nobody:" + secret + "@127.0.0.1:1/x", "mysql://nobody:" + secret + "@127.0.0.1:1/x",
-		"postgres://nobody:" + secret + "@127.0.0.1:5432/x", "mysql://nobody:" + secret + "@127.0.0.1:3306/x",
+		"postgres://nobody:" + secret + "@" + serverOf(engineFor("postgres")) + "/x",
+		"mysql://nobody:" + secret + "@" + serverOf(engineFor("mysql")) + "/x",
 		"postgres://nobody:" + secret + "@h/x?sslmode=maybe", "mysql://nobody:" + secret + "@h/x?timeout=soon",
 		"postgres://nobody@h/x?sslmode=" + secret, "mysql://nobody@h/x?tls=" + secret,
 	} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"net"
 	"net/netip"
@@ -47,7 +48,7 @@ func newDatabase(tb testing.TB, eng *engine) string {
 	if eng.port == "" {
 		return "sqlite://" + filepath.Join(tb.TempDir(), "enrich.db")
 	}
-	address := net.JoinHostPort("127.0.0.1", eng.port)
+	address := serverOf(eng)
 	needServer(tb, address)
 	user, params := map[string]string{"PostgreSQL": "postgres", "MySQL": "root"}[eng.title], map[string]string{"PostgreSQL": "?sslmode=disable"}[eng.title]
 	url := func(name string) string { return eng.schemes[0] + "://" + user + "@" + address + "/" + name + params }
@@ -178,6 +179,12 @@ func fleet(tb testing.TB, eng *engine, attackers int) {
 func distinct(n int) netip.Addr {
 	n = 45<<24 + n*257
 	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// serverOf returns the address of the server that an engine's tests use.
+func serverOf(eng *engine) string {
+	name := map[string]string{"PostgreSQL": "ENRICH_POSTGRES_ADDR", "MySQL": "ENRICH_MYSQL_ADDR"}[eng.title]
+	return cmp.Or(os.Getenv(name), net.JoinHostPort("127.0.0.1", eng.port))
 }
 
 // needServer skips the test if there is no server at an address.
