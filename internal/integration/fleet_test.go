@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -194,7 +195,9 @@ func testProcessesCallOnce(t *testing.T, on *database) {
 // TestKilledWorkersLoseNothing kills workers at random in the middle of a
 // backlog and lets another finish it. Its size is ENRICH_TEST_ATTACKERS, and
 // ENRICH_TEST_KILLS is the number of kills. Every tenth time all connections to
-// the database are cut.
+// the database are cut. ENRICH_TEST_RESTART is a command that restarts the
+// database server, for ten restarts among the kills; it should be a server that
+// nobody else uses.
 func TestKilledWorkersLoseNothing(t *testing.T) { onEach(t, testKilledWorkersLoseNothing) }
 
 func testKilledWorkersLoseNothing(t *testing.T, on *database) {
@@ -210,11 +213,16 @@ func testKilledWorkersLoseNothing(t *testing.T, on *database) {
 	}
 	workers := []worker{start(), start(), start()}
 	unsaved := 0
+	restart := os.Getenv("ENRICH_TEST_RESTART")
 	for n := range kills {
 		// Wait until some more was done, so that the kills spread over the backlog.
 		f.wait(len(f.attackers) * (n + 1) / (kills + 2))
 		if n%10 == 2 {
 			f.cutConnections()
+		}
+		if restart != "" && f.on.server != "" && n%max(kills/10, 1) == 0 {
+			out, err := exec.CommandContext(t.Context(), "sh", "-c", restart).CombinedOutput()
+			require.NoError(t, err, string(out))
 		}
 		w := &workers[rand.N(len(workers))]
 		require.NoError(t, w.Process.Kill())
