@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -34,11 +35,25 @@ func (s *Store) read(ctx context.Context, f func(*tx) error) error {
 	return s.retry(ctx, func() error { return s.attempt(ctx, s.d.view, f) })
 }
 
+// errClosed is what a database returns once it is closed. Package sql has it and
+// does not export it.
+var errClosed = func() error {
+	db := sql.OpenDB(nil)
+	_ = db.Close() // it has no connections
+	_, err := db.Conn(context.Background())
+	return err
+}()
+
 // attempt runs f in a transaction once.
 func (s *Store) attempt(ctx context.Context, begin []string, f func(*tx) error) (err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
-		return s.failed("connect to the database", err)
+		closed := errors.Is(err, errClosed)
+		err = s.failed("connect to the database", err)
+		if !s.d.local && !closed { // with a code of the database it is what the code says
+			err = &lostError{err}
+		}
+		return err
 	}
 	defer conn.Close()
 	t := &tx{ctx: ctx, s: s, conn: conn}

@@ -1,8 +1,13 @@
 package sqlstore
 
 import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"math"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -69,4 +74,42 @@ func TestTextIsCutToTheColumn(t *testing.T) {
 	require.Equal(t, "abc", (&dialect{}).cut("abc"))
 	require.Equal(t, "ab", (&dialect{maxText: 2}).cut("abc"))
 	require.Equal(t, "a", (&dialect{maxText: 2}).cut("aü"))
+}
+
+// dialer is a connector that connects with an error of no known kind.
+type dialer struct {
+	driver.Connector
+	calls int
+}
+
+var errCut = errors.New("invalid connection")
+
+func (d *dialer) Connect(context.Context) (driver.Conn, error) {
+	d.calls++
+	return nil, errCut
+}
+
+func TestConnectingIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, local := range []bool{false, true} {
+			dial := new(dialer)
+			s := &Store{d: &dialect{begin: []string{"BEGIN"}, local: local}, db: sql.OpenDB(dial), code: code}
+			start := time.Now()
+			f := func(*tx) error { return nil }
+			require.ErrorIs(t, s.write(t.Context(), f), errCut)
+			if local {
+				require.Equal(t, 1, dial.calls, "a file will not come back")
+			} else {
+				require.Greater(t, time.Since(start), outage)
+				require.Greater(t, dial.calls, 20)
+			}
+
+			require.NoError(t, s.db.Close())
+			calls := dial.calls
+			start = time.Now()
+			require.ErrorIs(t, s.write(t.Context(), f), errClosed)
+			require.Equal(t, calls, dial.calls)
+			require.Zero(t, time.Since(start), "nobody opens it again")
+		}
+	})
 }
