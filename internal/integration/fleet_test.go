@@ -196,8 +196,9 @@ func testProcessesCallOnce(t *testing.T, on *database) {
 // backlog and lets another finish it. Its size is ENRICH_TEST_ATTACKERS, and
 // ENRICH_TEST_KILLS is the number of kills. Every tenth time all connections to
 // the database are cut. ENRICH_TEST_RESTART is a command that restarts the
-// database server, for ten restarts among the kills; it should be a server that
-// nobody else uses.
+// database server, for ten restarts among the kills: a server that nobody else
+// uses, and that is back in a few seconds, for the leases of twelve not to end
+// meanwhile.
 func TestKilledWorkersLoseNothing(t *testing.T) { onEach(t, testKilledWorkersLoseNothing) }
 
 func testKilledWorkersLoseNothing(t *testing.T, on *database) {
@@ -223,6 +224,8 @@ func testKilledWorkersLoseNothing(t *testing.T, on *database) {
 		if restart != "" && f.on.server != "" && n%max(kills/10, 1) == 0 {
 			out, err := exec.CommandContext(t.Context(), "sh", "-c", restart).CombinedOutput()
 			require.NoError(t, err, string(out))
+			// Nor do they end while one restart follows another.
+			f.wait(min(len(f.attackers), f.count("SELECT count(*) FROM enrich_ledger WHERE verdict >= 0")+100))
 		}
 		w := &workers[rand.N(len(workers))]
 		require.NoError(t, w.Process.Kill())
