@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/decnet/enrich/store/sqlstore"
 )
 
 // check looks at the database and changes nothing in it.
@@ -32,33 +34,31 @@ func (d database) look(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer db.Close()
-	tx, err := db.BeginTx(ctx, nil)
+	tables, err := d.tablesIn(ctx, db)
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = tx.Rollback() }()
-	tables, err := column(ctx, tx, d.tables)
+	records, err := sqlstore.New(db, sqlstore.Options{Dialect: d.dialect})
+	if err != nil {
+		return "", err
+	}
+	plan, err := records.Plan(ctx)
 	switch {
 	case err != nil:
 		return "", err
+	case len(plan) == 0:
+		return "prepared", records.Validate(ctx)
 	case !slices.Contains(tables, "attackers"):
 		return "the first start will make the tables", nil
-	}
-	rows, err := tx.QueryContext(ctx, "SELECT uuid, ip, first_seen, last_seen, updated_at FROM attackers WHERE 1 = 0")
-	if err != nil {
-		return "", fmt.Errorf("the table attackers is not as it has to be: %w", err)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-		return "", err
-	}
-	if !slices.Contains(tables, "enrich_ledger") {
+	case !slices.Contains(tables, "enrich_ledger"):
 		return "made by DECNET; the first start will add tables named enrich_*", nil
 	}
-	return "prepared", nil
+	return "the next start will bring the tables up to date", nil
 }
 
-// existing opens a database that is there. The transactions of SQLite take the
-// lock to write, so that a file that cannot be written is noticed.
+// existing opens a database that is there. Where tablesIn begins a transaction,
+// SQLite takes the lock to write, so that a file that cannot be written is
+// noticed.
 func (d database) existing() (*sql.DB, error) {
 	if d.path == "" {
 		return d.engine.open(d)
@@ -75,19 +75,24 @@ func writable(dir string) error {
 	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
-// column returns the result of a query for one column of text.
-func column(ctx context.Context, tx *sql.Tx, query string) (list []string, err error) {
-	rows, err := tx.QueryContext(ctx, query)
+// tablesIn returns the names of all tables.
+func (d database) tablesIn(ctx context.Context, db *sql.DB) (names []string, err error) {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = tx.Rollback() }()
+	rows, err := tx.QueryContext(ctx, d.tables)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
+		var name string
+		if err := rows.Scan(&name); err != nil {
 			return nil, err
 		}
-		list = append(list, s)
+		names = append(names, name)
 	}
-	return list, rows.Err()
+	return names, rows.Err()
 }

@@ -295,21 +295,27 @@ func TestSQLiteChecks(t *testing.T) {
 	make("empty.db", "CREATE TABLE other (x)")
 	make("decnet.db", decnetSchema)
 	make("strange.db", "CREATE TABLE attackers (id)")
+	make("old.db", strings.Replace(decnetSchema, "greynoise_name VARCHAR(128),", "", 1))
+	make("newer.db", decnetSchema+"CREATE TABLE enrich_migrations (version INTEGER); INSERT INTO enrich_migrations VALUES (99)")
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "text.db"), bytes.Repeat([]byte("no database\n"), 100), 0o600))
 	for name, want := range map[string]string{
 		"empty.db":   "the first start will make the tables",
 		"decnet.db":  "made by DECNET",
-		"strange.db": "the table attackers is not as it has to be",
+		"strange.db": "table attackers is not as this program needs it",
+		"old.db":     "table attacker_intel is not as this program needs it",
+		"newer.db":   "the tables are of version 99",
 		"text.db":    "not a database",
 	} {
 		before, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
-		require.Contains(t, at(name).check(t.Context()).detail, want)
+		r := at(name).check(t.Context())
+		require.Contains(t, r.detail, want)
+		require.Equal(t, name == "empty.db" || name == "decnet.db", r.result == checkOK, name)
 		after, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)
 		require.Equal(t, before, after, name)
 	}
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
-	require.Len(t, entries, 4, "nothing is left behind")
+	require.Len(t, entries, 6, "nothing is left behind")
 }

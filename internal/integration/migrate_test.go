@@ -193,6 +193,22 @@ func testPlanSaysWhatMigrateDoes(t *testing.T, on *database) {
 	}())
 }
 
+// TestPlanLooksAtWhatIsThere: a plan to make one of DECNET's tables does not
+// overlook that the other one is unfit.
+func TestPlanLooksAtWhatIsThere(t *testing.T) { onEach(t, testPlanLooksAtWhatIsThere) }
+
+func testPlanLooksAtWhatIsThere(t *testing.T, on *database) {
+	db := on.open(t, on.create(t))
+	_, err := db.Exec("CREATE TABLE attackers (uuid VARCHAR(64) NOT NULL PRIMARY KEY)")
+	require.NoError(t, err)
+	s, err := sqlstore.New(db, sqlstore.Options{Dialect: on.Dialect})
+	require.NoError(t, err)
+	_, err = s.Plan(t.Context())
+	require.ErrorIs(t, err, store.ErrSchema)
+	require.ErrorContains(t, err, "table attackers is not as this program needs it")
+	require.ErrorIs(t, s.Migrate(t.Context()), store.ErrSchema)
+}
+
 // TestEveryConnectionIsSetUp looks at several connections at once.
 func TestEveryConnectionIsSetUp(t *testing.T) {
 	db := open(t, filepath.Join(t.TempDir(), "what? #1%.db"))

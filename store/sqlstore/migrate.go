@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -59,7 +60,7 @@ func (s *Store) Migrate(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := t.checkDECNET(); err != nil {
+		if err := t.checkDECNET(decnetTables); err != nil {
 			return err
 		}
 		if err := t.exec("create enrich_migrations", createMigrations); err != nil {
@@ -89,15 +90,12 @@ func (s *Store) Plan(ctx context.Context) (statements []string, err error) {
 			return err
 		}
 		statements = nil
-		create := make(map[string]bool)
+		there := slices.Clone(decnetTables)
 		for _, m := range missing {
 			statements = append(statements, m.statements()...)
-			create[m.name] = true
+			there = slices.DeleteFunc(there, func(table string) bool { return table == m.name })
 		}
-		if create["attackers"] || create["attacker_intel"] {
-			return nil // what DECNET has made by then cannot be looked at now
-		}
-		return t.checkDECNET()
+		return t.checkDECNET(there) // what DECNET has made by then cannot be looked at now
 	})
 	return statements, err
 }
@@ -113,7 +111,7 @@ func (s *Store) Validate(ctx context.Context) error {
 		if len(missing) > 0 {
 			return fmt.Errorf("%w: the tables are older than this program, or absent; call Migrate", store.ErrSchema)
 		}
-		if err := t.checkDECNET(); err != nil {
+		if err := t.checkDECNET(decnetTables); err != nil {
 			return err
 		}
 		return t.checkOurs()
@@ -200,31 +198,35 @@ func (t *tx) exists(table string) (bool, error) {
 	return n > 0, err
 }
 
-// checkDECNET runs statements that use what we need of DECNET's tables and
-// change nothing.
-func (t *tx) checkDECNET() error {
-	for _, table := range decnetTables {
-		columns := "uuid, ip, first_seen, last_seen, updated_at"
-		if table == "attacker_intel" {
-			columns = "uuid, attacker_uuid, " + strings.Join(common, ", ")
-			for _, c := range store.Columns {
-				columns += ", " + c.Name
-			}
+// checkDECNET runs statements that use what we need of the given tables of
+// DECNET's and change nothing.
+func (t *tx) checkDECNET(tables []string) error {
+	for _, table := range tables {
+		if err := t.checkTable(table); err != nil {
+			return fmt.Errorf("%w: table %s is not as this program needs it; upgrade DECNET: %w", store.ErrSchema, table, err)
 		}
-		err := t.query("look at the table "+table, "SELECT "+columns+" FROM "+table+" WHERE 1 = 0", nil, nil)
-		if err != nil {
-			return unfit(table, err)
-		}
-	}
-	var unique int
-	_, err := t.one("look for the key of attacker_intel", t.s.d.unique, nil, &unique)
-	if err == nil && unique == 0 {
-		err = fmt.Errorf("sqlstore: attacker_intel.attacker_uuid is not unique")
-	}
-	if err != nil {
-		return unfit("attacker_intel", err)
 	}
 	return nil
+}
+
+func (t *tx) checkTable(table string) error {
+	columns := "uuid, ip, first_seen, last_seen, updated_at"
+	if table == "attacker_intel" {
+		columns = "uuid, attacker_uuid, " + strings.Join(common, ", ")
+		for _, c := range store.Columns {
+			columns += ", " + c.Name
+		}
+	}
+	err := t.query("look at the table "+table, "SELECT "+columns+" FROM "+table+" WHERE 1 = 0", nil, nil)
+	if err != nil || table != "attacker_intel" {
+		return err
+	}
+	var unique int
+	_, err = t.one("look for the key of attacker_intel", t.s.d.unique, nil, &unique)
+	if err == nil && unique == 0 {
+		err = errors.New("sqlstore: attacker_intel.attacker_uuid is not unique")
+	}
+	return err
 }
 
 // checkOurs is a statement that uses our own main table and changes nothing.
@@ -234,10 +236,6 @@ func (t *tx) checkOurs() error {
 		return fmt.Errorf("%w: the tables named enrich_* were not made by a released program; drop them with Uninstall: %w", store.ErrSchema, err)
 	}
 	return nil
-}
-
-func unfit(table string, err error) error {
-	return fmt.Errorf("%w: table %s is not as this program needs it; upgrade DECNET: %w", store.ErrSchema, table, err)
 }
 
 // collate gives our columns of UUIDs the collation of attackers.uuid, if that
