@@ -47,12 +47,25 @@ type Record struct {
 	Revision uint64
 	// CachedAt is when a finding was last stored, in UTC; zero if none was.
 	CachedAt time.Time
+	// Row is the record's row in the table attacker_intel, as far as it does not
+	// follow from the rest of the record. A store without that table leaves it
+	// zero, and so does a claim.
+	Row Row
 	// Fence is the fence of the claim that returned the record, and zero in a
 	// record that was not claimed.
 	Fence uint64
 	// Granted are the providers whose grant the claim used to hand the attacker
 	// out, in order of name; nil if it was handed out because it was due.
 	Granted []string
+}
+
+// Row is what a row of attacker_intel says about itself. DECNET may have made
+// it, under a UUID of its own, and also when no provider had answered.
+type Row struct {
+	// UUID is the row's primary key, as it is spelled there; empty without a row.
+	UUID string
+	// CachedAt and ExpiresAt are in UTC; zero without a row.
+	CachedAt, ExpiresAt time.Time
 }
 
 // Entry returns the entry of the named provider, and nil if the record has

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"time"
@@ -154,15 +155,17 @@ func (r *Record) ExpiresAt() time.Time {
 	return first
 }
 
-// RowID returns the primary key of the attacker's row in attacker_intel, a
-// UUID derived from the attacker's, so that writing a row twice gives the same
-// row.
+// RowID returns the primary key that we give to the attacker's row in
+// attacker_intel, a UUID derived from the attacker's, so that writing a row
+// twice gives the same row.
 func RowID(attacker uuid.UUID) uuid.UUID {
 	return uuid.NewSHA1(attacker, []byte("attacker_intel"))
 }
 
 // RowJSON returns the record as its row in attacker_intel would read: a JSON
 // object with the column names as keys, in table order, and times in RFC 3339.
+// The key is that of r.Row, or else [RowID]; before the first finding the times
+// are those of r.Row.
 func (r *Record) RowJSON() json.RawMessage {
 	b := make([]byte, 0, 1024)
 	field := func(name string, v any) {
@@ -178,7 +181,11 @@ func (r *Record) RowJSON() json.RawMessage {
 		b = append(b, '"', ':')
 		b = append(b, value...)
 	}
-	field("uuid", RowID(r.ID))
+	cached, expires := r.CachedAt, r.ExpiresAt()
+	if cached.IsZero() {
+		cached, expires = r.Row.CachedAt, r.Row.ExpiresAt
+	}
+	field("uuid", cmp.Or(r.Row.UUID, RowID(r.ID).String()))
 	field("attacker_uuid", r.ID)
 	field("attacker_ip", CleanText(r.IP))
 	field("schema_version", RowVersion)
@@ -191,8 +198,8 @@ func (r *Record) RowJSON() json.RawMessage {
 		field(c.Name, c.Value(f))
 	}
 	field("aggregate_verdict", r.Decision.Verdict)
-	field("cached_at", r.CachedAt.UTC())
-	field("expires_at", r.ExpiresAt().UTC())
+	field("cached_at", cached.UTC())
+	field("expires_at", expires.UTC())
 	b[0] = '{'
 	b = append(b, '}')
 	return b

@@ -216,6 +216,24 @@ func TestRowJSONOfNothing(t *testing.T) {
 	}
 }
 
+// TestRowJSONOfDECNETsRow: its key is as in the table, and so are its times as
+// long as nothing else is known.
+func TestRowJSONOfDECNETsRow(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	r := store.Record{Row: store.Row{UUID: "9c42f0ad21b64c528a1b5f6cbb9a0b68", CachedAt: at, ExpiresAt: at.Add(time.Hour)}}
+	_, values := object(t, r.RowJSON())
+	require.Subset(t, values, map[string]any{
+		"uuid": "9c42f0ad21b64c528a1b5f6cbb9a0b68", "aggregate_verdict": nil,
+		"cached_at": "2026-11-23T10:00:00Z", "expires_at": "2026-11-23T11:00:00Z",
+	})
+	r.Entries = []store.Entry{{Provider: "feodo", Expires: at.Add(3 * time.Hour), Finding: &provider.Finding{ObservedAt: at}}}
+	r.CachedAt = at.Add(time.Minute)
+	_, values = object(t, r.RowJSON())
+	require.Subset(t, values, map[string]any{
+		"uuid": "9c42f0ad21b64c528a1b5f6cbb9a0b68", "cached_at": "2026-11-23T10:01:00Z", "expires_at": "2026-11-23T13:00:00Z",
+	})
+}
+
 func TestRowJSONOfWhatJSONCannotSay(t *testing.T) {
 	r := store.Record{
 		Attacker: store.Attacker{IP: "\xff\x00<&>"},

@@ -7,8 +7,8 @@
 //
 // A row is a JSON object with the columns of DECNET's table attacker_intel as
 // keys and times in RFC 3339. An attacker is named by UUID, with dashes or
-// without, and never by address. If there is no such attacker, or nothing was
-// learnt about it so far, the answer is 404. Every answer but 200 has the body
+// without, and never by address. If there is no such attacker, or no row about
+// it because nothing was learnt so far, the answer is 404. Every answer but 200 has the body
 // {"detail":"..."}, which tells nothing about what is inside.
 //
 //	server := httpapi.NewServer(httpapi.New(store, httpapi.Options{}), logger)
@@ -193,7 +193,7 @@ func (a *api) serveIntel(w http.ResponseWriter, r *http.Request) {
 	}
 	rec, err := a.store.Get(r.Context(), id)
 	switch {
-	case errors.Is(err, store.ErrNotFound), err == nil && rec.Revision == 0:
+	case errors.Is(err, store.ErrNotFound), err == nil && rec.Revision == 0 && rec.Row.UUID == "":
 		fail(w, http.StatusNotFound, "No intel cached for this attacker")
 	case err != nil:
 		a.unavailable(w, r, "cannot read a record", "attacker", id, "error", err)

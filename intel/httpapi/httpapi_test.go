@@ -132,6 +132,32 @@ func TestNoIntel(t *testing.T) {
 	}
 }
 
+// withRow is a store beside a table with one row, which DECNET made.
+type withRow struct {
+	store.Store
+	row store.Row
+}
+
+func (s withRow) Get(ctx context.Context, id uuid.UUID) (store.Record, error) {
+	rec, err := s.Store.Get(ctx, id)
+	rec.Row = s.row
+	return rec, err
+}
+
+// TestRowWithoutAnswers: DECNET writes a row also if no provider answered, and
+// its own API answers with it.
+func TestRowWithoutAnswers(t *testing.T) {
+	h := httpapi.New(withRow{filled(t), store.Row{UUID: "of-decnet", CachedAt: at, ExpiresAt: at}}, httpapi.Options{})
+	w := ask(t, h, http.MethodGet, intelPath(unknown.String()))
+	require.Equal(t, http.StatusOK, w.Code)
+	var row map[string]any
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &row))
+	require.Subset(t, row, map[string]any{
+		"uuid": "of-decnet", "attacker_uuid": unknown.String(), "aggregate_verdict": nil, "greynoise_queried_at": nil,
+		"cached_at": "2026-02-28T23:59:59.123456Z", "expires_at": "2026-02-28T23:59:59.123456Z",
+	})
+}
+
 // TestQueryIsIgnored: an address in the query is none of ours either.
 func TestQueryIsIgnored(t *testing.T) {
 	h := httpapi.New(filled(t), httpapi.Options{})

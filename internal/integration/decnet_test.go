@@ -730,6 +730,54 @@ func testRowEqualsRecordFieldByField(t *testing.T, on *database) {
 	}, on.plain(t, d.db, "attacker_intel", "attacker_uuid", id))
 }
 
+func TestRowsAreKnownAsTheyAreInTheTable(t *testing.T) {
+	onEach(t, testRowsAreKnownAsTheyAreInTheTable)
+}
+
+func testRowsAreKnownAsTheyAreInTheTable(t *testing.T, on *database) {
+	d := newDECNET(t, on)
+	ids := []string{uuid.NewString(), uuid.NewString(), uuid.NewString()} // answered, not answered, ours
+	for i, id := range ids {
+		d.profile(id, "45.9.0.1", d.now.Add(-time.Duration(i)*time.Minute))
+	}
+	at, expires := d.now.Add(-time.Hour), d.now.Add(time.Hour)
+	d.enrich(ids[0], "45.9.0.1", at, expires)
+	d.enrich(ids[1], "45.9.0.1", at, expires)
+	d.exec("UPDATE attacker_intel SET greynoise_queried_at = NULL, abuseipdb_queried_at = NULL WHERE attacker_uuid = ?", ids[1])
+	check := func(when string, ids ...string) {
+		for _, id := range ids {
+			key := on.plain(t, d.db, "attacker_intel", "attacker_uuid", id)["uuid"]
+			rec, err := d.store.Get(t.Context(), uuid.MustParse(id))
+			require.NoError(t, err)
+			require.Equal(t, store.Row{UUID: key, CachedAt: at, ExpiresAt: expires}, rec.Row, when)
+			var row map[string]any
+			require.NoError(t, json.Unmarshal(rec.RowJSON(), &row))
+			require.Equal(t, key, row["uuid"], when)
+			require.Equal(t, at.Format(time.RFC3339), row["cached_at"], when)
+			require.Equal(t, expires.Format(time.RFC3339), row["expires_at"], when)
+		}
+	}
+	check("before a claim", ids[:2]...)
+	rec, err := d.store.Get(t.Context(), uuid.MustParse(ids[2]))
+	require.NoError(t, err)
+	require.Zero(t, rec.Row)
+
+	recs := d.claim()
+	require.Equal(t, ids[1:], idsOf(recs))
+	check("after a claim", ids[:2]...)
+	for _, r := range recs {
+		require.NoError(t, d.store.Save(t.Context(), enriched(r, d.now)))
+	}
+	at, expires = d.now, d.now.Add(24*time.Hour)
+	check("after a save", ids[1:]...)
+	page, err := d.store.List(t.Context(), store.ListRequest{Limit: 10})
+	require.NoError(t, err)
+	for _, r := range page.Records {
+		require.Equal(t, on.plain(t, d.db, "attacker_intel", "attacker_uuid", r.ID.String())["uuid"], r.Row.UUID, "in a listing")
+	}
+	require.Len(t, page.Records, 3)
+}
+
 func TestHostileTextIsStorable(t *testing.T) { onEach(t, testHostileTextIsStorable) }
 
 func testHostileTextIsStorable(t *testing.T, on *database) {

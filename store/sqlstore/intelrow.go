@@ -45,6 +45,7 @@ func columnsOf(kind store.Kind) string {
 
 // intelRow is a row of attacker_intel, read.
 type intelRow struct {
+	key      string // its own UUID
 	uuid     string // the attacker's
 	ip       any
 	values   []any // of store.Columns
@@ -55,7 +56,7 @@ type intelRow struct {
 
 // intelColumns are what intelRow.scan reads.
 var intelColumns = func() string {
-	names := []string{"i.attacker_uuid", "i.attacker_ip"}
+	names := []string{"i.uuid", "i.attacker_uuid", "i.attacker_ip"}
 	for i := range store.Columns {
 		names = append(names, "i."+store.Columns[i].Name)
 	}
@@ -64,7 +65,7 @@ var intelColumns = func() string {
 
 func (r *intelRow) scan(scan func(...any) error) error {
 	r.values = make([]any, len(store.Columns))
-	dest := []any{&r.uuid, &r.ip}
+	dest := []any{&r.key, &r.uuid, &r.ip}
 	for i := range r.values {
 		dest = append(dest, &r.values[i])
 	}
@@ -91,6 +92,11 @@ func (t *tx) intelRows(uuids []string) (map[string]*intelRow, error) {
 		}
 	}
 	return rows, nil
+}
+
+// row returns what the row says about itself.
+func (r *intelRow) row() store.Row {
+	return store.Row{UUID: r.key, CachedAt: r.cachedAt.Time, ExpiresAt: r.expires.Time}
 }
 
 // queriedAt returns when the named provider answered, and zero if it did not.

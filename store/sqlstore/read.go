@@ -60,6 +60,7 @@ func (t *tx) unclaimed(id uuid.UUID) (rec store.Record, err error) {
 		return rec, err
 	}
 	if ir := rows[text.String]; ir != nil {
+		rec.Row = ir.row()
 		entries, decision, revision := ir.record()
 		if revision > 0 {
 			rec.Entries, rec.Decision, rec.Revision, rec.CachedAt = entries, decision, uint64(revision), ir.cachedAt.Time
@@ -68,7 +69,7 @@ func (t *tx) unclaimed(id uuid.UUID) (rec store.Record, err error) {
 	return rec, nil
 }
 
-// records returns the records of rows, with Raw.
+// records returns the records of rows, with Raw and Row.
 func (t *tx) records(rows []*row) ([]store.Record, error) {
 	recs := make([]store.Record, len(rows))
 	wanted := make(map[string]*wants, len(rows))
@@ -78,14 +79,13 @@ func (t *tx) records(rows []*row) ([]store.Record, error) {
 			return nil, err
 		}
 		recs[i] = rec
-		if len(raws) > 0 {
-			wanted[r.uuid] = &wants{&recs[i], raws}
-		}
+		wanted[r.uuid] = &wants{&recs[i], raws}
 	}
-	return recs, t.fillRaws(wanted)
+	return recs, t.fill(wanted)
 }
 
-// wants is a record whose findings of the named providers lack their Raw.
+// wants is a record that lacks its Row, and whose findings of the named
+// providers lack their Raw.
 type wants struct {
 	rec   *store.Record
 	names []string
@@ -101,27 +101,35 @@ func (w *wants) give(name string, raw any) {
 	w.rec.Entry(name).Finding.Raw = []byte(text)
 }
 
-// fillRaws reads what is wanted, by the attackers' UUIDs as found.
-func (t *tx) fillRaws(wanted map[string]*wants) error {
+// fill reads what is wanted, by the attackers' UUIDs as found.
+func (t *tx) fill(wanted map[string]*wants) error {
 	uuids := make([]string, 0, len(wanted))
 	for uuid := range wanted {
 		uuids = append(uuids, uuid)
 	}
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		list, args := in(chunk)
-		err := t.query("read raw answers from attacker_intel", `SELECT attacker_uuid, `+rawColumns+` FROM attacker_intel
+		err := t.query("read raw answers from attacker_intel", `SELECT attacker_uuid, uuid, cached_at, expires_at, `+rawColumns+` FROM attacker_intel
 			WHERE attacker_uuid IN `+list, args, func(scan func(...any) error) error {
-			var uuid string
+			var (
+				uuid string
+				ir   intelRow
+			)
 			raws := make([]any, len(columnProviders))
-			dest := []any{&uuid}
+			dest := []any{&uuid, &ir.key, &ir.cachedAt, &ir.expires}
 			for i := range raws {
 				dest = append(dest, &raws[i])
 			}
 			if err := scan(dest...); err != nil {
 				return err
 			}
+			w := wanted[uuid]
+			if w == nil { // to MySQL, upper and lower case may be the same
+				return nil
+			}
+			w.rec.Row = ir.row()
 			for i, name := range columnProviders {
-				wanted[uuid].give(name, raws[i])
+				w.give(name, raws[i])
 			}
 			return nil
 		})
@@ -175,7 +183,7 @@ func (s *Store) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr)
 				w.rec.Entries = append(w.rec.Entries, store.Entry{Provider: o.finding.Provider, Finding: o.finding})
 			}
 		}
-		if err := t.fillRaws(wanted); err != nil {
+		if err := t.fill(wanted); err != nil {
 			return err
 		}
 		answers = make([]store.Answer, 0, len(best))
