@@ -21,14 +21,14 @@ import (
 // wait is how long a test waits for what has to happen before it gives up.
 const wait = 30 * time.Second
 
-// installed returns the URL of the server that is installed, from NATS_URL or
-// on its standard port, and skips the test if there is none.
+// installed returns the URL of the server that is installed, from
+// ENRICH_NATS_URL or on its standard port, and skips the test if there is none.
 func installed(tb testing.TB) string {
 	tb.Helper()
-	address := cmp.Or(os.Getenv("NATS_URL"), nats.DefaultURL)
+	address := cmp.Or(os.Getenv("ENRICH_NATS_URL"), nats.DefaultURL)
 	nc, err := nats.Connect(address, nats.NoReconnect())
 	if err != nil {
-		const missing = "there is no NATS server at NATS_URL, by default " + nats.DefaultURL
+		const missing = "there is no NATS server at ENRICH_NATS_URL, by default " + nats.DefaultURL
 		if os.Getenv("ENRICH_REQUIRE_SERVICES") == "1" {
 			require.FailNow(tb, missing, err)
 		}

@@ -56,7 +56,7 @@ func newDatabase(tb testing.TB, eng *engine) string {
 	require.NoError(tb, err)
 	db, err := eng.open(admin)
 	require.NoError(tb, err)
-	name := "enrichd_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	name := "enrich_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
 	_, err = db.Exec("CREATE DATABASE " + name)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
