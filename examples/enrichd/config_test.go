@@ -47,7 +47,8 @@ func TestBadArguments(t *testing.T) {
 	}{
 		{"-unknown", "-unknown"},
 		{"now", `unexpected argument "now"`},
-		{"-poll-interval 0", "-poll-interval is 0s; it must be positive"},
+		{"-poll-interval 0", "-poll-interval is 0s; it must be 10ms or more, like 60s"},
+		{"-poll-interval 9999us", "-poll-interval is 9.999ms; it must be 10ms or more"},
 		{"-poll-interval fast", "fast"},
 		{"-ttl -1h", "-ttl is -1h0m0s"},
 		{"-batch 0", "-batch is 0; it must be between 1 and 4096"},
@@ -67,7 +68,7 @@ func TestBadArguments(t *testing.T) {
 		require.Contains(t, r.stderr, c.want, c.args)
 		require.Contains(t, r.stderr, "-h for help")
 	}
-	o, err := parseFlags(strings.Fields("-listen 0.0.0.0:8089 -expose"))
+	o, err := parseFlags(strings.Fields("-listen 0.0.0.0:8089 -expose -poll-interval 10ms"))
 	require.NoError(t, err)
 	require.Equal(t, "0.0.0.0:8089", o.listen)
 }

@@ -81,6 +81,9 @@ type options struct {
 	logLevel             slog.Level
 }
 
+// minPollInterval is the shortest time between two looks at the database.
+const minPollInterval = 10 * time.Millisecond
+
 // maxAtOnce is the greatest number of attackers that can be claimed or worked on
 // at once.
 const maxAtOnce = 4096
@@ -118,7 +121,7 @@ func (o *options) validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	refuse(o.pollInterval <= 0, "-poll-interval is %v; it must be positive, like 60s", o.pollInterval)
+	refuse(o.pollInterval < minPollInterval, "-poll-interval is %v; it must be %v or more, like 60s", o.pollInterval, minPollInterval)
 	refuse(o.ttl <= 0, "-ttl is %v; it must be positive, like 24h", o.ttl)
 	refuse(o.batch < 1 || o.batch > maxAtOnce, "-batch is %d; it must be between 1 and %d", o.batch, maxAtOnce)
 	refuse(o.concurrency < 1 || o.concurrency > maxAtOnce, "-concurrency is %d; it must be between 1 and %d", o.concurrency, maxAtOnce)
