@@ -179,18 +179,29 @@ func TestOnce(t *testing.T) {
 	require.Zero(t, s.up.Calls(upstream.GreyNoise)+s.up.Calls(upstream.AbuseIPDB)+s.up.Calls(upstream.ThreatFox))
 }
 
-// TestSIGTERMFinishesLookups: what is being asked when the daemon is told to
+// TestSIGTERMFinishesLookups: what is being asked when the program is told to
 // stop is saved.
 func TestSIGTERMFinishesLookups(t *testing.T) {
-	s := newSite(t, upstream.Options{})
-	s.env["DECNET_BUS_ENABLED"] = "false"
-	s.up.Delay(upstream.ThreatFox, 300*time.Millisecond)
-	s.profile(uuid.New(), notorious(s.up, 1))
-	p := s.start()
-	eventually(t, "a lookup is under way", func() bool { return s.up.Calls(upstream.ThreatFox) == 1 })
-	p.signal(syscall.SIGTERM)
-	require.Equal(t, exitOK, p.code(), p.output())
-	require.Equal(t, []string{"1"}, s.column("SELECT threatfox_listed FROM attacker_intel"))
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"daemon": {nil, "stopped"},
+		"once":   {[]string{"-once"}, "stopped; the next run does what is left"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, upstream.Options{})
+			s.env["DECNET_BUS_ENABLED"] = "false"
+			s.up.Delay(upstream.ThreatFox, 300*time.Millisecond)
+			s.profile(uuid.New(), notorious(s.up, 1))
+			p := s.start(c.args...)
+			eventually(t, "a lookup is under way", func() bool { return s.up.Calls(upstream.ThreatFox) == 1 })
+			p.signal(syscall.SIGTERM)
+			require.Equal(t, exitOK, p.code(), p.output())
+			require.NotNil(t, p.logged(c.says), p.output())
+			require.Equal(t, []string{"1"}, s.column("SELECT threatfox_listed FROM attacker_intel"))
+		})
+	}
 }
 
 func TestSecondSignal(t *testing.T) {

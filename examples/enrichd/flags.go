@@ -65,9 +65,9 @@ Environment:
 HTTP: GET /api/v1/attackers/{uuid}/intel, /api/v1/intel/status, /healthz, and
 /readyz.
 
-SIGTERM and Ctrl-C end the program after the lookups that are under way; a
-second signal ends it at once. The exit code is 0, 1 if something failed or
--once was interrupted, and 2 if the arguments or the environment make no sense.
+SIGTERM and Ctrl-C end the program, also with -once, after the lookups that are
+under way; a second signal ends it at once. The exit code is 0, 1 if something
+failed, and 2 if the arguments or the environment make no sense.
 `
 
 // options are the flags.
