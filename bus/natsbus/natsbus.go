@@ -30,6 +30,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -331,7 +332,7 @@ func (b *Bus) set(l *link, err error) {
 // lost returns a [bus.ErrLost] that says why, for which servers.
 func (b *Bus) lost(why error) error {
 	if errors.Is(why, nats.ErrNoServers) {
-		why = errors.New("cannot connect") // all it says is that there are none
+		why = fmt.Errorf("cannot connect: %w", syscall.ECONNREFUSED) // which the client calls so
 	}
 	return fmt.Errorf("%w: %s: %w", bus.ErrLost, b.servers, why)
 }

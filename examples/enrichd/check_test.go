@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/provider/providertest/upstream"
@@ -75,15 +76,16 @@ func TestCheckFails(t *testing.T) {
 	s := newSite(t, upstream.Options{Handler: pinged("another")})
 	gone := newSite(t, upstream.Options{})
 	gone.up.Close()
+	guarded := serveNATS(t, server.Options{Username: "me", Password: "another"})
 	for name, c := range map[string]struct {
 		env     map[string]string
 		what    string
 		details string
 	}{
 		"key":      {nil, "greynoise", "the key is refused (HTTP 401); correct DECNET_GREYNOISE_API_KEY"},
-		"bus":      {nil, "bus", s.socket + ": connect: no such file or directory; without it the database is looked at every 1m0s"},
+		"bus":      {map[string]string{"DECNET_BUS_SOCKET": s.file + "/bus.sock"}, "bus", "not a directory"},
 		"service":  {map[string]string{"DECNET_FEODO_URL": gone.up.URL()}, "feodo", "cannot be reached"},
-		"nats":     {map[string]string{"DECNET_BUS_TYPE": "nats", "DECNET_NATS_URL": "nats://me:" + secret + "@127.0.0.1:1"}, "bus", "nats://127.0.0.1:1"},
+		"nats":     {map[string]string{"DECNET_BUS_TYPE": "nats", "DECNET_NATS_URL": "nats://me:" + secret + "@" + strings.TrimPrefix(guarded.ClientURL(), "nats://")}, "bus", "Authorization"},
 		"database": {map[string]string{"DECNET_DB_URL": "sqlite:///nowhere/x.db"}, "database", "no such file or directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -95,6 +97,29 @@ func TestCheckFails(t *testing.T) {
 			require.Contains(t, table(t, r.stdout)[c.what][1], c.details)
 			require.NotContains(t, r.stdout, secret)
 		})
+	}
+}
+
+// TestCheckWithoutBus: a bus that is not there yet is worth a note, for the
+// daemon works without one.
+func TestCheckWithoutBus(t *testing.T) {
+	s := newSite(t, upstream.Options{Handler: pinged(secret + "greynoise")})
+	stale := filepath.Join(t.TempDir(), "bus.sock")
+	require.NoError(t, os.WriteFile(stale, nil, 0o600)) // as one that nobody listens on
+	for want, env := range map[string]map[string]string{
+		s.socket + ": connect: no such file or directory": nil,
+		stale + ": connect: connection refused":           {"DECNET_BUS_SOCKET": stale},
+		"nats://127.0.0.1:1: cannot connect":              {"DECNET_BUS_TYPE": "nats", "DECNET_NATS_URL": "nats://me:" + secret + "@127.0.0.1:1"},
+	} {
+		env, more := maps.Clone(s.env), env
+		maps.Copy(env, more)
+		r := runWith(t, env, "-check", "-listen", "")
+		require.Equal(t, exitOK, r.code, r.stdout)
+		row := table(t, r.stdout)["bus"]
+		require.Equal(t, "note", row[0])
+		require.Contains(t, row[1], want)
+		require.Contains(t, row[1], "until it is there the database is looked at every 1m0s")
+		require.NotContains(t, r.stdout, secret)
 	}
 }
 

@@ -29,7 +29,7 @@ Flags:
   -once                   work on what is due, and exit
   -check                  check configuration, database, bus and keys without
                           spending a lookup or changing anything, print a table,
-                          and exit
+                          and exit; a bus that is not there is no failure
   -log-format text        text or json; the log goes to standard error
   -log-level info         debug, info, warn or error
   -version                print the version, and exit

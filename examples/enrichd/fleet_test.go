@@ -24,10 +24,11 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// startNATS starts a NATS server inside the test and returns a client of it.
-func startNATS(tb testing.TB) (url string, b bus.Bus) {
+// serveNATS starts a NATS server inside the test.
+func serveNATS(tb testing.TB, o server.Options) *server.Server {
 	tb.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true})
+	o.Host, o.Port, o.NoLog, o.NoSigs = "127.0.0.1", server.RANDOM_PORT, true, true
+	s, err := server.NewServer(&o)
 	require.NoError(tb, err)
 	go s.Start()
 	require.True(tb, s.ReadyForConnections(wait))
@@ -35,6 +36,13 @@ func startNATS(tb testing.TB) (url string, b bus.Bus) {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
+	return s
+}
+
+// startNATS starts a NATS server and returns a client of it.
+func startNATS(tb testing.TB) (url string, b bus.Bus) {
+	tb.Helper()
+	s := serveNATS(tb, server.Options{})
 	client, err := natsbus.New(natsbus.Options{URL: s.ClientURL(), Buffer: 1 << 16})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, client.Close()) })
