@@ -63,6 +63,9 @@ func readConfig(getenv func(string) string) (config, error) {
 		database: e.database(),
 		bus:      e.bus(),
 	}
+	if doubt := c.database.doubt(); doubt != "" {
+		c.warnings = append(c.warnings, doubt)
+	}
 	e.sources(&c)
 	return c, errors.Join(e.errs...)
 }

@@ -186,6 +186,32 @@ func TestDatabaseURL(t *testing.T) {
 	require.Equal(t, "p@s/s", d.password)
 }
 
+// TestAmbiguousPath: a path that is relative for SQLAlchemy is taken as
+// absolute, with a warning as long as there is no such file.
+func TestAmbiguousPath(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there.db")
+	require.NoError(t, os.WriteFile(there, nil, 0o600))
+	for url, warns := range map[string]bool{
+		"sqlite+aiosqlite://" + dir + "/x.db":  true,
+		"sqlite+aiosqlite:///" + dir + "/x.db": false,
+		"sqlite://" + dir + "/x.db":            false,
+		"sqlite+aiosqlite://" + there:          false,
+		"sqlite+aiosqlite://x/y.db":            false,
+	} {
+		c, err := readConfig(func(name string) string {
+			return map[string]string{"DECNET_DB_URL": url, "DECNET_INTEL_PROVIDERS": "feodo"}[name]
+		})
+		require.NoError(t, err)
+		if !warns {
+			require.Empty(t, c.warnings, url)
+			continue
+		}
+		require.Equal(t, []string{"the database is to be the file " + dir + "/x.db, which is not there; if it is one below the current directory, write sqlite:/" +
+			dir + "/x.db"}, c.warnings)
+	}
+}
+
 func TestDatabaseByParts(t *testing.T) {
 	for _, c := range []struct {
 		env  map[string]string

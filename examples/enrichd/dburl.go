@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 type database struct {
 	*engine
 	path       string // of an SQLite file; the rest is for servers
+	ambiguous  bool   // the path is taken as absolute and would be relative for SQLAlchemy
 	host, port string
 	name       string
 	user       string
@@ -84,8 +87,8 @@ func parseDatabaseURL(text string) (database, error) {
 
 // parseSQLiteURL reads what follows "sqlite://": an absolute path after one
 // more slash, otherwise a relative one. SQLAlchemy, whose URLs name a driver,
-// wants a slash more before both; what that makes of a mere file name is
-// refused.
+// wants a slash more before both: a path with three slashes is then ambiguous,
+// and a mere file name is refused.
 func parseSQLiteURL(eng *engine, rest string, driver bool) (database, error) {
 	if strings.Contains(rest, "?") {
 		return database{}, errors.New("parameters are not supported with SQLite")
@@ -95,14 +98,27 @@ func parseSQLiteURL(eng *engine, rest string, driver bool) (database, error) {
 		return database{}, errors.New("there is a percent sign in the path that escapes nothing; write %25 for one")
 	}
 	clean := filepath.Clean(path)
+	ambiguous := driver && filepath.IsAbs(path) && !strings.HasPrefix(path, "//")
 	switch {
 	case strings.Trim(path, "/") == "" || strings.HasSuffix(path, "/") || strings.HasSuffix(path, ":memory:"):
 		return database{}, errors.New("it names no file; write it like sqlite:///var/lib/decnet/decnet.db")
-	case driver && !strings.HasPrefix(path, "//") && filepath.IsAbs(path) && filepath.Dir(clean) == "/":
+	case ambiguous && filepath.Dir(clean) == "/":
 		return database{}, fmt.Errorf("it is not clear where %.100q is; write sqlite:/%s for the current directory, sqlite://%s for the root",
 			clean[1:], clean, clean)
 	}
-	return database{engine: eng, path: clean}, nil
+	return database{engine: eng, path: clean, ambiguous: ambiguous}, nil
+}
+
+// doubt returns what is to be said about an ambiguous path at which there is
+// nothing, and otherwise nothing.
+func (d database) doubt() string {
+	if !d.ambiguous {
+		return ""
+	}
+	if _, err := os.Stat(d.path); !errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return fmt.Sprintf("the database is to be the file %s, which is not there; if it is one below the current directory, write sqlite:/%s", d.path, d.path)
 }
 
 // databaseByParts reads the variables that DECNET has for the parts of a URL.
