@@ -31,13 +31,16 @@
 // # Packages
 //
 //   - intel: the Worker, its configuration, hooks, topics and payload.
+//     intel/httpapi answers over HTTP what is known about an attacker.
 //     intel/intelmock has mocks of the interfaces.
 //   - provider: what a source of intelligence is. provider/greynoise,
 //     provider/abuseipdb, provider/feodo and provider/threatfox are the four
 //     that ship, provider/feed is what lists in bulk are built on.
 //   - store: what keeps the records. store/memstore is the reference in memory,
 //     store/sqlstore keeps them in a database.
-//   - bus: what carries events. bus/membus is the one inside a process.
+//   - bus: what carries events. bus/membus is the one inside a process,
+//     bus/unixbus DECNET's over a UNIX socket, bus/natsbus the one over NATS,
+//     which is a module of its own.
 //   - aggregate: policies that turn findings into a verdict.
 //   - provider/providertest, store/storetest and bus/bustest: conformance suites
 //     for whoever implements an interface, and fakes.
