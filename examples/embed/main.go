@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log"
 	"net/netip"
 
@@ -23,21 +24,15 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	blocklist := map[netip.Addr]bool{netip.MustParseAddr("45.155.205.233"): true}
+	blocklist := map[netip.Addr]provider.Verdict{netip.MustParseAddr("45.155.205.233"): provider.Malicious}
 	mine := provider.Func{ID: "mine", Ask: func(_ context.Context, addr netip.Addr) (provider.Finding, error) {
-		f := provider.Finding{Addr: addr, Known: blocklist[addr]} // unknown is not innocent: no verdict
-		if f.Known {
-			f.Verdict, f.Attrs = provider.Malicious, map[string]any{"reason": "seen brute-forcing SSH"}
-		}
-		return f, nil
+		verdict, known := blocklist[addr] // unknown is not innocent: no verdict
+		return provider.Finding{Addr: addr, Known: known, Verdict: verdict, Attrs: map[string]any{"listed": known}}, nil
 	}}
 
 	attackers, events := memstore.New(), membus.New(membus.Options{})
 	enriched, err := events.Subscribe(ctx, intel.TopicEnriched)
-	if err != nil {
-		return err
-	}
-	err = attackers.Observe(ctx, store.Attacker{ID: uuid.New(), IP: "45.155.205.233"})
+	err = errors.Join(err, attackers.Observe(ctx, store.Attacker{ID: uuid.New(), IP: "45.155.205.233"}))
 	if err != nil {
 		return err
 	}

@@ -12,11 +12,11 @@ func show(ev bus.Event) error {
 	var payload struct {
 		IP      string `json:"attacker_ip"`
 		Verdict string `json:"aggregate_verdict"`
-		Reason  string `json:"mine_reason"`
+		Listed  bool   `json:"mine_listed"`
 	}
 	if err := json.Unmarshal(ev.Payload, &payload); err != nil {
 		return err
 	}
-	fmt.Printf("%s: %s is %s: %s\n", ev.Topic, payload.IP, payload.Verdict, payload.Reason)
+	fmt.Printf("%s: %s is %s; mine_listed is %v\n", ev.Topic, payload.IP, payload.Verdict, payload.Listed)
 	return nil
 }
