@@ -220,12 +220,13 @@ func trimEnd(w string) string {
 }
 
 // parse4 returns the IPv4 address in a word of the form [label:]address[:port].
+// The port is 0 in logs of ICMP.
 func parse4(w string) netip.Addr {
 	if label, rest, ok := strings.Cut(w, ":"); ok && isLabel(label) {
 		w = rest
 	}
 	if host, port, ok := strings.Cut(w, ":"); ok {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			return netip.Addr{}
 		}
 		w = host
