@@ -53,6 +53,8 @@ func TestBadArguments(t *testing.T) {
 		{"-ttl -1h", "-ttl is -1h0m0s"},
 		{"-batch 0", "-batch is 0; it must be between 1 and 4096"},
 		{"-concurrency 5000", "-concurrency is 5000"},
+		{"-keep-raw 720s", "-keep-raw is 12m0s; it must be 0, for ever, or 1h0m0s or more"},
+		{"-keep-raw -720h", "-keep-raw is -720h0m0s"},
 		{"-log-format xml", `-log-format is "xml"`},
 		{"-log-level loud", "loud"},
 		{"-once -check", "exclude each other"},

@@ -100,6 +100,10 @@ func serve(ctx context.Context, o options, c config, getenv func(string) string,
 		}
 		log.Info("enriching")
 		tell.send("READY=1\nSTATUS=Enriching")
+		group.Go(func() error {
+			pruneDaily(ctx, d.store, o.keepRaw, log)
+			return nil
+		})
 		return d.worker.Run(ctx)
 	})
 	group.Go(func() error {

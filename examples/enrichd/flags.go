@@ -23,6 +23,9 @@ Flags:
   -ttl 24h                how long a finding is fresh if its source does not say
   -batch 50               attackers claimed at once
   -concurrency 64         attackers worked on at once
+  -keep-raw 720h          once a day, or with -once at the end, remove what
+                          services said verbatim that is older, from DECNET's
+                          rows, too; findings stay; 0, the default: keep it
   -listen 127.0.0.1:8089  where to answer HTTP; empty: nowhere
   -expose                 let -listen name an address that others can reach;
                           nobody is asked for credentials there
@@ -74,6 +77,7 @@ failed, and 2 if the arguments or the environment make no sense.
 type options struct {
 	pollInterval, ttl    time.Duration
 	batch, concurrency   int
+	keepRaw              time.Duration // 0 for ever
 	listen               string
 	expose               bool
 	once, check, version bool
@@ -83,6 +87,10 @@ type options struct {
 
 // minPollInterval is the shortest time between two looks at the database.
 const minPollInterval = 10 * time.Millisecond
+
+// minKeepRaw is the shortest time for which raw answers are kept: less is a slip
+// of the pen.
+const minKeepRaw = time.Hour
 
 // maxAtOnce is the greatest number of attackers that can be claimed or worked on
 // at once.
@@ -98,6 +106,7 @@ func parseFlags(args []string) (options, error) {
 	fs.DurationVar(&o.ttl, "ttl", 24*time.Hour, "")
 	fs.IntVar(&o.batch, "batch", 50, "")
 	fs.IntVar(&o.concurrency, "concurrency", 64, "")
+	fs.DurationVar(&o.keepRaw, "keep-raw", 0, "")
 	fs.StringVar(&o.listen, "listen", "127.0.0.1:8089", "")
 	fs.BoolVar(&o.expose, "expose", false, "")
 	fs.BoolVar(&o.once, "once", false, "")
@@ -125,6 +134,7 @@ func (o *options) validate() error {
 	refuse(o.ttl <= 0, "-ttl is %v; it must be positive, like 24h", o.ttl)
 	refuse(o.batch < 1 || o.batch > maxAtOnce, "-batch is %d; it must be between 1 and %d", o.batch, maxAtOnce)
 	refuse(o.concurrency < 1 || o.concurrency > maxAtOnce, "-concurrency is %d; it must be between 1 and %d", o.concurrency, maxAtOnce)
+	refuse(o.keepRaw != 0 && o.keepRaw < minKeepRaw, "-keep-raw is %v; it must be 0, for ever, or %v or more, like 720h", o.keepRaw, minKeepRaw)
 	refuse(o.logFormat != "text" && o.logFormat != "json", "-log-format is %q; it must be text or json", o.logFormat)
 	refuse(o.once && o.check, "-once and -check exclude each other")
 	if o.listen != "" {

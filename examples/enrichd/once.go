@@ -14,7 +14,11 @@ func once(ctx context.Context, o options, c config, log *slog.Logger) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	if err := d.drain(ctx); ctx.Err() == nil {
+	err = d.drain(ctx)
+	if err == nil {
+		err = prune(ctx, d.store, o.keepRaw, log)
+	}
+	if ctx.Err() == nil {
 		return err
 	}
 	log.Info("stopped; the next run does what is left")
