@@ -53,7 +53,9 @@ type Config struct {
 	Owner string
 
 	// PollInterval is the time between two looks at the store when nothing
-	// wakes the worker. Default: 60 s.
+	// wakes the worker. Default: 60 s. With more, what store/sqlstore finds
+	// only by its sweep over all attackers, a part at each look, is found later in
+	// proportion.
 	PollInterval time.Duration
 	// TTL is how long a finding is fresh whose provider did not say. Default:
 	// 24 h.

@@ -12,9 +12,12 @@
 // [Store.Uninstall] drops those and leaves DECNET's as they are.
 //
 // An attacker that somebody else inserts, moves to another address or sees
-// again is noticed by the next [Store.Claim], through attackers.updated_at. A
-// row of attacker_intel that somebody else wrote is adopted: its findings count
-// until they expire, and are replaced like any other.
+// again is noticed by the next [Store.Claim], through attackers.updated_at.
+// What has no usable updated_at is found by a sweep over all attackers, 600 a
+// second: among a million within half an hour, as long as somebody claims every
+// minute, and later in proportion where a worker's PollInterval is longer. A row
+// of attacker_intel that somebody else wrote is adopted: its findings count until
+// they expire, and are replaced like any other.
 //
 // # Many workers
 //
