@@ -873,7 +873,8 @@ func testBesideDECNET(t *testing.T, on *database) {
 		added++
 	}
 	require.NoError(t, p.Wait(), "DECNET met an error")
-	require.Eventually(t, func() bool { return claim() == 0 && len(saved) == added }, time.Minute, 10*time.Millisecond)
+	// What was committed late is found a minute later.
+	require.Eventually(t, func() bool { return claim() == 0 && len(saved) == added }, 3*time.Minute, 10*time.Millisecond)
 
 	for _, row := range contents(t, db, "attacker_intel") {
 		u := saved[row["attacker_uuid"]]
