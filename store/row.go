@@ -3,6 +3,7 @@ package store
 import (
 	"cmp"
 	"encoding/json"
+	"math"
 	"strings"
 	"time"
 
@@ -19,12 +20,13 @@ type Kind uint8
 
 // The kinds of columns, with the Go type that [Column.Value] returns.
 const (
-	Text Kind = iota // string, or nil
-	Int              // int64, or nil
-	Bool             // bool, or nil
-	List             // json.RawMessage holding an array, never nil
-	Raw              // json.RawMessage, never nil
-	Time             // time.Time in UTC, or nil
+	Text  Kind = iota // string, or nil
+	Int               // int64, or nil
+	Bool              // bool, or nil
+	List              // json.RawMessage holding an array, never nil
+	Raw               // json.RawMessage, never nil
+	Time              // time.Time in UTC, or nil
+	Float             // float64, or nil
 )
 
 // Column is a column of the table attacker_intel that is filled from the
@@ -35,7 +37,10 @@ type Column struct {
 	Provider string // whose finding fills it
 	Attr     string // attribute the value comes from; empty for Raw and Time
 	Kind     Kind
-	Max      int // greatest number of characters of a Text; longer text is cut
+	// Max is the greatest number of characters of a Text, which is cut to it, and
+	// the greatest Int, as in math.MaxInt16. Zero means no limit for a Text, and
+	// math.MaxInt32 for an Int.
+	Max int
 }
 
 // Columns are the provider columns of attacker_intel in table order. It must
@@ -63,8 +68,10 @@ var Columns = []Column{
 }
 
 // Value returns what the column holds for the given finding, which may be nil.
-// Text is made storable everywhere (see [CleanText]) and cut to the column; an
-// attribute of another type than the column's counts as absent.
+// Text is made storable everywhere (see [CleanText]) and cut to the column. An
+// attribute of another type than the column's counts as absent, except that a
+// Float may be given as an integer; so does a number beyond the column's range,
+// which of a Float is that of single precision.
 func (c *Column) Value(f *provider.Finding) any {
 	switch c.Kind {
 	case Raw:
@@ -87,11 +94,20 @@ func (c *Column) Value(f *provider.Finding) any {
 		return listJSON(attr)
 	case Text:
 		if s, ok := attr.(string); ok {
-			return cut(CleanText(s), c.Max)
+			return cut(CleanText(s), cmp.Or(c.Max, math.MaxInt))
 		}
 	case Int:
-		if n, ok := attr.(int64); ok {
+		most := int64(cmp.Or(c.Max, math.MaxInt32))
+		if n, ok := attr.(int64); ok && n <= most && n >= -most-1 {
 			return n
+		}
+	case Float:
+		x, ok := attr.(float64)
+		if n, isInt := attr.(int64); isInt {
+			x, ok = float64(n), true
+		}
+		if ok && math.Abs(x) <= math.MaxFloat32 { // and a number at all
+			return x
 		}
 	case Bool:
 		if b, ok := attr.(bool); ok {

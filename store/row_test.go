@@ -79,6 +79,10 @@ func TestColumnValue(t *testing.T) {
 		{"text that is not UTF-8", "greynoise_name", with("name", "a\xffb\x00c"), "a\uFFFDbc"},
 		{"number", "abuseipdb_score", with("score", int64(100)), int64(100)},
 		{"number zero", "abuseipdb_score", with("score", int64(0)), int64(0)},
+		{"greatest number", "abuseipdb_score", with("score", int64(math.MaxInt32)), int64(math.MaxInt32)},
+		{"number that is too great", "abuseipdb_score", with("score", int64(math.MaxInt32+1)), nil},
+		{"least number", "abuseipdb_score", with("score", int64(math.MinInt32)), int64(math.MinInt32)},
+		{"number that is too low", "abuseipdb_score", with("score", int64(math.MinInt32-1)), nil},
 		{"number that is a float", "abuseipdb_score", with("score", 100.0), nil},
 		{"number that is an int", "abuseipdb_score", with("score", 100), nil},
 		{"number without finding", "abuseipdb_score", nil, nil},
@@ -101,6 +105,34 @@ func TestColumnValue(t *testing.T) {
 		{"time without finding", "feodo_queried_at", nil, nil},
 	} {
 		require.Equal(t, test.want, column(t, test.column).Value(test.finding), test.what)
+	}
+}
+
+func TestOtherColumnValue(t *testing.T) {
+	small, big := store.Column{Kind: store.Int, Max: math.MaxInt16}, store.Column{Kind: store.Int, Max: math.MaxInt}
+	float, text := store.Column{Kind: store.Float}, store.Column{Kind: store.Text}
+	for _, test := range []struct {
+		what       string
+		column     store.Column
+		attr, want any
+	}{
+		{"greatest small number", small, int64(math.MaxInt16), int64(math.MaxInt16)},
+		{"number that is too great", small, int64(math.MaxInt16 + 1), nil},
+		{"least small number", small, int64(math.MinInt16), int64(math.MinInt16)},
+		{"number that is too low", small, int64(math.MinInt16 - 1), nil},
+		{"least number", big, int64(math.MinInt), int64(math.MinInt)},
+		{"float", float, 1.5, 1.5},
+		{"float that is an integer", float, int64(3), 3.0},
+		{"float that is too great", float, 1e39, nil},
+		{"float that is too low", float, -1e39, nil},
+		{"float that is infinite", float, math.Inf(1), nil},
+		{"float that is no number", float, math.NaN(), nil},
+		{"float that is text", float, "1.5", nil},
+		{"float that is nil", float, nil, nil},
+		{"long text", text, strings.Repeat("é\x00", 9999), strings.Repeat("é", 9999)},
+	} {
+		test.column.Attr = "x"
+		require.Equal(t, test.want, test.column.Value(&provider.Finding{Attrs: map[string]any{"x": test.attr}}), test.what)
 	}
 }
 

@@ -73,14 +73,21 @@ type decnet struct {
 }
 
 func newDECNET(t *testing.T, on *database) *decnet {
+	d := newDECNETWith(t, on, "")
+	require.NoError(t, d.store.Migrate(t.Context()))
+	return d
+}
+
+// newDECNETWith is newDECNET where attacker_intel has further columns, before
+// the store has migrated.
+func newDECNETWith(t *testing.T, on *database, columns string) *decnet {
 	d := &decnet{T: t, on: on, db: on.open(t, on.create(t)), now: time.Now().UTC().Truncate(time.Second)}
 	for _, text := range decnetSchema(on) {
-		d.exec(text)
+		d.exec(strings.Replace(text, "of_tomorrow VARCHAR", columns+" of_tomorrow VARCHAR", 1))
 	}
 	var err error
 	d.store, err = sqlstore.New(d.db, sqlstore.Options{Dialect: on.Dialect, Now: func() time.Time { return d.now }})
 	require.NoError(t, err)
-	require.NoError(t, d.store.Migrate(t.Context()))
 	return d
 }
 

@@ -62,6 +62,10 @@ type dialect struct {
 	exists string // counts the tables of a given name
 	names  string // lists our own tables
 	unique string // counts the unique indexes on attacker_intel.attacker_uuid alone
+	// columns lists the columns of attacker_intel that are not computed: name,
+	// type, 1 if it must not be null, 1 if it has a default.
+	columns string
+	mark    string // stands before and after a name
 	// collation reads the collation of a column of a table, where it matters.
 	collation string
 	// guard and unguard keep others from migrating meanwhile. Without unguard the
@@ -119,6 +123,11 @@ func onConflict(key string, columns []string) string {
 
 // itself is tieOf where tie is the UUID.
 func itself(string) string { return "?" }
+
+// quote returns a name as it stands in a statement.
+func (d *dialect) quote(name string) string {
+	return d.mark + strings.ReplaceAll(name, d.mark, d.mark+d.mark) + d.mark
+}
 
 // stored returns a time as DECNET's tables keep it.
 func (d *dialect) stored(t time.Time) time.Time {

@@ -16,13 +16,30 @@ import (
 // same from one save to the next, so the texts are kept.
 type intelWriter struct {
 	dialect *dialect
+	foreign []foreignColumn
 	texts   sync.Map // of a statementKey: *intelStatement
+}
+
+// intelWriter returns what writes attacker_intel as it was when it was first
+// looked at, or first after a failure.
+func (t *tx) intelWriter() (*intelWriter, error) {
+	if w := t.s.intel.Load(); w != nil {
+		return w, nil
+	}
+	all, err := t.foreignColumns()
+	if err != nil {
+		return nil, err
+	}
+	w := &intelWriter{dialect: t.s.d, foreign: all}
+	t.s.intel.Store(w)
+	return w, nil
 }
 
 // statementKey says what a statement does: to which columns, and whether it
 // adds a row where there is none.
 type statementKey struct {
 	providers string // sorted names, separated by commas
+	others    string // as many, that foreign columns may belong to instead
 	insert    bool
 }
 
@@ -30,29 +47,44 @@ type statementKey struct {
 // is in three parts, see tx.insert.
 type intelStatement struct {
 	text, values, tail string
-	columns            []*store.Column
+	columns            []column
 }
 
-// statement returns the statement that writes the columns of the named
-// providers. Names without columns are ignored.
-func (w *intelWriter) statement(names []string, insert bool) *intelStatement {
-	names = slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !hasColumns(name) })
+// statement returns the statement that writes the columns of those providers
+// whose names are in changed. Names without columns are ignored. The entries are
+// all that the record has.
+func (w *intelWriter) statement(changed []string, entries []store.Entry, insert bool) *intelStatement {
+	names := slices.DeleteFunc(slices.Clone(changed), func(name string) bool { return !hasColumns(name) && !w.fills(name) })
 	slices.Sort(names)
 	names = slices.Compact(names)
-	key := statementKey{strings.Join(names, ","), insert}
+	var others []string
+	for i := range entries {
+		if name := entries[i].Provider; !slices.Contains(names, name) && w.fills(name) {
+			others = append(others, name)
+		}
+	}
+	key := statementKey{strings.Join(names, ","), strings.Join(others, ","), insert}
 	if st, ok := w.texts.Load(key); ok {
 		return st.(*intelStatement)
 	}
-	st := w.build(names, insert)
+	st := w.build(names, others, insert)
 	w.texts.Store(key, st)
 	return st
+}
+
+// fills reports whether findings of the named provider fill foreign columns.
+func (w *intelWriter) fills(name string) bool {
+	return slices.ContainsFunc(w.foreign, func(c foreignColumn) bool {
+		_, ok := c.of(name)
+		return ok
+	})
 }
 
 // common are the columns that every statement writes, before those of the
 // providers.
 var common = []string{"attacker_ip", "schema_version", "aggregate_verdict", "cached_at", "expires_at"}
 
-func (w *intelWriter) build(names []string, insert bool) *intelStatement {
+func (w *intelWriter) build(names, others []string, insert bool) *intelStatement {
 	st := new(intelStatement)
 	columns := slices.Clone(common)
 	var absent, defaults []string // columns that must not be null, of other providers
@@ -60,12 +92,20 @@ func (w *intelWriter) build(names []string, insert bool) *intelStatement {
 		c := &store.Columns[i]
 		switch {
 		case slices.Contains(names, c.Provider):
-			st.columns = append(st.columns, c)
+			st.columns = append(st.columns, column{Column: *c})
 			columns = append(columns, c.Name)
-		case c.Kind == store.List:
-			absent, defaults = append(absent, c.Name), append(defaults, "'[]'")
-		case c.Kind == store.Raw:
-			absent, defaults = append(absent, c.Name), append(defaults, "'{}'")
+		case c.Kind == store.List, c.Kind == store.Raw:
+			absent, defaults = append(absent, c.Name), append(defaults, neutrals[c.Kind].literal)
+		}
+	}
+	for i := range w.foreign {
+		c := &w.foreign[i]
+		quoted := w.dialect.quote(c.name)
+		if filled, ok := c.filledBy(names, others); ok {
+			st.columns = append(st.columns, filled)
+			columns = append(columns, quoted)
+		} else if literal, ok := c.required(); ok {
+			absent, defaults = append(absent, quoted), append(defaults, literal)
 		}
 	}
 	if !insert {
@@ -89,6 +129,17 @@ func (w *intelWriter) build(names []string, insert bool) *intelStatement {
 // write brings the rows of attacker_intel in line with the records of which
 // findings or verdicts have changed. A row is added if it is absent and one of
 // what changed is a finding.
+func (t *tx) writeIntel(all []*merged) error {
+	w, err := t.intelWriter()
+	if err == nil {
+		err = w.write(t, all)
+	}
+	if err != nil { // maybe because the table is another than before
+		t.s.intel.Store(nil)
+	}
+	return err
+}
+
 func (w *intelWriter) write(t *tx, all []*merged) error {
 	inserts := make(map[*intelStatement][][]any)
 	var order []*intelStatement
@@ -100,7 +151,7 @@ func (w *intelWriter) write(t *tx, all []*merged) error {
 			e := m.rec.Entry(name)
 			return e != nil && e.Finding != nil
 		})
-		st := w.statement(m.changed, insert)
+		st := w.statement(m.changed, m.rec.Entries, insert)
 		args := w.args(t, m, st)
 		if !insert {
 			if err := t.exec("write a row of attacker_intel", st.text, args...); err != nil {
@@ -137,12 +188,13 @@ func (w *intelWriter) args(t *tx, m *merged, st *intelStatement) []any {
 	}
 	args := make([]any, 0, len(common)+len(st.columns)+2)
 	args = append(args, w.dialect.cut(store.CleanText(rec.IP)), store.RowVersion, verdictText(&rec.Decision), w.dialect.time(cached), expires)
-	for _, c := range st.columns {
+	for i := range st.columns {
+		c := &st.columns[i]
 		var f *provider.Finding
 		if e := rec.Entry(c.Provider); e != nil {
 			f = e.Finding
 		}
-		switch v := c.Value(f).(type) {
+		switch v := c.value(f).(type) {
 		case json.RawMessage:
 			if c.Kind == store.Raw {
 				args = append(args, t.raw(v))

@@ -206,6 +206,9 @@ func (t *tx) checkDECNET(tables []string) error {
 			return fmt.Errorf("%w: table %s is not as this program needs it; upgrade DECNET: %w", store.ErrSchema, table, err)
 		}
 	}
+	if slices.Contains(tables, "attacker_intel") {
+		return t.checkForeign()
+	}
 	return nil
 }
 
@@ -227,6 +230,23 @@ func (t *tx) checkTable(table string) error {
 		err = errors.New("sqlstore: attacker_intel.attacker_uuid is not unique")
 	}
 	return err
+}
+
+// checkForeign looks for columns that keep us from adding rows to
+// attacker_intel.
+func (t *tx) checkForeign() error {
+	t.s.intel.Store(nil) // the table may have changed
+	foreign, err := t.foreignColumns()
+	if err != nil {
+		return err
+	}
+	for i := range foreign {
+		if c := &foreign[i]; c.unusable() {
+			return fmt.Errorf("%w: attacker_intel.%s must not be null and has no default, and its type has no value that says nothing; "+
+				"give it a default or let it be null", store.ErrSchema, c.name)
+		}
+	}
+	return nil
 }
 
 // checkOurs is a statement that uses our own main table and changes nothing.

@@ -18,6 +18,17 @@ var mysql = dialect{
 	unique: `SELECT count(*) FROM (SELECT max(column_name) AS name FROM information_schema.statistics
 		WHERE table_schema = DATABASE() AND table_name = 'attacker_intel' AND non_unique = 0
 		GROUP BY index_name HAVING count(*) = 1) AS found WHERE name = 'attacker_uuid'`,
+	// MariaDB's JSON is text that is checked. A text without a length of its own is
+	// measured in bytes.
+	columns: `SELECT column_name,
+		CASE WHEN EXISTS (SELECT 1 FROM information_schema.check_constraints k WHERE k.constraint_schema = c.table_schema
+				AND k.constraint_name = c.column_name AND k.check_clause = CONCAT('json_valid(', CHAR(96), c.column_name, CHAR(96), ')')) THEN 'json'
+			WHEN data_type = 'tinytext' THEN 'text(63)' WHEN data_type = 'text' THEN 'text(16383)'
+			WHEN data_type IN ('mediumtext', 'longtext') THEN 'text' ELSE column_type END,
+		is_nullable = 'NO', column_default IS NOT NULL OR extra LIKE '%auto_increment%'
+		FROM information_schema.columns c
+		WHERE table_schema = DATABASE() AND table_name = 'attacker_intel' AND coalesce(generation_expression, '') = ''`,
+	mark: "`",
 	collation: `SELECT collation_name FROM information_schema.columns
 		WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?`,
 	// The name of a lock has up to 64 characters; MySQL 9 has no MD5.

@@ -19,6 +19,11 @@ var postgres = dialect{
 	unique: `SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 		WHERE i.indrelid = CAST('attacker_intel' AS regclass) AND i.indisunique AND i.indpred IS NULL
 		AND i.indnkeyatts = 1 AND a.attname = 'attacker_uuid'`,
+	columns: `SELECT column_name, data_type || coalesce('(' || character_maximum_length || ')', ''),
+		CASE is_nullable WHEN 'NO' THEN 1 ELSE 0 END, CASE WHEN column_default IS NULL AND is_identity = 'NO' THEN 0 ELSE 1 END
+		FROM information_schema.columns
+		WHERE table_schema = current_schema() AND table_name = 'attacker_intel' AND is_generated = 'NEVER'`,
+	mark:          `"`,
 	guard:         "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('enrich ' || current_schema(), 0))",
 	char:          "TEXT",
 	text:          func(column string) string { return "to_char(" + column + ", 'YYYY-MM-DD HH24:MI:SS.US')" },

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -83,10 +84,14 @@ func (t *tx) pruneLedger(where string, args []any) (Pruned, error) {
 // pruneIntel removes old raw answers from attacker_intel, and rows that this
 // package added and whose attackers are gone.
 func (t *tx) pruneIntel(where string, args []any, before time.Time) (pruned Pruned, err error) {
-	for _, name := range columnProviders {
-		raw := name + "_raw"
+	foreign, err := t.foreignProviders()
+	if err != nil {
+		return pruned, err
+	}
+	for _, name := range slices.Concat(columnProviders, foreign) {
+		raw, at := t.s.d.quote(name+"_raw"), t.s.d.quote(name+"_queried_at")
 		n, err := t.changed("remove old raw answers from attacker_intel", "UPDATE attacker_intel SET "+raw+" = '{}' WHERE "+where+
-			" AND "+name+"_queried_at < ? AND CAST("+raw+" AS "+t.s.d.char+") <> '{}'", append(args, t.s.d.time(before))...)
+			" AND "+at+" < ? AND CAST("+raw+" AS "+t.s.d.char+") <> '{}'", append(args, t.s.d.time(before))...)
 		if err != nil {
 			return pruned, err
 		}

@@ -414,7 +414,7 @@ func (t *tx) writeBatch(b *batch) error {
 	if err := t.join(join...); err != nil {
 		return err
 	}
-	if err := t.s.intel.write(t, b.all); err != nil {
+	if err := t.writeIntel(b.all); err != nil {
 		return err
 	}
 	if err := t.writeRaws(b.all); err != nil {

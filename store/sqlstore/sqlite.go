@@ -17,9 +17,11 @@ var sqlite = dialect{
 	names:  `SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'enrich\_%' ESCAPE '\'`,
 	unique: `SELECT count(*) FROM pragma_index_list('attacker_intel') i WHERE i."unique" = 1 AND i.partial = 0
 		AND (SELECT group_concat(name) FROM pragma_index_info(i.name)) = 'attacker_uuid'`,
-	char: "TEXT",
-	text: func(column string) string { return "CAST(" + column + " AS TEXT)" },
-	tie:  "rowid",
+	columns: `SELECT name, type, "notnull", dflt_value IS NOT NULL FROM pragma_table_info('attacker_intel')`,
+	mark:    `"`,
+	char:    "TEXT",
+	text:    func(column string) string { return "CAST(" + column + " AS TEXT)" },
+	tie:     "rowid",
 	tieOf: func(op string) string {
 		start := "-9223372036854775808"
 		if op == "<" {

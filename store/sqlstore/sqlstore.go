@@ -19,6 +19,18 @@
 // of attacker_intel that somebody else wrote is adopted: its findings count until
 // they expire, and are replaced like any other.
 //
+// # Other columns
+//
+// Columns of attacker_intel that this package does not know are left alone,
+// except those named after a provider that is not one of DECNET's four: of a
+// provider shodan, the attribute score goes to shodan_score where the table has
+// it, the raw answer to shodan_raw and the time of the answer to
+// shodan_queried_at. A column of text, numbers, booleans or JSON lists takes what
+// fits its type and is null otherwise; the ledger keeps everything, and nothing is
+// read from such columns. A new row gives a column that must not be null and has
+// no default what says nothing: 0, false, empty text, [] or {}. Columns are
+// looked at before the first save, after one that failed and by [Store.Migrate].
+//
 // # Many workers
 //
 // Any number of workers on any number of machines share a database. A claim
@@ -60,6 +72,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/store"
@@ -98,8 +111,8 @@ type Store struct {
 	d     *dialect
 	now   func() time.Time // nil for the default
 	code  func(error) (string, bool)
-	intel intelWriter
-	texts sync.Map // statements with numbered placeholders, by the same without
+	intel atomic.Pointer[intelWriter] // nil until attacker_intel was looked at
+	texts sync.Map                    // statements with numbered placeholders, by the same without
 }
 
 var _ interface {
@@ -131,7 +144,7 @@ func New(db *sql.DB, o Options) (*Store, error) {
 	if o.Code == nil {
 		o.Code = code
 	}
-	return &Store{db: db, d: d, now: o.Now, code: o.Code, intel: intelWriter{dialect: d}}, nil
+	return &Store{db: db, d: d, now: o.Now, code: o.Code}, nil
 }
 
 // localTime returns the time by the program's clock or the caller's.
