@@ -1,16 +1,23 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/sqlstore"
 )
@@ -152,6 +159,77 @@ func testDamagedLedgerIsNotQuoted(t *testing.T, on *database) {
 	failed, whole := store.UpdateErrors(s.Save(t.Context(), u))
 	require.NoError(t, whole)
 	require.Len(t, failed, 1)
+}
+
+func TestDamagedRecordsAreMended(t *testing.T) { onEach(t, testDamagedRecordsAreMended) }
+
+func testDamagedRecordsAreMended(t *testing.T, on *database) {
+	d := newDECNET(t, on)
+	var log bytes.Buffer
+	var err error
+	d.store, err = sqlstore.New(d.db, sqlstore.Options{
+		Dialect: on.Dialect, Now: func() time.Time { return d.now }, Log: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	require.NoError(t, err)
+	for i := range 4 {
+		d.profile(uuid.NewString(), fmt.Sprint("45.9.0.", i), d.now)
+	}
+	recs := d.claim()
+	require.Len(t, recs, 4)
+	for _, rec := range recs {
+		u := d.answered(rec, "shodan", nil)
+		other := *u.Entries[4].Finding
+		other.Addr = netip.MustParseAddr("45.9.9.9") // for there to be two addresses
+		u.Entries[4].Finding = &other
+		require.NoError(t, d.store.Save(t.Context(), u))
+	}
+	entries, decision, both, sound := recs[0].ID, recs[1].ID, recs[2].ID, recs[3].ID
+	d.exec("UPDATE enrich_ledger SET entries = '{\"secret' WHERE attacker_uuid IN (?, ?)", entries.String(), both.String())
+	d.exec("UPDATE enrich_ledger SET decision = 'secret' WHERE attacker_uuid IN (?, ?)", decision.String(), both.String())
+	d.exec("DELETE FROM attacker_intel WHERE attacker_uuid = ?", both.String())
+
+	_, err = d.store.Get(t.Context(), entries)
+	require.ErrorContains(t, err, "damaged")
+	page, err := d.store.List(t.Context(), store.ListRequest{Limit: 10})
+	require.NoError(t, err)
+	require.Len(t, page.Records, 4)
+	answers, err := d.store.Answers(t.Context(), d.now, recs[0].Addr(), recs[3].Addr())
+	require.NoError(t, err)
+	require.Len(t, answers, 4, "those about the last one")
+	require.Empty(t, log.String())
+
+	d.now = d.now.Add(25 * time.Hour)
+	byID := make(map[uuid.UUID]store.Record)
+	for _, rec := range d.claim() {
+		byID[rec.ID] = rec
+		require.Equal(t, provider.Malicious, rec.Decision.Verdict)
+		require.EqualValues(t, 1, rec.Revision)
+	}
+	require.Len(t, byID, 4)
+	require.Len(t, byID[entries].Entries, 4, "adopted from attacker_intel")
+	require.Len(t, byID[decision].Entries, 5)
+	require.Empty(t, byID[both].Entries)
+	require.Len(t, byID[sound].Entries, 5)
+	require.Equal(t, 3, strings.Count(log.String(), "level=ERROR"), log.String())
+	for _, id := range []uuid.UUID{entries, decision, both} {
+		require.Contains(t, log.String(), id.String())
+	}
+	require.NotContains(t, log.String(), "secret")
+
+	for _, rec := range byID {
+		require.NoError(t, d.store.Save(t.Context(), d.answered(rec, "shodan", nil)))
+	}
+	for _, rec := range recs {
+		got, err := d.store.Get(t.Context(), rec.ID)
+		require.NoError(t, err)
+		require.Len(t, got.Entries, 5)
+		for _, e := range got.Entries {
+			require.NotEmpty(t, e.Finding.Raw, e.Provider)
+		}
+	}
+	d.now = d.now.Add(25 * time.Hour)
+	require.Len(t, d.claim(), 4)
+	require.Equal(t, 3, strings.Count(log.String(), "level=ERROR"), log.String())
 }
 
 func TestInvalidUpdatesAreRefusedOneByOne(t *testing.T) {

@@ -114,6 +114,9 @@ type claim struct {
 
 // finish leases rows and returns their records.
 func (c *claim) finish(rows []*row) (claimed store.Claimed, err error) {
+	if err := c.mend(rows); err != nil {
+		return claimed, err
+	}
 	if err := c.importForeign(rows); err != nil {
 		return claimed, err
 	}
@@ -138,6 +141,29 @@ func (c *claim) finish(rows []*row) (claimed store.Claimed, err error) {
 		claimed.Records = append(claimed.Records, rec)
 	}
 	return claimed, nil
+}
+
+// mend makes rows usable that are damaged: one must not keep the others from being
+// claimed.
+func (c *claim) mend(rows []*row) error {
+	for _, r := range rows {
+		damage := r.mend()
+		if damage == nil {
+			continue
+		}
+		c.s.log.Error("stored ledger cannot be read and is begun anew", "attacker_uuid", r.id, "error", damage)
+		err := c.exec("begin a ledger anew", "UPDATE enrich_ledger SET entries = ?, decision = ? WHERE attacker_uuid = ?",
+			r.entries, r.decision, r.uuid)
+		if err != nil {
+			return err
+		}
+		for _, table := range []string{"enrich_address", "enrich_raw"} {
+			if err := c.delete("begin a ledger anew", table, "attacker_uuid", []string{r.uuid}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // nextAfter brings c.next forward to a time that a query finds.

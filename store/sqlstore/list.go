@@ -12,7 +12,7 @@ import (
 
 // List implements [store.Lister]. It does not list an attacker that no claim
 // has come across yet, nor does the next page one that was seen again since the
-// page before.
+// page before. A record that cannot be decoded is listed without its ledger.
 func (s *Store) List(ctx context.Context, req store.ListRequest) (store.Page, error) {
 	if req.Limit <= 0 {
 		return store.Page{}, fmt.Errorf("%w: list with a limit of %d", store.ErrInvalid, req.Limit)
@@ -35,6 +35,9 @@ func (s *Store) List(ctx context.Context, req store.ListRequest) (store.Page, er
 			rows = rows[:req.Limit]
 			last := rows[req.Limit-1]
 			page.Next = strconv.FormatInt(last.seen, 10) + "." + last.uuid
+		}
+		for _, r := range rows {
+			_ = r.mend() // the next claim logs it
 		}
 		page.Records, err = t.records(rows)
 		return err

@@ -15,7 +15,8 @@ import (
 )
 
 // Get implements [store.Store]. An attacker that no claim has come across yet
-// has the record its row in attacker_intel makes.
+// has the record its row in attacker_intel makes. A record that cannot be decoded
+// is an error until a claim has mended it.
 func (s *Store) Get(ctx context.Context, id uuid.UUID) (store.Record, error) {
 	var rec store.Record
 	err := s.read(ctx, func(t *tx) error {
@@ -227,7 +228,7 @@ func (t *tx) offers(texts []string, now time.Time, best map[about]*offer) error 
 			}
 			l, err := decode(text)
 			if err != nil {
-				return err
+				return nil // no answer; the next claim logs it
 			}
 			for i := range l.entries {
 				e := &l.entries[i]

@@ -92,6 +92,21 @@ func (r *row) ledger() (*ledger, error) {
 	return r.decoded, nil
 }
 
+// mend makes a row usable whose ledger or decision cannot be decoded, and returns
+// what is wrong with it. The ledger is then empty; of the decision the verdict is
+// left.
+func (r *row) mend() (damage error) {
+	if _, damage = r.ledger(); damage != nil {
+		r.entries = "[]"
+	}
+	if _, err := decodeDecision(r.decision); err != nil {
+		damage = err
+		d := aggregate.Decision{Verdict: provider.Verdict(max(r.verdict, 0))}
+		r.decision, _ = encodeDecision(&d) // a verdict always encodes
+	}
+	return damage
+}
+
 // load returns the rows of the given attackers, spelled as in the ledger. The
 // lock is one of the dialect's, or empty; rows are locked in order of UUID.
 func (t *tx) load(purpose string, uuids []string, lock string) ([]*row, error) {

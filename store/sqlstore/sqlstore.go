@@ -71,6 +71,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,6 +95,9 @@ type Options struct {
 	// own. Without the code the store reports a database that is only busy as
 	// one that failed.
 	Code func(error) (code string, ok bool)
+	// Log says, at Error, which attackers' records were found damaged and begun
+	// anew. Nil means [slog.Default].
+	Log *slog.Logger
 }
 
 // Store is a [store.Store] in a database. It also implements
@@ -111,6 +115,7 @@ type Store struct {
 	d     *dialect
 	now   func() time.Time // nil for the default
 	code  func(error) (string, bool)
+	log   *slog.Logger
 	intel atomic.Pointer[intelWriter] // nil until attacker_intel was looked at
 	texts sync.Map                    // statements with numbered placeholders, by the same without
 }
@@ -144,7 +149,10 @@ func New(db *sql.DB, o Options) (*Store, error) {
 	if o.Code == nil {
 		o.Code = code
 	}
-	return &Store{db: db, d: d, now: o.Now, code: o.Code}, nil
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return &Store{db: db, d: d, now: o.Now, code: o.Code, log: o.Log}, nil
 }
 
 // localTime returns the time by the program's clock or the caller's.
