@@ -99,6 +99,31 @@ func testPoisonousUpdateAloneIsNotStored(t *testing.T, on *database) {
 	require.NoError(t, s.Save(t.Context(), updates[4]))
 }
 
+// TestValueBeyondItsColumnIsPoison: whether the database refuses it, or the driver
+// already does.
+func TestValueBeyondItsColumnIsPoison(t *testing.T) { onEach(t, testValueBeyondItsColumnIsPoison) }
+
+func testValueBeyondItsColumnIsPoison(t *testing.T, on *database) {
+	db := on.open(t, on.create(t))
+	for _, text := range decnetSchema(on) {
+		text = strings.Replace(text, "abuseipdb_score INTEGER", "abuseipdb_score SMALLINT CHECK (abuseipdb_score < 32768)", 1)
+		_, err := db.Exec(strings.Replace(text, "event_count INTEGER NOT NULL, services TEXT NOT NULL,", "", 1))
+		require.NoError(t, err)
+	}
+	s := on.newStore(t, db)
+	updates := claimed(t, s, 3)
+	updates[1].Entries[0].Finding.Attrs["score"] = int64(40000)
+	for n := 2; n >= 1; n-- { // among others, and alone
+		failed, whole := store.UpdateErrors(s.Save(t.Context(), updates[2-n:2]...))
+		require.NoError(t, whole)
+		require.Len(t, failed, 1)
+		require.Equal(t, updates[1].ID, failed[0].ID)
+		require.NotContains(t, failed[0].Error(), "40000")
+	}
+	require.NoError(t, s.Save(t.Context(), updates[2]))
+	require.Len(t, contents(t, db, "attacker_intel"), 2)
+}
+
 func TestPoisonAndConflictAreBothReported(t *testing.T) {
 	onEach(t, testPoisonAndConflictAreBothReported)
 }

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -74,6 +75,9 @@ func (s *Store) classify(err error) class {
 			return lost
 		}
 	}
+	if r, ok := errors.AsType[*refusal](err); ok && r.byDriver {
+		return poison
+	}
 	return fatal
 }
 
@@ -88,19 +92,46 @@ type lostError struct{ error }
 
 func (e *lostError) Unwrap() error { return e.error }
 
+// statementFailed is failed for what happens while a statement runs or its rows
+// are read. An error that comes neither from the database nor from the way to it
+// comes from a driver that cannot convert a value, and quotes it.
+func (s *Store) statementFailed(purpose string, err error) error {
+	if _, ok := s.code(err); ok || harmless(err) {
+		return s.failed(purpose, err)
+	}
+	return &refusal{fmt.Sprintf("sqlstore: %s: the driver fails with an error (%T) whose text may quote values", purpose, err), err, true}
+}
+
+// harmless reports whether an error is about connections or contexts.
+func harmless(err error) bool {
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	for _, e := range []error{
+		context.Canceled, context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed,
+		driver.ErrBadConn, sql.ErrConnDone, sql.ErrTxDone,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // failed returns the error with its purpose. The driver's own text is left out
 // if it may quote values; the driver's error is wrapped in any case.
 func (s *Store) failed(purpose string, err error) error {
 	if code, ok := s.code(err); ok && s.d.quotes(code) {
-		return &refusal{fmt.Sprintf("sqlstore: %s: %s refuses it with code %s", purpose, s.d.title, code), err}
+		return &refusal{fmt.Sprintf("sqlstore: %s: %s refuses it with code %s", purpose, s.d.title, code), err, false}
 	}
 	return fmt.Errorf("sqlstore: %s: %w", purpose, err)
 }
 
 // refusal is an error whose text says nothing about values.
 type refusal struct {
-	text string
-	err  error
+	text     string
+	err      error
+	byDriver bool // the database was not asked, or its answer not understood
 }
 
 func (e *refusal) Error() string { return e.text }

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -83,5 +84,33 @@ func TestFailuresQuoteNoValues(t *testing.T) {
 		err := (&Store{d: c.dialect, code: code}).failed("write", c.err)
 		require.EqualError(t, err, c.text)
 		require.ErrorIs(t, err, c.err)
+	}
+}
+
+func TestFailuresOfStatementsQuoteNoValues(t *testing.T) {
+	encode := errors.New("failed to encode args[10]: unable to encode 99999999999 into binary format for int4")
+	for _, c := range []struct {
+		err  error
+		text string
+		want class
+	}{
+		{encode, "sqlstore: write: the driver fails with an error (*errors.errorString) whose text may quote values", poison},
+		{
+			fmt.Errorf("sql: Scan error on column index 0: %w", encode),
+			"sqlstore: write: the driver fails with an error (*fmt.wrapError) whose text may quote values", poison,
+		},
+		{&lostError{encode}, "sqlstore: write: the driver fails with an error (*sqlstore.lostError) whose text may quote values", lost},
+		{&postgresError{"42P01"}, `sqlstore: write: ERROR: "secret" is no number`, fatal},
+		{&postgresError{"22P02"}, "sqlstore: write: PostgreSQL refuses it with code 22P02", poison},
+		{fmt.Errorf("timeout: %w", context.DeadlineExceeded), "sqlstore: write: timeout: context deadline exceeded", fatal},
+		{&net.OpError{Op: "dial", Err: errors.New("refused")}, "sqlstore: write: dial: refused", lost},
+		{io.ErrUnexpectedEOF, "sqlstore: write: unexpected EOF", lost},
+		{sql.ErrConnDone, "sqlstore: write: sql: connection is already closed", fatal},
+	} {
+		s := &Store{d: &postgres, code: code}
+		err := s.statementFailed("write", c.err)
+		require.EqualError(t, err, c.text)
+		require.ErrorIs(t, err, c.err)
+		require.Equal(t, c.want, s.classify(fmt.Errorf("wrapped: %w", err)), c.text)
 	}
 }

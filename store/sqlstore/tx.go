@@ -141,11 +141,11 @@ func (t *tx) changed(purpose, text string, args ...any) (int, error) {
 		res, err = t.conn.ExecContext(t.ctx, t.s.placed(text), args...)
 	}
 	if err != nil {
-		return 0, t.s.failed(purpose, err)
+		return 0, t.s.statementFailed(purpose, err)
 	}
 	n, err := res.RowsAffected()
 	if err != nil {
-		return 0, t.s.failed(purpose, err)
+		return 0, t.s.statementFailed(purpose, err)
 	}
 	return int(n), nil
 }
@@ -164,16 +164,16 @@ func (t *tx) query(purpose, text string, args []any, each func(scan func(dest ..
 		rows, err = t.conn.QueryContext(t.ctx, t.s.placed(text), args...)
 	}
 	if err != nil {
-		return t.s.failed(purpose, err)
+		return t.s.statementFailed(purpose, err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		if err := each(rows.Scan); err != nil {
-			return t.s.failed(purpose, err)
+			return t.s.statementFailed(purpose, err)
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return t.s.failed(purpose, err)
+		return t.s.statementFailed(purpose, err)
 	}
 	return nil
 }
