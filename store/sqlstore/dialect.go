@@ -60,14 +60,14 @@ type dialect struct {
 	only bool
 
 	exists string // counts the tables of a given name
-	names  string // lists our own tables
 	unique string // counts the unique indexes on attacker_intel.attacker_uuid alone
 	// columns lists the columns of attacker_intel that are not computed: name,
 	// type, 1 if it must not be null, 1 if it has a default.
 	columns string
 	mark    string // stands before and after a name
-	// collation reads the collation of a column of a table, where it matters.
-	collation string
+	// collation reads the collation of a column of a table, where it matters, and
+	// newCollation the one that attackers.uuid gets if we create the table.
+	collation, newCollation string
 	// guard and unguard keep others from migrating meanwhile. Without unguard the
 	// guard ends with the transaction; without guard none is needed.
 	guard, unguard string

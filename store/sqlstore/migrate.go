@@ -17,11 +17,15 @@ import (
 var migrations embed.FS
 
 // Migrations returns the SQL files that [Store.Migrate] runs for a dialect, for
-// those who run them by other means: the numbered ones, in order, create our
-// own tables, and attackers.sql and attacker_intel.sql create DECNET's where
-// they are absent. Whoever runs the numbered ones by other means adds a row to
-// the table enrich_migrations (version, applied_at) for each. Migrations returns
-// an error for a value that is no dialect.
+// those who run them by other means. In this order: attackers.sql and
+// attacker_intel.sql create DECNET's tables, and enrich_migrations.sql one of our
+// own, each where it is absent; the numbered files create and change our other
+// tables. Whoever runs a numbered file adds a row to enrich_migrations with its
+// number as version, and as applied_at the time in microseconds since 1970; a
+// file whose number is there is not run again. On MySQL, columns of ours named
+// attacker_uuid are then given the collation of attackers.uuid if theirs is
+// another; [Store.Plan] has the statements. Migrations returns an error for a
+// value that is no dialect.
 func Migrations(d Dialect) (fs.FS, error) {
 	known := d.dialect()
 	if known == nil {
@@ -32,13 +36,26 @@ func Migrations(d Dialect) (fs.FS, error) {
 
 // migration is a file with statements.
 type migration struct {
-	version int    // of our own tables afterwards; 0 if it creates a table of DECNET's
+	version int    // of our own tables afterwards; 0 if it creates the table of its name
 	name    string // of the file, without what it ends in
 	text    string
 }
 
 // DECNET's tables, in the order in which they can be created.
 var decnetTables = []string{"attackers", "attacker_intel"}
+
+// ownTables are all of our own, with the columns that are used.
+var ownTables = []struct{ name, columns string }{
+	{"enrich_ledger", ledgerColumns},
+	{"enrich_queue", "attacker_uuid, queue, last_seen, ranked, since"},
+	{"enrich_address", "addr, attacker_uuid"},
+	{"enrich_raw", "attacker_uuid, provider, observed_at, raw"},
+	{"enrich_outbox", "seq, event_id, attacker_uuid, topic, type, at, saved_at, payload"},
+	{"enrich_cursor", "name, at, uuid, moved_at"},
+	{"enrich_quota", "provider, version, doc, changed_at"},
+	{"enrich_turn", "name, owner, until_at"},
+	{"enrich_migrations", "version, applied_at"},
+}
 
 // Migrate implements [store.Migrator]. The tables attackers and attacker_intel
 // are created if they are absent; if they are there, they are left as they are,
@@ -47,36 +64,17 @@ var decnetTables = []string{"attackers", "attacker_intel"}
 // wait for it.
 func (s *Store) Migrate(ctx context.Context) error {
 	return s.guarded(ctx, func(t *tx) error {
-		missing, err := t.missing()
+		theirs, ours, err := t.plan()
 		if err != nil {
 			return err
 		}
-		theirs := slices.IndexFunc(missing, func(m migration) bool { return m.version > 0 })
-		if theirs < 0 {
-			theirs = len(missing)
-		}
-		for _, m := range missing[:theirs] {
-			if err := t.script(m); err != nil {
-				return err
-			}
+		if err := t.run(theirs); err != nil {
+			return err
 		}
 		if err := t.checkDECNET(decnetTables); err != nil {
 			return err
 		}
-		if err := t.exec("create enrich_migrations", createMigrations); err != nil {
-			return err
-		}
-		for _, m := range missing[theirs:] {
-			if err := t.script(m); err != nil {
-				return err
-			}
-			err := t.exec("record a migration", "INSERT INTO enrich_migrations (version, applied_at) VALUES (?, ?)",
-				m.version, t.clock)
-			if err != nil {
-				return err
-			}
-		}
-		return t.collate()
+		return t.run(ours)
 	})
 }
 
@@ -85,15 +83,22 @@ func (s *Store) Migrate(ctx context.Context) error {
 // would.
 func (s *Store) Plan(ctx context.Context) (statements []string, err error) {
 	err = s.read(ctx, func(t *tx) error {
-		missing, err := t.missing()
+		if err := t.readClock(); err != nil {
+			return err
+		}
+		theirs, ours, err := t.plan()
 		if err != nil {
 			return err
 		}
 		statements = nil
-		there := slices.Clone(decnetTables)
-		for _, m := range missing {
-			statements = append(statements, m.statements()...)
-			there = slices.DeleteFunc(there, func(table string) bool { return table == m.name })
+		for _, st := range slices.Concat(theirs, ours) {
+			statements = append(statements, st.text)
+		}
+		var there []string
+		for _, table := range decnetTables {
+			if !slices.ContainsFunc(theirs, func(st statement) bool { return st.file == table }) {
+				there = append(there, table)
+			}
 		}
 		return t.checkDECNET(there) // what DECNET has made by then cannot be looked at now
 	})
@@ -118,7 +123,43 @@ func (s *Store) Validate(ctx context.Context) error {
 	})
 }
 
-const createMigrations = "CREATE TABLE IF NOT EXISTS enrich_migrations (version INTEGER NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)"
+// statement is a part of what a migration does.
+type statement struct{ file, text string }
+
+// plan returns the statements that bring the tables up to date: those that create
+// DECNET's and those that are about ours.
+func (t *tx) plan() (theirs, ours []statement, err error) {
+	missing, err := t.missing()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, m := range missing {
+		var all []statement
+		for _, text := range m.statements() {
+			all = append(all, statement{m.name, text})
+		}
+		switch {
+		case slices.Contains(decnetTables, m.name):
+			theirs = append(theirs, all...)
+			continue
+		case m.version > 0:
+			all = append(all, statement{m.name, fmt.Sprintf(
+				"INSERT INTO enrich_migrations (version, applied_at) VALUES (%d, %d)", m.version, t.clock)})
+		}
+		ours = append(ours, all...)
+	}
+	collate, err := t.collate()
+	return theirs, append(ours, collate...), err
+}
+
+func (t *tx) run(all []statement) error {
+	for _, st := range all {
+		if err := t.exec("run the migration "+st.file, st.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // guarded runs f in a transaction while nobody else runs one.
 func (s *Store) guarded(ctx context.Context, f func(*tx) error) error {
@@ -249,62 +290,54 @@ func (t *tx) checkForeign() error {
 	return nil
 }
 
-// checkOurs is a statement that uses our own main table and changes nothing.
+// checkOurs runs statements that use our own tables and change nothing.
 func (t *tx) checkOurs() error {
-	err := t.query("look at the table enrich_ledger", "SELECT "+ledgerColumns+" FROM enrich_ledger WHERE 1 = 0", nil, nil)
-	if err != nil {
-		return fmt.Errorf("%w: the tables named enrich_* were not made by a released program; drop them with Uninstall: %w", store.ErrSchema, err)
+	for _, table := range ownTables {
+		err := t.query("look at the table "+table.name, "SELECT "+table.columns+" FROM "+table.name+" WHERE 1 = 0", nil, nil)
+		if err != nil {
+			return fmt.Errorf("%w: table %s was not made by a released program; drop those named enrich_* with Uninstall: %w",
+				store.ErrSchema, table.name, err)
+		}
 	}
 	return nil
 }
 
-// collate gives our columns of UUIDs the collation of attackers.uuid, if that
-// matters: only then are indexes of use when tables are joined.
-func (t *tx) collate() error {
+// collate returns the statements that give our columns of UUIDs the collation of
+// attackers.uuid, if that matters: only then are indexes of use when tables are
+// joined.
+func (t *tx) collate() (all []statement, err error) {
 	if t.s.d.collation == "" {
-		return nil
+		return nil, nil
 	}
-	var want, have string
-	for table, to := range map[string]*string{"attackers": &want, "enrich_ledger": &have} {
-		column := "attacker_uuid"
-		if table == "attackers" {
-			column = "uuid"
-		}
-		if _, err := t.one("read a collation", t.s.d.collation, []any{table, column}, to); err != nil {
-			return err
-		}
+	have := "utf8mb4_bin" // as the migrations say
+	if _, err := t.one("read a collation", t.s.d.collation, []any{"enrich_ledger", "attacker_uuid"}, &have); err != nil {
+		return nil, err
 	}
-	if want == have || want == "" {
-		return nil
+	var want string
+	found, err := t.one("read a collation", t.s.d.collation, []any{"attackers", "uuid"}, &want)
+	if err == nil && !found {
+		_, err = t.one("read a collation", t.s.d.newCollation, nil, &want)
+	}
+	if err != nil || want == have {
+		return nil, err
 	}
 	charset, _, _ := strings.Cut(want, "_")
-	for _, table := range []string{"enrich_ledger", "enrich_queue", "enrich_address", "enrich_raw"} {
-		err := t.exec("set the collation of "+table, "ALTER TABLE "+table+" MODIFY attacker_uuid VARCHAR(64) CHARACTER SET "+
-			charset+" COLLATE "+want+" NOT NULL")
-		if err != nil {
-			return err
-		}
+	// The last one is the one that is looked at.
+	for _, table := range []string{"enrich_queue", "enrich_address", "enrich_raw", "enrich_ledger"} {
+		all = append(all, statement{"to the collation of attackers.uuid",
+			"ALTER TABLE " + table + " MODIFY attacker_uuid VARCHAR(64) CHARACTER SET " + charset + " COLLATE " + want + " NOT NULL"})
 	}
-	return nil
+	return all, nil
 }
 
-// Uninstall drops our own tables, those named enrich_*, with all schedules,
-// budgets and unpublished events. DECNET's tables stay as they are. Nothing may
-// use the store until [Store.Migrate] was called again.
+// Uninstall drops our own tables, which are named enrich_*, with all schedules,
+// budgets and unpublished events. Other tables stay as they are, DECNET's and
+// whatever else has such a name. Nothing may use the store until [Store.Migrate]
+// was called again.
 func (s *Store) Uninstall(ctx context.Context) error {
 	return s.guarded(ctx, func(t *tx) error {
-		var tables []string
-		err := t.query("list our tables", s.d.names, nil, func(scan func(...any) error) error {
-			var name string
-			err := scan(&name)
-			tables = append(tables, name)
-			return err
-		})
-		if err != nil {
-			return err
-		}
-		for _, table := range tables {
-			if err := t.exec("drop "+table, "DROP TABLE IF EXISTS "+table); err != nil {
+		for _, table := range ownTables {
+			if err := t.exec("drop "+table.name, "DROP TABLE IF EXISTS "+table.name); err != nil {
 				return err
 			}
 		}
@@ -312,8 +345,7 @@ func (s *Store) Uninstall(ctx context.Context) error {
 	})
 }
 
-// migrations returns the files that create DECNET's tables and the numbered
-// ones, in the order in which they are to be run.
+// migrations returns the files in the order in which they are to be run.
 func (d *dialect) migrations() (all []migration, err error) {
 	dir := "migrations/" + d.name
 	entries, err := migrations.ReadDir(dir)
@@ -327,12 +359,13 @@ func (d *dialect) migrations() (all []migration, err error) {
 		}
 		number, _, _ := strings.Cut(e.Name(), "_")
 		m := migration{name: strings.TrimSuffix(e.Name(), ".sql"), text: string(b)}
-		m.version, _ = strconv.Atoi(number) // otherwise it is one of DECNET's
+		m.version, _ = strconv.Atoi(number) // otherwise it is named after a table
 		all = append(all, m)
 	}
 	slices.SortFunc(all, func(a, b migration) int {
 		if a.version == 0 && b.version == 0 {
-			return slices.Index(decnetTables, a.name) - slices.Index(decnetTables, b.name)
+			order := append(slices.Clone(decnetTables), "enrich_migrations")
+			return slices.Index(order, a.name) - slices.Index(order, b.name)
 		}
 		return a.version - b.version
 	})
@@ -348,14 +381,4 @@ func (m migration) statements() (all []string) {
 		}
 	}
 	return all
-}
-
-// script runs the statements of a file.
-func (t *tx) script(m migration) error {
-	for _, text := range m.statements() {
-		if err := t.exec("run the migration "+m.name, text); err != nil {
-			return err
-		}
-	}
-	return nil
 }

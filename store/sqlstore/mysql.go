@@ -13,11 +13,10 @@ var mysql = dialect{
 	clock: "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
 	exists: `SELECT count(*) FROM information_schema.tables
 		WHERE table_schema = DATABASE() AND table_name = ?`,
-	names: `SELECT table_name FROM information_schema.tables
-		WHERE table_schema = DATABASE() AND table_name LIKE 'enrich!_%' ESCAPE '!'`,
 	unique: `SELECT count(*) FROM (SELECT max(column_name) AS name FROM information_schema.statistics
 		WHERE table_schema = DATABASE() AND table_name = 'attacker_intel' AND non_unique = 0
 		GROUP BY index_name HAVING count(*) = 1) AS found WHERE name = 'attacker_uuid'`,
+	newCollation: "SELECT COLLATION(CONVERT('' USING utf8mb4))",
 	// MariaDB's JSON is text that is checked. A text without a length of its own is
 	// measured in bytes.
 	columns: `SELECT column_name,

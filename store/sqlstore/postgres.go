@@ -14,8 +14,6 @@ var postgres = dialect{
 	clock:    "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
 	only:     true,
 	exists:   "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?",
-	names: `SELECT table_name FROM information_schema.tables
-		WHERE table_schema = current_schema() AND table_name LIKE 'enrich\_%'`,
 	unique: `SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 		WHERE i.indrelid = CAST('attacker_intel' AS regclass) AND i.indisunique AND i.indpred IS NULL
 		AND i.indnkeyatts = 1 AND a.attname = 'attacker_uuid'`,
