@@ -166,27 +166,35 @@ func (t *tx) meet(rows []*row) error {
 	return nil
 }
 
-// loadByID is load for UUIDs in either spelling.
+// loadByID is load for UUIDs in either spelling. Where there are rows for both,
+// which is not supposed to happen, it takes one whose attacker is there, and
+// rather the one with dashes.
 func (t *tx) loadByID(purpose string, ids []uuid.UUID, lock string) (map[uuid.UUID]*row, error) {
-	rows, err := t.load(purpose, spellings(ids), lock)
-	if err != nil {
+	byID := make(map[uuid.UUID]*row, len(ids))
+	find := func(uuids []string) error {
+		rows, err := t.load(purpose, uuids, lock)
+		for _, r := range rows {
+			if other := byID[r.id]; other == nil || other.gone && !r.gone {
+				byID[r.id] = r
+			}
+		}
+		return err
+	}
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i], _ = forms(id)
+	}
+	if err := find(texts); err != nil {
 		return nil, err
 	}
-	byID := make(map[uuid.UUID]*row, len(rows))
-	for _, r := range rows {
-		if other := byID[r.id]; other == nil || better(r, other) {
-			byID[r.id] = r
+	texts = texts[:0]
+	for _, id := range ids {
+		if r := byID[id]; r == nil || r.gone {
+			_, plain := forms(id)
+			texts = append(texts, plain)
 		}
 	}
-	return byID, nil
-}
-
-// better chooses between two rows for one UUID, which is not supposed to happen.
-func better(r, other *row) bool {
-	if r.gone != other.gone {
-		return other.gone
-	}
-	return len(r.uuid) > len(other.uuid)
+	return byID, find(texts)
 }
 
 // record returns the record, without Raw, and the names of the providers whose
