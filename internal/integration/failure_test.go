@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
@@ -323,6 +324,44 @@ func TestBusyDatabaseIsTriedUntilTheContextEnds(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, unlock)
 	require.NoError(t, <-tried)
 	require.NoError(t, <-tried)
+}
+
+// A data source name may leave it to the statements when a transaction takes the
+// write lock. The store's wait for it all the same, rather than to find that what
+// they have read is out of date.
+func TestWritersWaitWhateverTheDataSourceNameSays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "enrich.db")
+	dsn := "file:" + path + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)"
+	var stores []*sqlstore.Store
+	refused := 0 // with a code, so that the transaction is tried again
+	for range 2 {
+		db, err := sql.Open("sqlite", dsn)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		s, err := sqlstore.New(db, sqlstore.Options{Dialect: sqlstore.SQLite, Code: func(error) (string, bool) {
+			refused++
+			return "", false
+		}})
+		require.NoError(t, err)
+		require.NoError(t, s.Migrate(t.Context()))
+		stores = append(stores, s)
+	}
+	unlock := lock(t, path)
+	time.AfterFunc(20*time.Millisecond, unlock)
+	require.NoError(t, stores[0].Observe(t.Context(), crowd(1)...))
+	var writing errgroup.Group
+	for _, s := range stores {
+		writing.Go(func() error {
+			for range 50 {
+				if err := s.Observe(t.Context(), crowd(1)...); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	require.NoError(t, writing.Wait())
+	require.Zero(t, refused)
 }
 
 func TestCallerTellsTheCodesOfAnotherDriver(t *testing.T) {

@@ -37,16 +37,15 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 	enough := min(4*req.Limit, rounds*syncBatch) // for the newest to be among what was read
 	waits, caughtUp := false, false
 	for read := syncBatch; ; read += syncBatch {
-		u, err := s.upkeep(ctx, waits)
+		u, claimed, err := s.upkeepAndTake(ctx, &req, waits, read < enough)
 		if err != nil {
 			return store.Claimed{}, err
 		}
 		if u.more && read < enough {
 			continue
 		}
-		claimed, err := s.take(ctx, &req)
 		switch {
-		case err != nil || len(claimed.Records) > 0:
+		case len(claimed.Records) > 0:
 		case u.skipped: // what another claim is looking for is waited for
 			waits = true
 			continue
@@ -62,24 +61,51 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 			caughtUp = true
 			continue
 		}
-		if err == nil && u.more {
+		if u.more {
 			claimed.NextDue = req.Now.UTC()
 		}
-		return claimed, err
+		return claimed, nil
 	}
 }
 
-// take leases what may be claimed by what is known.
-func (s *Store) take(ctx context.Context, req *store.ClaimRequest) (claimed store.Claimed, err error) {
-	err = s.write(ctx, func(t *tx) (err error) {
-		c := claim{tx: t, req: req, now: req.Now.UnixMicro(), next: never}
-		rows, err := c.claimable()
-		if err == nil {
-			claimed, err = c.finish(rows)
+// upkeepAndTake does the upkeep and then, unless there is more to read and that
+// is to be read first, leases what may be claimed. Where a transaction locks
+// rows these are two transactions, for others not to wait for what this one
+// claims; a local database has one writer at a time in any case.
+func (s *Store) upkeepAndTake(ctx context.Context, req *store.ClaimRequest, wait, readFirst bool) (u upkept, claimed store.Claimed, err error) {
+	upkeep := func(t *tx) (err error) {
+		u, err = t.upkeep(wait)
+		return err
+	}
+	take := func(t *tx) (err error) {
+		if claimed = (store.Claimed{}); !u.more || !readFirst {
+			claimed, err = t.take(req)
 		}
 		return err
-	})
-	return claimed, err
+	}
+	if s.d.local {
+		err = s.write(ctx, func(t *tx) error {
+			if err := upkeep(t); err != nil {
+				return err
+			}
+			return take(t)
+		})
+		return u, claimed, err
+	}
+	if err = s.write(ctx, upkeep); err == nil && (!u.more || !readFirst) {
+		err = s.write(ctx, take)
+	}
+	return u, claimed, err
+}
+
+// take leases what may be claimed by what is known.
+func (t *tx) take(req *store.ClaimRequest) (store.Claimed, error) {
+	c := claim{tx: t, req: req, now: req.Now.UnixMicro(), next: never}
+	rows, err := c.claimable()
+	if err != nil {
+		return store.Claimed{}, err
+	}
+	return c.finish(rows)
 }
 
 // claimOnly leases the attackers that the request names.
@@ -269,7 +295,7 @@ func (c *claim) due() (rows []*row, err error) {
 		var early []string
 		rows = rows[:0]
 		err := c.query("find attackers that are due", "SELECT "+rowColumns+` FROM enrich_ledger
-			WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid`+limit(c.req.Limit+1)+c.s.d.skip, nil,
+			WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid`+c.limitFor(c.req.Limit+1)+c.s.d.skip, nil,
 			func(scan func(...any) error) error {
 				r := new(row)
 				err := r.scan(scan)
@@ -360,7 +386,7 @@ func (c *claim) chosen() ([]*row, error) {
 // chosen.
 func (c *claim) othersReady(chosen []*row) error {
 	return c.query("find attackers that are due",
-		"SELECT attacker_uuid, due_at FROM enrich_ledger WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid"+limit(len(chosen)+1),
+		"SELECT attacker_uuid, due_at FROM enrich_ledger WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid"+c.limitFor(len(chosen)+1),
 		nil, func(scan func(...any) error) error {
 			var (
 				uuid string

@@ -46,9 +46,9 @@ type dialect struct {
 
 	begin []string // begin a transaction that writes
 	view  []string // begin a transaction that only reads, and sees one state
-	// local says that statements take no network: those inside a transaction
-	// need not be watched for the end of the context, and are prepared; and that
-	// a transaction that writes is alone, so that nothing has to be locked.
+	// local says that the database runs inside the process, see the file local.go,
+	// which begins transactions itself; and that a transaction that writes is
+	// alone, so that nothing has to be locked.
 	local    bool
 	numbered bool   // placeholders are $1, $2, …
 	lock     string // ends a SELECT whose rows are to be written, or

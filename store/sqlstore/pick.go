@@ -144,7 +144,7 @@ func (c *claim) fill(sources []*source) (filled []*source, err error) {
 	read := func(src *source, order string) (list []candidate, err error) {
 		err = c.query("read a queue", `SELECT q.attacker_uuid, q.last_seen, l.queues FROM enrich_queue q
 			JOIN enrich_ledger l ON l.attacker_uuid = q.attacker_uuid
-			WHERE q.queue = ? ORDER BY `+order+`, q.attacker_uuid`+limit(c.req.Limit), []any{src.queue},
+			WHERE q.queue = ? ORDER BY `+order+`, q.attacker_uuid`+c.limitFor(c.req.Limit), []any{src.queue},
 			func(scan func(...any) error) error {
 				var k candidate
 				err := scan(&k.uuid, &k.seen, &k.queues)

@@ -8,8 +8,6 @@ import (
 var sqlite = dialect{
 	name:   "sqlite",
 	title:  "SQLite",
-	begin:  []string{"BEGIN IMMEDIATE"},
-	view:   []string{"BEGIN"},
 	local:  true,
 	rows:   1,
 	only:   true,

@@ -62,7 +62,7 @@
 // has to wait for locks rather than to fail, and the database should be in WAL
 // mode; [SQLiteDSN] returns a data source name that says all this to the
 // drivers modernc.org/sqlite and github.com/ncruces/go-sqlite3. Transactions
-// that write begin as such (BEGIN IMMEDIATE) whatever the data source name
+// that write take the lock for it as they begin, whatever the data source name
 // says, and are tried again when the database was busy all the same. Use a file:
 // a database in memory belongs to a single connection.
 package sqlstore
@@ -118,6 +118,7 @@ type Store struct {
 	log   *slog.Logger
 	intel atomic.Pointer[intelWriter] // nil until attacker_intel was looked at
 	texts sync.Map                    // statements with numbered placeholders, by the same without
+	local local
 }
 
 var _ interface {
@@ -152,7 +153,7 @@ func New(db *sql.DB, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	return &Store{db: db, d: d, now: o.Now, code: o.Code, log: o.Log}, nil
+	return &Store{db: db, d: d, now: o.Now, code: o.Code, log: o.Log, local: local{turn: make(chan struct{}, 1)}}, nil
 }
 
 // localTime returns the time by the program's clock or the caller's.

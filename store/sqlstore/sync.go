@@ -58,52 +58,57 @@ type upkept struct {
 	behind  bool // it is time to sweep further
 }
 
+// upkeep is tx.upkeep in a transaction of its own.
+func (s *Store) upkeep(ctx context.Context, wait bool) (u upkept, err error) {
+	err = s.write(ctx, func(t *tx) (err error) {
+		u, err = t.upkeep(wait)
+		return err
+	})
+	return u, err
+}
+
 // upkeep brings the ledger up to date with what happened in attackers and ends
 // leases that have expired. One caller at a time does it; a second one waits for
 // it, or is told that it was skipped.
-func (s *Store) upkeep(ctx context.Context, wait bool) (u upkept, err error) {
-	lock := s.d.skip
+func (t *tx) upkeep(wait bool) (u upkept, err error) {
+	lock := t.s.d.skip
 	if wait {
-		lock = s.d.lock
+		lock = t.s.d.lock
 	}
-	err = s.write(ctx, func(t *tx) error {
-		u = upkept{}
-		cursors := make(map[string]*cursor)
-		err := t.query("read the cursors", "SELECT name, at, uuid, moved_at FROM enrich_cursor WHERE name <> 'queues'"+lock, nil,
-			func(scan func(...any) error) error {
-				var c cursor
-				err := scan(&c.name, &c.at, &c.uuid, &c.movedAt)
-				cursors[c.name] = &c
-				return err
-			})
-		if err != nil {
+	cursors := make(map[string]*cursor)
+	err = t.query("read the cursors", "SELECT name, at, uuid, moved_at FROM enrich_cursor WHERE name <> 'queues'"+lock, nil,
+		func(scan func(...any) error) error {
+			var c cursor
+			err := scan(&c.name, &c.at, &c.uuid, &c.movedAt)
+			cursors[c.name] = &c
 			return err
-		}
-		if u.skipped = len(cursors) < 5; u.skipped {
-			return nil
-		}
-		lead, past := cursors["lead"], cursors["past"]
-		found, err := t.newAttackers(lead, cursors["trail"], past)
-		if err != nil {
-			return err
-		}
-		swept, err := t.sweep(cursors["sweep"])
-		if err != nil {
-			return err
-		}
-		// Rows are locked all at once, and in order, lest two transactions wait
-		// for each other.
-		if err := t.reconcile(append(found, swept...)); err != nil {
-			return err
-		}
-		if err := t.sweepLedger(cursors["ledger"]); err != nil {
-			return err
-		}
-		u.more = lead.more || past.more
-		u.behind = cursors["sweep"].more || cursors["ledger"].more
-		return t.endLeases()
-	})
-	return u, err
+		})
+	if err != nil {
+		return u, err
+	}
+	if len(cursors) < 5 {
+		return upkept{skipped: true}, nil
+	}
+	lead, past := cursors["lead"], cursors["past"]
+	found, err := t.newAttackers(lead, cursors["trail"], past)
+	if err != nil {
+		return u, err
+	}
+	swept, err := t.sweep(cursors["sweep"])
+	if err != nil {
+		return u, err
+	}
+	// Rows are locked all at once, and in order, lest two transactions wait for
+	// each other.
+	if err := t.reconcile(append(found, swept...)); err != nil {
+		return u, err
+	}
+	if err := t.sweepLedger(cursors["ledger"]); err != nil {
+		return u, err
+	}
+	u.more = lead.more || past.more
+	u.behind = cursors["sweep"].more || cursors["ledger"].more
+	return u, t.endLeases()
 }
 
 // sighting is a row of attackers beside what the ledger knows of it.

@@ -6,33 +6,37 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math/bits"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// tx is a transaction. It has a connection of its own, on which it begins and
-// ends by statements, because database/sql has no way to begin one in SQLite
-// that writes.
+// tx is a transaction.
 type tx struct {
 	ctx   context.Context
 	s     *Store
-	conn  *sql.Conn
-	stmts map[string]*sql.Stmt // of a local database
-	clock int64                // the store's, in microseconds, when the transaction began; 0 if it only reads
-	bare  bool                 // raw answers are not stored, because the database has refused them
+	conn  runner
+	clock int64 // the store's, in microseconds, when the transaction began; 0 if it only reads
+	bare  bool  // raw answers are not stored, because the database has refused them
+}
+
+// runner runs the statements of a transaction: a *sql.Conn, or a *localTx.
+type runner interface {
+	ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, text string, args ...any) (*sql.Rows, error)
 }
 
 // write runs f in a transaction that may write. If it fails for a reason that
 // passes it runs f again, so f must set all it returns anew.
 func (s *Store) write(ctx context.Context, f func(*tx) error) error {
-	return s.retry(ctx, func() error { return s.attempt(ctx, s.d.begin, f) })
+	return s.retry(ctx, func() error { return s.attempt(ctx, true, f) })
 }
 
 // read runs f in a transaction that sees one state of the database. It may run
 // it again, as write does.
 func (s *Store) read(ctx context.Context, f func(*tx) error) error {
-	return s.retry(ctx, func() error { return s.attempt(ctx, s.d.view, f) })
+	return s.retry(ctx, func() error { return s.attempt(ctx, false, f) })
 }
 
 // errClosed is what a database returns once it is closed. Package sql has it and
@@ -45,7 +49,26 @@ var errClosed = func() error {
 }()
 
 // attempt runs f in a transaction once.
-func (s *Store) attempt(ctx context.Context, begin []string, f func(*tx) error) (err error) {
+func (s *Store) attempt(ctx context.Context, writes bool, f func(*tx) error) error {
+	within := func(ctx context.Context, conn runner) error {
+		t := &tx{ctx: ctx, s: s, conn: conn}
+		if writes {
+			if err := t.readClock(); err != nil {
+				return err
+			}
+		}
+		return f(t)
+	}
+	if s.d.local {
+		return s.locally(ctx, writes, within)
+	}
+	return s.remotely(ctx, writes, within)
+}
+
+// remotely runs f in a transaction of a database server, on a connection on
+// which it begins and ends by statements: what is lost with a connection is
+// known best that way.
+func (s *Store) remotely(ctx context.Context, writes bool, f func(context.Context, runner) error) (err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		closed := errors.Is(err, errClosed)
@@ -56,39 +79,30 @@ func (s *Store) attempt(ctx context.Context, begin []string, f func(*tx) error) 
 		return err
 	}
 	defer conn.Close()
-	t := &tx{ctx: ctx, s: s, conn: conn}
+	begin := s.d.view
+	if writes {
+		begin = s.d.begin
+	}
 	for i, text := range begin {
 		if _, err := conn.ExecContext(ctx, text); err != nil {
 			if ctx.Err() != nil || i > 0 {
 				discard(conn) // it may have begun all the same
 			}
-			err = s.failed("begin a transaction", err)
-			if !s.d.local { // with a code of the database it is what the code says
-				err = &lostError{err}
-			}
-			return err
+			// With a code of the database it is what the code says.
+			return &lostError{s.failed("begin a transaction", err)}
 		}
-	}
-	if s.d.local {
-		t.ctx = context.WithoutCancel(ctx)
 	}
 	committed := false
 	defer func() {
-		t.close()
-		if !committed && !t.rollBack(ctx) {
+		if !committed && !rollBack(ctx, conn) {
 			discard(conn)
 			err = &lostError{err}
 		}
 	}()
-	if &begin[0] == &s.d.begin[0] {
-		if err := t.readClock(); err != nil {
-			return err
-		}
-	}
-	if err := f(t); err != nil {
+	if err := f(ctx, conn); err != nil {
 		return err
 	}
-	if _, err := conn.ExecContext(t.ctx, "COMMIT"); err != nil {
+	if _, err := conn.ExecContext(ctx, "COMMIT"); err != nil {
 		return s.failed("commit", err)
 	}
 	committed = true
@@ -97,10 +111,10 @@ func (s *Store) attempt(ctx context.Context, begin []string, f func(*tx) error) 
 
 // rollBack ends the transaction and reports whether the connection is still
 // usable.
-func (t *tx) rollBack(ctx context.Context) bool {
+func rollBack(ctx context.Context, conn *sql.Conn) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_, err := t.conn.ExecContext(ctx, "ROLLBACK")
+	_, err := conn.ExecContext(ctx, "ROLLBACK")
 	return err == nil
 }
 
@@ -130,16 +144,7 @@ func (t *tx) exec(purpose, text string, args ...any) error {
 // changed is exec and returns the number of rows affected. MySQL may count rows
 // that are set to what they were, or not.
 func (t *tx) changed(purpose, text string, args ...any) (int, error) {
-	var res sql.Result
-	var err error
-	if t.s.d.local {
-		var stmt *sql.Stmt
-		if stmt, err = t.prepare(text); err == nil {
-			res, err = stmt.ExecContext(t.ctx, args...)
-		}
-	} else {
-		res, err = t.conn.ExecContext(t.ctx, t.s.placed(text), args...)
-	}
+	res, err := t.conn.ExecContext(t.ctx, t.s.placed(text), args...)
 	if err != nil {
 		return 0, t.s.statementFailed(purpose, err)
 	}
@@ -153,16 +158,7 @@ func (t *tx) changed(purpose, text string, args ...any) (int, error) {
 // query runs a query and calls each for every row. The function each must not
 // use t.
 func (t *tx) query(purpose, text string, args []any, each func(scan func(dest ...any) error) error) error {
-	var rows *sql.Rows
-	var err error
-	if t.s.d.local {
-		var stmt *sql.Stmt
-		if stmt, err = t.prepare(text); err == nil {
-			rows, err = stmt.QueryContext(t.ctx, args...)
-		}
-	} else {
-		rows, err = t.conn.QueryContext(t.ctx, t.s.placed(text), args...)
-	}
+	rows, err := t.conn.QueryContext(t.ctx, t.s.placed(text), args...)
 	if err != nil {
 		return t.s.statementFailed(purpose, err)
 	}
@@ -187,28 +183,6 @@ func (t *tx) one(purpose, text string, args []any, dest ...any) (found bool, err
 	return found, err
 }
 
-// prepare returns the statement, prepared at its first use in the transaction.
-func (t *tx) prepare(text string) (*sql.Stmt, error) {
-	if stmt := t.stmts[text]; stmt != nil {
-		return stmt, nil
-	}
-	stmt, err := t.conn.PrepareContext(t.ctx, text)
-	if err != nil {
-		return nil, err
-	}
-	if t.stmts == nil {
-		t.stmts = make(map[string]*sql.Stmt)
-	}
-	t.stmts[text] = stmt
-	return stmt, nil
-}
-
-func (t *tx) close() {
-	for _, stmt := range t.stmts {
-		_ = stmt.Close() // the connection ends it in any case
-	}
-}
-
 const (
 	// maxParams is the greatest number of values looked for in one statement.
 	maxParams = 512
@@ -221,6 +195,7 @@ const (
 // statement up to VALUES, values one row's list in parentheses, tail what
 // follows the last row.
 func (t *tx) insert(purpose, head, values, tail string, rows [][]any) error {
+	text, added := "", 0 // the last statement, and how many rows it adds
 	for len(rows) > 0 {
 		n, size := 0, 0
 		for n < min(len(rows), t.s.d.rows) {
@@ -236,7 +211,10 @@ func (t *tx) insert(purpose, head, values, tail string, rows [][]any) error {
 		for _, row := range rows[:n] {
 			args = append(args, row...)
 		}
-		if err := t.exec(purpose, head+" VALUES "+repeated(values, n)+tail, args...); err != nil {
+		if n != added {
+			text, added = head+" VALUES "+repeated(values, n)+tail, n
+		}
+		if err := t.exec(purpose, text, args...); err != nil {
 			return err
 		}
 		rows = rows[n:]
@@ -308,3 +286,13 @@ func (s *Store) placed(text string) string {
 // limit ends a query. The number is part of the text, so that the database sees
 // that the limit is low when it decides how to go about it.
 func limit(n int) string { return fmt.Sprintf(" LIMIT %d", n) }
+
+// limitFor is limit for a number that the caller of the store chooses. Where
+// statements are kept there are to be few different ones, and it may let some
+// more rows pass.
+func (t *tx) limitFor(n int) string {
+	if t.s.d.local {
+		n = 1 << bits.Len(uint(n-1))
+	}
+	return limit(n)
+}
