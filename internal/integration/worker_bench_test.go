@@ -66,7 +66,7 @@ func BenchmarkWorkerHTTP(b *testing.B) {
 	for _, c := range []struct {
 		backlog int
 		latency time.Duration
-	}{{20_000, 0}, {5_000, 50 * time.Millisecond}} {
+	}{{20_000, 0}, {20_000, 50 * time.Millisecond}} {
 		b.Run(fmt.Sprintf("backlog=%d/latency=%v", c.backlog, c.latency), func(b *testing.B) {
 			up, err := upstream.Start(upstream.Options{})
 			require.NoError(b, err)
