@@ -166,7 +166,7 @@ func (t *tx) takeOver(r *row, ir *intelRow) error {
 		if r.decision, err = encodeDecision(&decision); err != nil {
 			return err
 		}
-		r.revision = 1
+		r.revision, r.decided = 1, &decision
 	}
 	r.cachedAt = max(r.cachedAt, micros(ir.cachedAt.Time))
 	r.describe(l.entries, &decision)

@@ -69,7 +69,8 @@ type row struct {
 	attacker store.Attacker
 	granted  []string
 
-	decoded *ledger // entries, see ledger
+	decoded *ledger             // entries, see ledger
+	decided *aggregate.Decision // decision, see mend
 }
 
 const rowColumns = scheduleColumns + `, owner, addr, verdict, revision, cached_at, entries, decision`
@@ -99,11 +100,13 @@ func (r *row) mend() (damage error) {
 	if _, damage = r.ledger(); damage != nil {
 		r.entries = "[]"
 	}
-	if _, err := decodeDecision(r.decision); err != nil {
+	d, err := decodeDecision(r.decision)
+	if err != nil {
 		damage = err
-		d := aggregate.Decision{Verdict: provider.Verdict(max(r.verdict, 0))}
+		d = aggregate.Decision{Verdict: provider.Verdict(max(r.verdict, 0))}
 		r.decision, _ = encodeDecision(&d) // a verdict always encodes
 	}
+	r.decided = &d
 	return damage
 }
 
@@ -204,7 +207,9 @@ func (r *row) record() (rec store.Record, raws []string, err error) {
 	if err != nil {
 		return rec, nil, err
 	}
-	if rec.Decision, err = decodeDecision(r.decision); err != nil {
+	if r.decided != nil {
+		rec.Decision = *r.decided
+	} else if rec.Decision, err = decodeDecision(r.decision); err != nil {
 		return rec, nil, fmt.Errorf("sqlstore: attacker %s: %w", r.id, err)
 	}
 	rec.Attacker = r.attacker
