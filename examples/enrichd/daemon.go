@@ -29,7 +29,7 @@ type daemon struct {
 // open opens the database and the bus and makes a worker between them.
 func open(o options, c config, log *slog.Logger) (*daemon, error) {
 	d := &daemon{config: c, log: log}
-	db, s, err := c.database.open()
+	db, s, err := c.database.open(log)
 	if err != nil {
 		return nil, err
 	}

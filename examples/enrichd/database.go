@@ -117,7 +117,7 @@ func openMySQL(d database) (*sql.DB, error) {
 
 // open returns a pool of connections and the store in it. It connects to no
 // server.
-func (d database) open() (*sql.DB, *sqlstore.Store, error) {
+func (d database) open(log *slog.Logger) (*sql.DB, *sqlstore.Store, error) {
 	db, err := d.engine.open(d)
 	if err != nil {
 		return nil, nil, fmt.Errorf("open %v: %w", d, err)
@@ -125,7 +125,7 @@ func (d database) open() (*sql.DB, *sqlstore.Store, error) {
 	db.SetMaxOpenConns(d.conns)
 	db.SetMaxIdleConns(d.conns)
 	db.SetConnMaxIdleTime(5 * time.Minute) // before a server gives up on them
-	s, err := sqlstore.New(db, sqlstore.Options{Dialect: d.dialect})
+	s, err := sqlstore.New(db, sqlstore.Options{Dialect: d.dialect, Log: log})
 	if err != nil {
 		_ = db.Close() // the first error matters
 		return nil, nil, err

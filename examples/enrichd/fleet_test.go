@@ -110,7 +110,7 @@ func fleet(tb testing.TB, eng *engine, attackers int) {
 	}
 	c, err := readConfig(s.getenv)
 	require.NoError(tb, err)
-	db, records, err := c.database.open()
+	db, records, err := c.database.open(quiet)
 	require.NoError(tb, err)
 	defer db.Close()
 
