@@ -634,6 +634,51 @@ func testStatsBeforeEverythingIsImported(t *testing.T, on *database) {
 	require.Positive(t, partly, "counts in the middle of the import")
 }
 
+// TestStatsDoNotLookAtAll has more attackers that no claim has come across than
+// Stats looks at, a third of them with a row in attacker_intel.
+func TestStatsDoNotLookAtAll(t *testing.T) { onEach(t, testStatsDoNotLookAtAll) }
+
+func testStatsDoNotLookAtAll(t *testing.T, on *database) {
+	d := newDECNET(t, on)
+	const attackers, step = 12_000, 500
+	d.atOnce(func() {
+		for i := 0; i < attackers; i += step {
+			at := sqlalchemy(d.now.Add(-time.Duration(i) * time.Second))
+			var profiles, intel []any
+			for j := range step {
+				id, ip := uuid.NewString(), fmt.Sprintf("45.9.%d.%d", i/step, j%250)
+				profiles = append(profiles, id, ip, at, at, at)
+				if j%3 == 0 {
+					intel = append(intel, uuid.NewString(), id, ip, at, at, sqlalchemy(d.now.Add(time.Hour)))
+				}
+			}
+			row := "(?, ?, ?, ?, 7, '[]', ?), "
+			d.exec("INSERT INTO attackers (uuid, ip, first_seen, last_seen, event_count, services, updated_at) VALUES "+
+				strings.TrimSuffix(strings.Repeat(row, step), ", "), profiles...)
+			row = "(?, ?, ?, 1, '[]', '{}', 7, '[]', '{}', ?, '{}', '[]', '[]', '[]', '{}', ?, ?), "
+			d.exec(`INSERT INTO attacker_intel (uuid, attacker_uuid, attacker_ip, schema_version, greynoise_tags, greynoise_raw,
+				abuseipdb_score, abuseipdb_categories, abuseipdb_raw, abuseipdb_queried_at, feodo_raw, threatfox_threat_types,
+				threatfox_ioc_types, threatfox_malware_families, threatfox_raw, cached_at, expires_at) VALUES `+
+				strings.TrimSuffix(strings.Repeat(row, len(intel)/6), ", "), intel...)
+		}
+	})
+	check := func(leased int) {
+		t.Helper()
+		stats, err := d.store.Stats(t.Context(), d.now)
+		require.NoError(t, err)
+		require.Equal(t, attackers, stats.Attackers)
+		require.Equal(t, leased, stats.Leased)
+		require.Equal(t, attackers, stats.Enriched+stats.Due+leased)
+		require.InDelta(t, attackers/3, stats.Enriched, attackers/50)
+	}
+	check(0)
+	c, err := d.store.Claim(t.Context(), store.ClaimRequest{Now: d.now, Owner: "test", Lease: time.Minute, Limit: 1})
+	require.NoError(t, err)
+	require.Len(t, c.Records, 1)
+	require.Less(t, column[int](t, d.db, "SELECT count(*) FROM enrich_ledger")[0], attackers-10_000)
+	check(1)
+}
+
 func TestPurgeByDECNET(t *testing.T) { onEach(t, testPurgeByDECNET) }
 
 func testPurgeByDECNET(t *testing.T, on *database) {

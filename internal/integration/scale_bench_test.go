@@ -59,6 +59,31 @@ func BenchmarkClaimAtScale(b *testing.B) {
 	}
 }
 
+// BenchmarkStatsUnseen counts while no claim has come across any of the
+// attackers, of which there are ENRICH_BENCH_ATTACKERS, by default 20,000.
+func BenchmarkStatsUnseen(b *testing.B) {
+	attackers := size(b, "ENRICH_BENCH_ATTACKERS", 20_000)
+	for _, on := range databases {
+		b.Run(on.String(), func(b *testing.B) {
+			s, db := on.openStore(b)
+			on.fill(b, s, db, attackers, true)
+			empty := "TRUNCATE TABLE "
+			if on == onSQLite {
+				empty = "DELETE FROM "
+			}
+			for _, text := range []string{empty + "enrich_ledger", empty + "attacker_intel", "UPDATE enrich_cursor SET at = ''"} {
+				_, err := db.ExecContext(b.Context(), text)
+				require.NoError(b, err)
+			}
+			for b.Loop() {
+				stats, err := s.Stats(b.Context(), time.Now())
+				require.NoError(b, err)
+				require.Equal(b, attackers+1, stats.Due)
+			}
+		})
+	}
+}
+
 func median(times []time.Duration) time.Duration {
 	times = slices.Sorted(slices.Values(times))
 	return times[len(times)/2]

@@ -10,11 +10,14 @@ import (
 
 // Stats implements [store.Statistician]. Indexes suffice for it, in time that
 // grows with the attackers, those enriched and those due, the entries that wait
-// and the events in the outbox; and it looks at each attacker that is leased,
-// that is new since the last claim, or that was there before the first one and
-// is not imported yet. One that no claim has come across counts as due, unless
-// attacker_intel has a row about it. One that was deleted from attackers counts
-// in all numbers but the first until a claim comes across it.
+// and the events in the outbox; and it looks at each attacker that is leased. An
+// attacker that no claim has come across, because it is new since the last claim
+// or was there before the first one and is not imported yet, counts as due,
+// unless attacker_intel has a row about it. Stats looks for these among 10,000
+// attackers; while there are more it tells from the sizes of the tables how many
+// there are, and counts them as if they were like those found. An attacker that
+// was deleted from attackers counts in all numbers but the first until a
+// claim comes across it.
 func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 	var stats store.Stats
 	err := s.read(ctx, func(t *tx) error {
@@ -53,6 +56,10 @@ func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 	return stats, nil
 }
 
+// lookedAt is how many attackers Stats looks at, at most, on either side of what
+// claims have come across.
+const lookedAt = 10_000
+
 // countNew adds the attackers that are not in the ledger: nearly all of them are
 // ahead of the cursor lead or, while attackers are being imported, behind past.
 func (t *tx) countNew(stats *store.Stats) error {
@@ -67,27 +74,46 @@ func (t *tx) countNew(stats *store.Stats) error {
 	if err != nil {
 		return err
 	}
-	count := func(where string, args ...any) error {
-		var found, adoptable int
-		_, err := t.one("count new attackers", `SELECT count(*), count(i.attacker_uuid) FROM attackers a
+	var found, adoptable int
+	more := false
+	look := func(where string, args ...any) error {
+		var looked, unknown, withIntel int
+		_, err := t.one("look for new attackers", `SELECT count(*),
+			count(CASE WHEN l.attacker_uuid IS NULL AND length(a.uuid) IN (32, 36) THEN 1 END),
+			count(CASE WHEN l.attacker_uuid IS NULL AND length(a.uuid) IN (32, 36) THEN i.attacker_uuid END)
+			FROM (SELECT a.uuid FROM attackers a WHERE `+where+limit(lookedAt)+`) a
 			LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid
-			LEFT JOIN attacker_intel i ON i.attacker_uuid = a.uuid
-			WHERE l.attacker_uuid IS NULL AND length(a.uuid) IN (32, 36) AND `+where, args, &found, &adoptable)
-		stats.Enriched += adoptable
-		stats.Due += found - adoptable
+			LEFT JOIN attacker_intel i ON i.attacker_uuid = a.uuid`, args, &looked, &unknown, &withIntel)
+		found, adoptable, more = found+unknown, adoptable+withIntel, more || looked == lookedAt
 		return err
 	}
 	lead, past := cursors["lead"], cursors["past"]
 	if lead.at == "" { // no claim was made yet
-		return count("1 = 1")
+		err = look("1 = 1")
+	} else {
+		err = look("a.updated_at >= ?", lead.at)
+		if err == nil && past.at != ended {
+			op := "<="
+			if past.uuid == "" { // it begins where lead does
+				op = "<"
+			}
+			err = look("a.updated_at "+op+" ?", past.at)
+		}
 	}
-	if err := count("a.updated_at >= ?", lead.at); err != nil || past.at == ended {
+	if err != nil {
 		return err
 	}
-	if past.uuid == "" { // it begins where lead does
-		return count("a.updated_at < ?", past.at)
+	if more {
+		var known int
+		if _, err := t.one("count", "SELECT count(*) FROM enrich_ledger", nil, &known); err != nil {
+			return err
+		}
+		all := max(found, stats.Attackers-known)
+		adoptable, found = all*adoptable/max(found, 1), all
 	}
-	return count("a.updated_at <= ?", past.at)
+	stats.Enriched += adoptable
+	stats.Due += found - adoptable
+	return nil
 }
 
 // countWaiting counts the entries that wait for each provider's quota, also
