@@ -84,6 +84,73 @@ func BenchmarkStatsUnseen(b *testing.B) {
 	}
 }
 
+// BenchmarkSweep lets an idle store look over all attackers at its own pace,
+// with a claim for every minute of a clock that is moved. It reports how many
+// minutes that takes, and which part of a core this process and the database's
+// server need for it. There are ENRICH_BENCH_ATTACKERS attackers, by default
+// 20,000.
+func BenchmarkSweep(b *testing.B) {
+	attackers := size(b, "ENRICH_BENCH_ATTACKERS", 20_000)
+	for _, on := range databases {
+		b.Run(on.String(), func(b *testing.B) {
+			s, db := on.openStore(b)
+			on.fill(b, s, db, attackers, false)
+			now := time.Now().UTC()
+			s, err := sqlstore.New(db, sqlstore.Options{Dialect: on.Dialect, Now: func() time.Time { return now }})
+			require.NoError(b, err)
+			claim := func() int {
+				c, err := s.Claim(b.Context(), store.ClaimRequest{Now: now, Owner: "bench", Lease: 10 * time.Hour, Limit: 50})
+				require.NoError(b, err)
+				return len(c.Records)
+			}
+			require.Equal(b, 10, claim())
+
+			minutes, rounds := 0, 0
+			before := cpu() + on.cpu(b, db)
+			for b.Loop() {
+				for round := false; !round; minutes++ {
+					now = now.Add(time.Minute)
+					require.Zero(b, claim())
+					round = column[string](b, db, "SELECT uuid FROM enrich_cursor WHERE name = 'sweep'")[0] == ""
+				}
+				rounds++
+			}
+			used := cpu() + on.cpu(b, db) - before
+			b.ReportMetric(float64(minutes)/float64(rounds), "minutes")
+			b.ReportMetric(100*used.Minutes()/float64(minutes), "%of-a-core")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// cpu returns the processor time that the database's server has used: MySQL for
+// everybody, PostgreSQL for the connections to this database. The server has to
+// run on this machine.
+func (on *database) cpu(b *testing.B, db *sql.DB) (used time.Duration) {
+	var pids []string
+	switch on {
+	case onPostgres:
+		pids = column[string](b, db, "SELECT CAST(pid AS TEXT) FROM pg_stat_activity WHERE datname = current_database()")
+	case onMySQL:
+		pid, err := os.ReadFile(column[string](b, db, "SELECT @@pid_file")[0])
+		require.NoError(b, err)
+		pids = []string{strings.TrimSpace(string(pid))}
+	}
+	const tick = time.Second / 100 // USER_HZ
+	for _, pid := range pids {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		require.NoError(b, err)
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(rest) // from the third on: state, …, utime, stime
+		for _, text := range fields[11:13] {
+			n, err := strconv.ParseInt(text, 10, 64)
+			require.NoError(b, err)
+			used += time.Duration(n) * tick
+		}
+	}
+	return used
+}
+
 func median(times []time.Duration) time.Duration {
 	times = slices.Sorted(slices.Values(times))
 	return times[len(times)/2]
