@@ -154,7 +154,9 @@ type Page struct {
 
 // Statistician is implemented by a store that can count what it holds.
 type Statistician interface {
-	// Stats counts, as of now. It may take time that grows with the store.
+	// Stats counts, as of now. It may take time that grows with the store. Where
+	// others add attackers, Enriched and Due may be estimates until claims have
+	// come across nearly all of them.
 	Stats(ctx context.Context, now time.Time) (Stats, error)
 }
 
