@@ -51,19 +51,18 @@ func (s *Store) locally(ctx context.Context, writes bool, f func(context.Context
 	begins, cancel := context.WithCancel(unwatched)
 	defer cancel()
 	stop := context.AfterFunc(ctx, cancel)
-	defer stop()
 	t := &localTx{s: s, stmts: make(map[string]*sql.Stmt)}
 	t.Tx, err = conn.BeginTx(begins, &sql.TxOptions{ReadOnly: !writes})
 	if err == nil && writes {
 		err = t.lock(begins)
 	}
-	if t.Tx != nil && (err != nil || !stop()) {
-		t.end(conn)
-	}
-	if ctx.Err() != nil {
+	if !stop() {
 		err = ctx.Err()
 	}
 	if err != nil {
+		if t.Tx != nil {
+			t.end(conn)
+		}
 		return s.failed("begin a transaction", err)
 	}
 	if err := f(unwatched, t); err != nil {
@@ -77,7 +76,7 @@ func (s *Store) locally(ctx context.Context, writes bool, f func(context.Context
 		return s.failed("commit", err)
 	}
 	_ = conn.Close() // so that there is one to prepare statements on
-	s.keep(unwatched, t.fresh)
+	s.keep(ctx, t.fresh)
 	return nil
 }
 
