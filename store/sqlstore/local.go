@@ -21,6 +21,8 @@ type local struct {
 	remembers atomic.Int32
 }
 
+func newLocal() *local { return &local{turn: make(chan struct{}, 1)} }
+
 // localTx is a transaction of such a database. Parsing statements takes much
 // of the time, so those that come again are kept prepared.
 type localTx struct {

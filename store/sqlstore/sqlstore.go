@@ -118,7 +118,7 @@ type Store struct {
 	log   *slog.Logger
 	intel atomic.Pointer[intelWriter] // nil until attacker_intel was looked at
 	texts sync.Map                    // statements with numbered placeholders, by the same without
-	local local
+	local *local
 }
 
 var _ interface {
@@ -153,7 +153,7 @@ func New(db *sql.DB, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	return &Store{db: db, d: d, now: o.Now, code: o.Code, log: o.Log, local: local{turn: make(chan struct{}, 1)}}, nil
+	return &Store{db: db, d: d, now: o.Now, code: o.Code, log: o.Log, local: newLocal()}, nil
 }
 
 // localTime returns the time by the program's clock or the caller's.

@@ -73,7 +73,7 @@ func (s *Store) remotely(ctx context.Context, writes bool, f func(context.Contex
 	if err != nil {
 		closed := errors.Is(err, errClosed)
 		err = s.failed("connect to the database", err)
-		if !s.d.local && !closed { // with a code of the database it is what the code says
+		if !closed { // with a code of the database it is what the code says
 			err = &lostError{err}
 		}
 		return err

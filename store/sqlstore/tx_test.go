@@ -93,7 +93,7 @@ func TestConnectingIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, local := range []bool{false, true} {
 			dial := new(dialer)
-			s := &Store{d: &dialect{begin: []string{"BEGIN"}, local: local}, db: sql.OpenDB(dial), code: code}
+			s := &Store{d: &dialect{begin: []string{"BEGIN"}, local: local}, db: sql.OpenDB(dial), code: code, local: newLocal()}
 			start := time.Now()
 			f := func(*tx) error { return nil }
 			require.ErrorIs(t, s.write(t.Context(), f), errCut)
