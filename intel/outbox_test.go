@@ -194,11 +194,15 @@ func TestStoppedWhileCatchingUp(t *testing.T) {
 	})
 }
 
-// TestDrainCatchesUp: Drain publishes what earlier workers left.
+// TestDrainCatchesUp: Drain publishes what earlier workers left, also one that
+// was killed at it.
 func TestDrainCatchesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newRecord()
 		left, ids := after(t, b, 1000)
+		mine, err := left.store.Turn(t.Context(), "a dead worker", 30*time.Second)
+		require.NoError(t, err)
+		require.True(t, mine)
 		next := newRig(t, intel.Config{Bus: b, Store: left.store}, newSource("a"))
 		require.NoError(t, next.worker.Drain(t.Context()))
 		b.inOrder(t, ids, 1)

@@ -148,9 +148,10 @@ func (p *publisher) run(ctx context.Context) {
 
 // finish catches up if it has to, and leaves everything as others need it.
 func (p *publisher) finish(ctx context.Context) {
+	began := time.Now()
 	for p.once && p.failures == 0 && p.w.behind.Load() && ctx.Err() == nil {
 		pause, more := p.catchUp(ctx)
-		if more && !p.holding { // others are at it
+		if more && !p.holding && time.Since(began) > turnLasting { // another one is alive and at it
 			break
 		}
 		select {

@@ -162,11 +162,11 @@ func (w *Worker) run(parent context.Context, once bool) error {
 
 	close(queue)
 	dispatching.Wait()
-	stop()
 	wr.close()
 	writing.Wait()
 	pub.close()
 	publishing.Wait()
+	stop() // only now: what is left to do is in no hurry unless ctx is done
 	close(finished)
 	background.Wait()
 	return err
