@@ -267,3 +267,16 @@ func TestSlowBus(t *testing.T) {
 		})
 	}
 }
+
+// TestEnrichAfterAWorkerThatWasBehind: once nobody catches up any more, Enrich
+// publishes by itself.
+func TestEnrichAfterAWorkerThatWasBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		r, _ := after(t, b, 10)
+		id := r.observe(ip(100))[0]
+		_, err := r.worker.Enrich(t.Context(), id)
+		require.NoError(t, err)
+		require.Equal(t, []string{intel.EventID(id, 1)}, b.taken())
+	})
+}

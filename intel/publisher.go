@@ -48,7 +48,7 @@ type publisher struct {
 	acks      []string  // IDs of events to be removed from the outbox
 	failures  int       // in a row, of the bus or of the store
 	holding   bool      // it is its turn to publish what is in the outbox
-	since     time.Time // when it began to; zero if it is not at it
+	since     time.Time // when it last began to
 	expired   time.Time // when old events were last dropped
 }
 
@@ -163,6 +163,7 @@ func (p *publisher) finish(ctx context.Context) {
 	defer cancel()
 	_ = p.acknowledge(ctx)
 	p.yield(ctx)
+	p.w.behind.Store(false) // nobody is left to catch up, so Enrich does not leave it events
 }
 
 // finishTimeout is how long the last words to the store may take.
@@ -236,7 +237,7 @@ func (w *Worker) send(ctx context.Context, ev *bus.Event) error {
 // publish announces one saved event and removes it from the outbox. If that
 // fails, or older events wait there, it stays there for the worker that runs.
 func (w *Worker) publish(ctx context.Context, ev *bus.Event) {
-	if w.behind.Load() {
+	if w.outbox != nil && w.behind.Load() {
 		return
 	}
 	timed, cancel := context.WithTimeout(ctx, publishTimeout)
