@@ -31,10 +31,9 @@
 // expires, records are saved whole, and events are published at least once if
 // the store has an outbox.
 //
-// The events of one attacker are published in the order of its revisions. There
-// is one exception: while a worker's own connection to the bus is down and
-// others' are not, theirs may come first. The payload says which revision it is
-// about.
+// If the store has an outbox, the events of one attacker are first published in
+// the order of its revisions, whichever workers saved them; one that comes again
+// has the ID it had. The payload says which revision it is about.
 //
 // Package intelmock has mocks of the interfaces; memstore, membus and
 // providertest have fakes that behave.

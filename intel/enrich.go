@@ -54,6 +54,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 	}()
 	return safely(func() error {
 		w.recall(ctx, []store.Record{r}, time.Now())
+		queue := w.mustQueue(ctx, []store.Record{r})
 		s := w.newShift(ctx)
 		defer s.crew.dismiss()
 		p := w.newPass(r)
@@ -76,8 +77,11 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 		if j.saved != nil {
 			w.config.Hooks.Saved(*j.saved)
 		}
-		if j.update.Event != nil {
-			w.publish(ctx, j.update.Event)
+		switch ev := j.update.Event; {
+		case ev != nil && queue:
+			w.leaveToOutbox()
+		case ev != nil:
+			w.publish(ctx, ev)
 		}
 		return ctx.Err()
 	})

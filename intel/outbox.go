@@ -144,11 +144,8 @@ func (p *publisher) sweep(ctx context.Context) bool {
 	if p.w.behind.Load() || len(p.events) > 0 || p.acknowledge(ctx) != nil {
 		return false
 	}
-	if events, err := p.unpublished(ctx, sweepInterval, 1); err != nil || len(events) == 0 {
-		return false
-	}
-	p.w.behind.Store(true)
-	return true
+	events, err := p.unpublished(ctx, sweepInterval, 1)
+	return err == nil && len(events) > 0
 }
 
 // expire drops what has been in the outbox for too long, if it is time to look.

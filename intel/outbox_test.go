@@ -2,8 +2,10 @@ package intel_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -279,4 +281,55 @@ func TestEnrichAfterAWorkerThatWasBehind(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{intel.EventID(id, 1)}, b.taken())
 	})
+}
+
+// line is a connection to a bus that others are connected to as well.
+type line struct {
+	bus.Bus
+	down atomic.Bool
+}
+
+func (l *line) Publish(ctx context.Context, ev bus.Event) error {
+	if l.down.Load() {
+		return errors.New("line is down")
+	}
+	return l.Bus.Publish(ctx, ev)
+}
+
+// TestOrderAcrossWorkers: an event does not overtake an earlier one about the
+// same attacker that another worker saved and cannot publish.
+func TestOrderAcrossWorkers(t *testing.T) {
+	for name, restart := range map[string]bool{"a worker that runs": false, "one that runs later": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newRecord()
+				cut := &line{Bus: b}
+				cut.down.Store(true)
+				first := newRig(t, intel.Config{Bus: cut}, newSource("a"))
+				second := newRig(t, intel.Config{Bus: b, Store: first.store}, newSource("a"))
+				second.store = first.store
+				if !restart {
+					second.start()
+				}
+				time.Sleep(time.Second) // not long enough for it to look for attackers again
+
+				ids := first.observe(ip(1), ip(2))
+				for _, id := range ids {
+					_, err := first.worker.Enrich(t.Context(), id)
+					require.NoError(t, err)
+				}
+				require.Empty(t, b.taken())
+				second.move(3, ids[0])
+				if restart {
+					_, err := second.worker.Enrich(t.Context(), ids[0])
+					require.NoError(t, err)
+					require.Empty(t, b.taken())
+					second.start()
+				}
+				time.Sleep(time.Second)
+				b.inOrder(t, ids[:1], 2)
+				b.inOrder(t, ids[1:], 1)
+			})
+		})
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/store"
 )
 
 const (
@@ -36,27 +37,28 @@ const (
 // are found again in the outbox, in order, until it has caught up. Without an
 // outbox they are lost.
 type publisher struct {
-	w        *Worker
-	name     string // for its turn at the outbox
-	once     bool   // it has to have caught up before it ends
-	events   chan *bus.Event
-	overflow chan struct{} // cap 1: the worker fell behind because events was full
-	lost     atomic.Int64  // events that were neither published nor kept
-	closing  chan struct{} // closed by close
+	w       *Worker
+	name    string // for its turn at the outbox
+	once    bool   // it has to have caught up before it ends
+	events  chan *bus.Event
+	lost    atomic.Int64  // events that were neither published nor kept
+	closing chan struct{} // closed by close
 
 	deadlines *gate.Deadlines
-	acks      []string  // IDs of events to be removed from the outbox
-	failures  int       // in a row, of the bus or of the store
-	holding   bool      // it is its turn to publish what is in the outbox
-	since     time.Time // when it last began to
-	expired   time.Time // when old events were last dropped
+	next      *time.Timer // to catch up
+	catching  bool        // next is set
+	acks      []string    // IDs of events to be removed from the outbox
+	failures  int         // in a row, of the bus or of the store
+	holding   bool        // it is its turn to publish what is in the outbox
+	since     time.Time   // when it last began to
+	expired   time.Time   // when old events were last dropped
 }
 
 func newPublisher(w *Worker, once bool) *publisher {
 	w.behind.Store(w.outbox != nil) // those before us may have left something
 	return &publisher{
 		w: w, name: uuid.NewString(), once: once,
-		events: make(chan *bus.Event, maxAnnounced), overflow: make(chan struct{}, 1), closing: make(chan struct{}),
+		events: make(chan *bus.Event, maxAnnounced), closing: make(chan struct{}), catching: true,
 	}
 }
 
@@ -76,10 +78,7 @@ func (p *publisher) announce(ev *bus.Event) {
 			return
 		case <-timer.C:
 			p.w.behind.Store(true)
-			select {
-			case p.overflow <- struct{}{}:
-			default:
-			}
+			p.w.leaveToOutbox()
 		}
 	}
 	p.drop()
@@ -96,17 +95,19 @@ func (p *publisher) close() {
 // left.
 func (p *publisher) run(ctx context.Context) {
 	p.deadlines = gate.NewDeadlines(ctx, publishTimeout)
-	ack, next, sweep := time.NewTimer(0), time.NewTimer(0), time.NewTimer(sweepInterval)
+	ack, sweep := time.NewTimer(0), time.NewTimer(sweepInterval)
+	p.next = time.NewTimer(0)
 	ack.Stop()
 	if p.w.outbox == nil { // there is nothing to sweep
 		sweep.Stop()
 	}
 	defer ack.Stop()
-	defer next.Stop()
+	defer p.next.Stop()
 	defer sweep.Stop()
 	for {
 		select {
 		case ev, open := <-p.events:
+			p.notice()
 			switch {
 			case !open:
 				p.finish(ctx)
@@ -115,7 +116,7 @@ func (p *publisher) run(ctx context.Context) {
 				p.drop()
 			case p.send(ev) != nil:
 				p.drop()
-				next.Reset(p.fail(ctx))
+				p.next.Reset(p.fail(ctx))
 			default:
 				if p.acks = append(p.acks, ev.ID); len(p.acks) == 1 {
 					ack.Reset(ackDelay)
@@ -127,22 +128,41 @@ func (p *publisher) run(ctx context.Context) {
 			if p.acknowledge(ctx) != nil {
 				ack.Reset(ackRetry)
 			}
-		case <-p.overflow:
-			next.Reset(0)
+		case <-p.w.late:
+			p.fallBehind()
 		case <-p.w.busBack: // what waits for it need not wait out its delay
 			if p.failures > 0 {
-				next.Reset(0)
+				p.next.Reset(0)
 			}
-		case <-next.C:
+		case <-p.next.C:
 			if pause, more := p.catchUp(ctx); more {
-				next.Reset(pause)
+				p.next.Reset(pause)
 			}
 		case <-sweep.C:
 			sweep.Reset(sweepInterval)
 			if p.sweep(ctx) {
-				next.Reset(0)
+				p.fallBehind()
 			}
 		}
+	}
+}
+
+// notice falls behind if it was told to.
+func (p *publisher) notice() {
+	select {
+	case <-p.w.late:
+		p.fallBehind()
+	default:
+	}
+}
+
+// fallBehind leaves events to the outbox and catches up, if it is not at it
+// already.
+func (p *publisher) fallBehind() {
+	p.w.behind.Store(true)
+	if !p.catching {
+		p.catching = true
+		p.next.Reset(0)
 	}
 }
 
@@ -172,6 +192,7 @@ const finishTimeout = 2 * time.Second
 // fail leaves events to the outbox and returns when to try again.
 func (p *publisher) fail(ctx context.Context) time.Duration {
 	p.w.behind.Store(true)
+	p.catching = true
 	p.yield(ctx) // the bus of another worker may work
 	p.failures++
 	return backoff(publishRetryMin, publishRetryMax, p.failures)
@@ -180,6 +201,7 @@ func (p *publisher) fail(ctx context.Context) time.Duration {
 // recover returns to direct publishing.
 func (p *publisher) recover() {
 	p.failures = 0
+	p.catching = false
 	p.w.behind.Store(false)
 	if lost := p.lost.Swap(0); lost > 0 {
 		p.w.log.Warn("the bus works again; events were lost because the store has no outbox", "lost", lost)
@@ -211,6 +233,38 @@ func (p *publisher) send(ev *bus.Event) error {
 	return p.w.send(p.deadlines.Next(time.Now()), ev)
 }
 
+// leaveToOutbox makes a worker that runs publish by way of the outbox until it
+// has caught up.
+func (w *Worker) leaveToOutbox() {
+	select {
+	case w.late <- struct{}{}:
+	default:
+	}
+}
+
+// mustQueue reports whether events about the attackers are to be left to the
+// outbox because older ones about them wait there, saved by whichever worker:
+// those of one attacker are published in order.
+func (w *Worker) mustQueue(ctx context.Context, records []store.Record) bool {
+	if w.outbox == nil {
+		return false
+	}
+	var last []string
+	for i := range records {
+		if r := &records[i]; r.Revision > 0 {
+			last = append(last, EventID(r.ID, r.Revision))
+		}
+	}
+	if len(last) == 0 {
+		return false
+	}
+	waiting, err := w.outbox.Waiting(ctx, last...)
+	if err != nil && ctx.Err() == nil {
+		w.log.Warn("cannot find out which events wait in the outbox; new ones are left to it", "error", err)
+	}
+	return err != nil || len(waiting) > 0
+}
+
 // send makes one attempt to publish an event about an attacker. An event that
 // the bus will never take counts as sent.
 func (w *Worker) send(ctx context.Context, ev *bus.Event) error {
@@ -235,7 +289,7 @@ func (w *Worker) send(ctx context.Context, ev *bus.Event) error {
 }
 
 // publish announces one saved event and removes it from the outbox. If that
-// fails, or older events wait there, it stays there for the worker that runs.
+// fails, or the worker that runs is behind, it stays there.
 func (w *Worker) publish(ctx context.Context, ev *bus.Event) {
 	if w.outbox != nil && w.behind.Load() {
 		return

@@ -38,6 +38,7 @@ type Worker struct {
 	trouble trouble
 	busDown atomic.Bool
 	behind  atomic.Bool   // events are left to the outbox, where older ones wait
+	late    chan struct{} // cap 1: events are to be left to the outbox from now on
 	busBack chan struct{} // cap 1: the bus, lost before, can be listened to
 }
 
@@ -53,6 +54,7 @@ func NewWorker(c Config) (*Worker, error) {
 		log:     c.Logger.With("worker", c.Owner),
 		retry:   retrySchedule{c.RetryMin, c.RetryMax},
 		wake:    make(chan struct{}, 1),
+		late:    make(chan struct{}, 1),
 		busBack: make(chan struct{}, 1),
 	}
 	var ledger quota.Ledger // nil if the store is none
@@ -316,6 +318,9 @@ func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *write
 		wr.claimed.Add(int64(len(c.Records)))
 		wr.open.Add(int64(len(c.Records)))
 		w.recall(ctx, c.Records, now)
+		if w.mustQueue(ctx, c.Records) {
+			w.leaveToOutbox()
+		}
 		for i, r := range c.Records {
 			select {
 			case queue <- r:

@@ -77,6 +77,22 @@ func (s *Store) Unpublished(ctx context.Context, age time.Duration, limit int) (
 	return events, nil
 }
 
+// Waiting implements [store.Outbox].
+func (s *Store) Waiting(ctx context.Context, ids ...string) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var waiting []string
+	for _, id := range ids {
+		if s.byID[id] != nil {
+			waiting = append(waiting, id)
+		}
+	}
+	return waiting, nil
+}
+
 // Published implements [store.Outbox].
 func (s *Store) Published(ctx context.Context, ids ...string) error {
 	if err := ctx.Err(); err != nil {

@@ -73,6 +73,32 @@ func (s *Store) Unpublished(ctx context.Context, age time.Duration, n int) ([]bu
 	return events, err
 }
 
+// Waiting implements [store.Outbox].
+func (s *Store) Waiting(ctx context.Context, ids ...string) ([]string, error) {
+	if len(ids) == 0 {
+		return nil, ctx.Err()
+	}
+	var waiting []string
+	err := s.read(ctx, func(t *tx) error {
+		waiting = nil
+		for chunk := range slices.Chunk(ids, maxParams) {
+			list, args := in(chunk)
+			err := t.query("look for events in the outbox", "SELECT event_id FROM enrich_outbox WHERE event_id IN "+list, args,
+				func(scan func(...any) error) error {
+					var id string
+					err := scan(&id)
+					waiting = append(waiting, id)
+					return err
+				})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return waiting, err
+}
+
 // Published implements [store.Outbox].
 func (s *Store) Published(ctx context.Context, ids ...string) error {
 	if len(ids) == 0 {

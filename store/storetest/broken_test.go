@@ -34,6 +34,7 @@ type broken struct {
 	answers     func(time.Time, []netip.Addr) ([]store.Answer, error)
 	turn        func(owner string, lasting time.Duration) (bool, error)
 	unpublished func(time.Duration, int) ([]bus.Event, error)
+	waiting     func([]string) ([]string, error)
 	published   func([]string) error
 	expire      func(time.Duration) (int, error)
 	budget      func(provider string) ([]byte, uint64, error)
@@ -177,6 +178,14 @@ func (b *broken) Unpublished(ctx context.Context, age time.Duration, limit int) 
 		return b.unpublished(age, limit)
 	}
 	return b.Store.Unpublished(ctx, age, limit)
+}
+
+func (b *broken) Waiting(ctx context.Context, ids ...string) ([]string, error) {
+	ctx = b.context(ctx, "Waiting")
+	if b.waiting != nil && ctx.Err() == nil {
+		return b.waiting(ids)
+	}
+	return b.Store.Waiting(ctx, ids...)
 }
 
 func (b *broken) Published(ctx context.Context, ids ...string) error {

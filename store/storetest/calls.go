@@ -70,6 +70,10 @@ func cancelledContext(tb testing.TB, h Harness) {
 			_, err := s.Unpublished(ctx, 0, 1)
 			return err
 		}
+		calls["Waiting"] = func() error {
+			_, err := s.Waiting(ctx, "unknown")
+			return err
+		}
 		calls["Turn"] = func() error {
 			_, err := s.Turn(ctx, "owner", lease)
 			return err

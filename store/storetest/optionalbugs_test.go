@@ -117,7 +117,17 @@ var optionalBugs = bugs{
 		"payload lost": unpublishing(func(events []bus.Event) []bus.Event {
 			return rewrite(events, func(ev *bus.Event) { ev.Payload = json.RawMessage(`{}`) })
 		}),
-		"another ID":    unpublishing(func(events []bus.Event) []bus.Event { return rewrite(events, func(ev *bus.Event) { ev.ID += "x" }) }),
+		"another ID": unpublishing(func(events []bus.Event) []bus.Event { return rewrite(events, func(ev *bus.Event) { ev.ID += "x" }) }),
+		"none waits": func(b *broken) { b.waiting = func([]string) ([]string, error) { return nil, nil } },
+		"all wait":   func(b *broken) { b.waiting = func(ids []string) ([]string, error) { return ids, nil } },
+		"any waits": func(b *broken) {
+			b.waiting = func(ids []string) ([]string, error) {
+				if some, err := b.Store.Waiting(background, ids...); len(some) == 0 {
+					return nil, err
+				}
+				return ids, nil
+			}
+		},
 		"never removed": func(b *broken) { b.published = func([]string) error { return nil } },
 		"limit ignored": func(b *broken) {
 			b.unpublished = func(age time.Duration, _ int) ([]bus.Event, error) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -68,9 +69,20 @@ func outbox(tb testing.TB, h Harness) {
 	f.events("Unpublished once more", f.unpublished(0, 9), want...)
 	f.events("Unpublished with a limit of 2", f.unpublished(0, 2), want[:2]...)
 	f.events("Unpublished of an hour ago", f.unpublished(time.Hour, 9))
+	waiting := func(want, ids []string) {
+		f.Helper()
+		got, err := s.Waiting(f.ctx, ids...)
+		if err != nil || !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
+			f.Fatalf("Waiting of %q returned %q, %v; want %q", ids, got, err, want)
+		}
+	}
+	waiting([]string{want[0].ID, want[3].ID, want[4].ID}, []string{want[3].ID, "unknown", want[0].ID, want[4].ID})
+	waiting(nil, nil)
 	if err := s.Published(f.ctx, want[0].ID, want[3].ID, "unknown"); err != nil {
 		f.Fatalf("Published: %v", err)
 	}
+	waiting([]string{want[4].ID}, []string{want[3].ID, want[0].ID, want[4].ID})
+	waiting(nil, []string{want[0].ID})
 	f.events("Unpublished after two were published", f.unpublished(0, 9), want[1], want[2], want[4])
 	f.events("Unpublished with a limit of 1", f.unpublished(0, 1), want[1])
 }
