@@ -97,9 +97,9 @@ func (t *tx) queriedAt(rows []*row, lock string) (map[string][]time.Time, error)
 	}
 	slices.Sort(uuids)
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		list, args := in(chunk)
-		err := t.query("look for foreign findings", "SELECT attacker_uuid, "+timeColumns+" FROM attacker_intel WHERE attacker_uuid IN "+
-			list+ordered(lock), args, func(scan func(...any) error) error {
+		among, args := t.among(chunk)
+		err := t.query("look for foreign findings", "SELECT attacker_uuid, "+timeColumns+" FROM attacker_intel WHERE attacker_uuid "+
+			among+ordered(lock), args, func(scan func(...any) error) error {
 			var uuid string
 			at := make([]timestamp, len(columnProviders))
 			dest := []any{&uuid}

@@ -310,9 +310,9 @@ func (c *claim) due() (rows []*row, err error) {
 			return rows, err
 		}
 		for chunk := range slices.Chunk(early, maxParams) {
-			list, args := in(chunk)
+			among, args := c.among(chunk)
 			err := c.exec("put attackers back to sleep",
-				"UPDATE enrich_ledger SET state = 0, wake_at = due_at WHERE attacker_uuid IN "+list, args...)
+				"UPDATE enrich_ledger SET state = 0, wake_at = due_at WHERE attacker_uuid "+among, args...)
 			if err != nil {
 				return nil, err
 			}
@@ -425,10 +425,10 @@ func (c *claim) lease(rows []*row) error {
 	}
 	slices.Sort(uuids)
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		list, args := in(chunk)
+		among, args := c.among(chunk)
 		args = append([]any{until, int64(never), strings.ToValidUTF8(c.req.Owner, "")}, args...)
 		err := c.exec("lease attackers", `UPDATE enrich_ledger SET state = 2, wake_at = ?, ahead_at = ?, owner = ?, fence = fence + 1
-			WHERE attacker_uuid IN `+list, args...)
+			WHERE attacker_uuid `+among, args...)
 		if err != nil {
 			return err
 		}

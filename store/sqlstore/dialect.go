@@ -51,6 +51,7 @@ type dialect struct {
 	// alone, so that nothing has to be locked.
 	local    bool
 	numbered bool   // placeholders are $1, $2, …
+	arrays   bool   // a list of texts is one value: of several it would weigh each when it plans
 	lock     string // ends a SELECT whose rows are to be written, or
 	skip     string // the same, leaving out those that another transaction has locked
 	rows     int    // how many rows a statement adds at most

@@ -77,9 +77,9 @@ func (r *intelRow) scan(scan func(...any) error) error {
 func (t *tx) intelRows(uuids []string) (map[string]*intelRow, error) {
 	rows := make(map[string]*intelRow)
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		list, args := in(chunk)
+		among, args := t.among(chunk)
 		err := t.query("read rows of attacker_intel", `SELECT `+intelColumns+` FROM attacker_intel i
-			WHERE i.attacker_uuid IN `+list, args, func(scan func(...any) error) error {
+			WHERE i.attacker_uuid `+among, args, func(scan func(...any) error) error {
 			r := new(intelRow)
 			if err := r.scan(scan); err != nil {
 				return err

@@ -82,8 +82,8 @@ func (s *Store) Waiting(ctx context.Context, ids ...string) ([]string, error) {
 	err := s.read(ctx, func(t *tx) error {
 		waiting = nil
 		for chunk := range slices.Chunk(ids, maxParams) {
-			list, args := in(chunk)
-			err := t.query("look for events in the outbox", "SELECT event_id FROM enrich_outbox WHERE event_id IN "+list, args,
+			among, args := t.among(chunk)
+			err := t.query("look for events in the outbox", "SELECT event_id FROM enrich_outbox WHERE event_id "+among, args,
 				func(scan func(...any) error) error {
 					var id string
 					err := scan(&id)

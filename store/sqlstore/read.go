@@ -109,9 +109,9 @@ func (t *tx) fill(wanted map[string]*wants) error {
 		uuids = append(uuids, uuid)
 	}
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		list, args := in(chunk)
+		among, args := t.among(chunk)
 		err := t.query("read raw answers from attacker_intel", `SELECT attacker_uuid, uuid, cached_at, expires_at, `+rawColumns+` FROM attacker_intel
-			WHERE attacker_uuid IN `+list, args, func(scan func(...any) error) error {
+			WHERE attacker_uuid `+among, args, func(scan func(...any) error) error {
 			var (
 				uuid string
 				ir   intelRow
@@ -138,7 +138,7 @@ func (t *tx) fill(wanted map[string]*wants) error {
 			return err
 		}
 		err = t.query("read raw answers", `SELECT attacker_uuid, provider, raw FROM enrich_raw
-			WHERE attacker_uuid IN `+list, args, func(scan func(...any) error) error {
+			WHERE attacker_uuid `+among, args, func(scan func(...any) error) error {
 			var uuid, name, raw string
 			err := scan(&uuid, &name, &raw)
 			if err == nil {
@@ -216,11 +216,11 @@ type offer struct {
 // offers collects the findings about the given addresses that are fresh and
 // last longest.
 func (t *tx) offers(texts []string, now time.Time, best map[about]*offer) error {
-	list, args := in(texts)
+	among, args := t.among(texts)
 	return t.query("look for answers", `SELECT l.attacker_uuid, l.entries FROM enrich_ledger l
 		JOIN attackers a ON a.uuid = l.attacker_uuid WHERE l.attacker_uuid IN (
-		SELECT attacker_uuid FROM enrich_ledger WHERE addr IN `+list+`
-		UNION SELECT attacker_uuid FROM enrich_address WHERE addr IN `+list+`)`, append(args, args...),
+		SELECT attacker_uuid FROM enrich_ledger WHERE addr `+among+`
+		UNION SELECT attacker_uuid FROM enrich_address WHERE addr `+among+`)`, append(args, args...),
 		func(scan func(...any) error) error {
 			var uuid, text string
 			if err := scan(&uuid, &text); err != nil {

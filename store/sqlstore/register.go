@@ -124,9 +124,9 @@ func (t *tx) attackers(of []store.Attacker) (map[uuid.UUID]*observed, error) {
 	}
 	byID := make(map[uuid.UUID]*observed, len(of))
 	for chunk := range slices.Chunk(texts, maxParams) {
-		list, args := in(chunk)
+		among, args := t.among(chunk)
 		err := t.query("read attackers", `SELECT `+sightingSelected+`, a.first_seen`+sightingFrom+`
-			WHERE a.uuid IN `+list, args, func(scan func(...any) error) error {
+			WHERE a.uuid `+among, args, func(scan func(...any) error) error {
 			o := &observed{stored: true}
 			var first timestamp
 			if err := o.sighting.scan(scan, &first); err != nil {
@@ -153,8 +153,8 @@ func (t *tx) lockLedger(uuids []string) error {
 		return nil
 	}
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		list, args := in(chunk)
-		err := t.query("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid IN "+list+ordered(t.s.d.lock), args,
+		among, args := t.among(chunk)
+		err := t.query("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid "+among+ordered(t.s.d.lock), args,
 			func(scan func(...any) error) error { return scan(new(string)) })
 		if err != nil {
 			return err

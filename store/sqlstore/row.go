@@ -115,8 +115,8 @@ func (r *row) mend() (damage error) {
 func (t *tx) load(purpose string, uuids []string, lock string) ([]*row, error) {
 	rows := make([]*row, 0, len(uuids))
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		list, args := in(chunk)
-		err := t.query(purpose, "SELECT "+rowColumns+" FROM enrich_ledger WHERE attacker_uuid IN "+list+ordered(lock), args,
+		among, args := t.among(chunk)
+		err := t.query(purpose, "SELECT "+rowColumns+" FROM enrich_ledger WHERE attacker_uuid "+among+ordered(lock), args,
 			func(scan func(...any) error) error {
 				r := new(row)
 				rows = append(rows, r)
@@ -147,8 +147,8 @@ func (t *tx) meet(rows []*row) error {
 	}
 	slices.Sort(uuids)
 	for chunk := range slices.Chunk(uuids, maxParams) {
-		list, args := in(chunk)
-		err := t.query("read attackers", "SELECT uuid, ip, first_seen, last_seen FROM attackers WHERE uuid IN "+list, args,
+		among, args := t.among(chunk)
+		err := t.query("read attackers", "SELECT uuid, ip, first_seen, last_seen FROM attackers WHERE uuid "+among, args,
 			func(scan func(...any) error) error {
 				var (
 					uuid        string
@@ -347,8 +347,8 @@ func (t *tx) leave(uuids ...string) error {
 // delete removes the rows of a table whose column has one of the values.
 func (t *tx) delete(purpose, table, column string, values []string) error {
 	for chunk := range slices.Chunk(values, maxParams) {
-		list, args := in(chunk)
-		if err := t.exec(purpose, "DELETE FROM "+table+" WHERE "+column+" IN "+list, args...); err != nil {
+		among, args := t.among(chunk)
+		if err := t.exec(purpose, "DELETE FROM "+table+" WHERE "+column+" "+among, args...); err != nil {
 			return err
 		}
 	}

@@ -43,9 +43,11 @@
 //
 // # PostgreSQL
 //
-// Any driver will do that leaves the placeholders to the database, such as the
-// one in github.com/jackc/pgx/v5/stdlib. The tables belong to the current
-// schema.
+// Any driver will do that leaves the placeholders to the database and sends
+// several commands without arguments at once, such as the one in
+// github.com/jackc/pgx/v5/stdlib. The tables belong to the current schema. Each
+// transaction begins with settings of its own that make the planner go by
+// indexes, for a plan made while the tables are small to serve when they are not.
 //
 // # MySQL and MariaDB
 //

@@ -359,8 +359,8 @@ func (t *tx) sweepLedger(c *cursor) error {
 func (t *tx) syncOnly(ids []uuid.UUID) error {
 	var found []sighting
 	for chunk := range slices.Chunk(spellings(ids), maxParams) {
-		list, args := in(chunk)
-		err := t.query("read chosen attackers", "SELECT "+sightingSelected+sightingFrom+" WHERE a.uuid IN "+list, args,
+		among, args := t.among(chunk)
+		err := t.query("read chosen attackers", "SELECT "+sightingSelected+sightingFrom+" WHERE a.uuid "+among, args,
 			func(scan func(...any) error) error {
 				var g sighting
 				err := g.scan(scan)
@@ -395,9 +395,9 @@ func (t *tx) reconcile(found []sighting) error {
 	slices.Sort(differ)
 	for chunk := range slices.Chunk(differ, maxParams) {
 		var rows []*schedule
-		list, args := in(chunk)
-		err := t.query("read attackers that changed", "SELECT "+scheduleColumns+" FROM enrich_ledger WHERE attacker_uuid IN "+
-			list+ordered(t.s.d.lock), args, func(scan func(...any) error) error {
+		among, args := t.among(chunk)
+		err := t.query("read attackers that changed", "SELECT "+scheduleColumns+" FROM enrich_ledger WHERE attacker_uuid "+
+			among+ordered(t.s.d.lock), args, func(scan func(...any) error) error {
 			r := new(schedule)
 			rows = append(rows, r)
 			return scan(r.dest()...)

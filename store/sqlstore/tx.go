@@ -204,9 +204,7 @@ func (t *tx) insert(purpose, head, values, tail string, rows [][]any) error {
 			}
 			n++
 		}
-		for n&(n-1) != 0 { // powers of two, for there to be few different statements
-			n &= n - 1
-		}
+		n = round(n)
 		args := make([]any, 0, n*len(rows[0]))
 		for _, row := range rows[:n] {
 			args = append(args, row...)
@@ -220,6 +218,13 @@ func (t *tx) insert(purpose, head, values, tail string, rows [][]any) error {
 		rows = rows[n:]
 	}
 	return nil
+}
+
+// round returns the greatest of 1, 2, 3, 4, 6, 8, 12, … that is no more than n,
+// for there to be few different statements.
+func round(n int) int {
+	step := max(1<<bits.Len(uint(n))/4, 1)
+	return n - n%step
 }
 
 func sizeOf(row []any) (size int) {
@@ -244,10 +249,13 @@ func params(n int) string {
 	return "(" + repeated("?", n) + ")"
 }
 
-// in returns a list of placeholders in parentheses for at least the given
-// texts, and the arguments for it. Its length is a power of two, for there to be
-// few different statements.
-func in(list []string) (text string, args []any) {
+// among returns what follows a column that has to have one of the texts, and the
+// arguments for it. The length of a list is a power of two, for there to be few
+// different statements.
+func (t *tx) among(list []string) (text string, args []any) {
+	if t.s.d.arrays {
+		return "= ANY (CAST(CAST(? AS TEXT) AS TEXT[]))", []any{array(list)}
+	}
 	n := 1
 	for n < len(list) {
 		n *= 2
@@ -256,7 +264,28 @@ func in(list []string) (text string, args []any) {
 	for i := range args {
 		args[i] = list[min(i, len(list)-1)]
 	}
-	return params(n), args
+	return "IN " + params(n), args
+}
+
+// escaped are the characters that have a meaning within a quoted element of an
+// array.
+var escaped = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// array returns a PostgreSQL array as text; see "Array Input and Output Syntax"
+// in its manual.
+func array(list []string) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, text := range list {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('"')
+		_, _ = escaped.WriteString(&b, text) // a Builder never fails
+		b.WriteByte('"')
+	}
+	b.WriteByte('}')
+	return b.String()
 }
 
 // placed returns a statement with the placeholders that the database wants.

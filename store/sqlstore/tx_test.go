@@ -21,11 +21,23 @@ func TestListsHaveFewLengths(t *testing.T) {
 		for i := range list {
 			list[i] = string(rune('a' + i))
 		}
-		text, args := in(list)
-		require.Equal(t, params(want), text)
+		text, args := (&tx{s: &Store{d: &mysql}}).among(list)
+		require.Equal(t, "IN "+params(want), text)
 		require.Len(t, args, want)
 		require.Equal(t, list[0], args[0])
 		require.Equal(t, list[n-1], args[want-1], "the last is repeated")
+	}
+}
+
+func TestArraysAreQuoted(t *testing.T) {
+	text, args := (&tx{s: &Store{d: &postgres}}).among([]string{"a", `"b\`, "", "{c,d}"})
+	require.Equal(t, "= ANY (CAST(CAST(? AS TEXT) AS TEXT[]))", text)
+	require.Equal(t, []any{`{"a","\"b\\","","{c,d}"}`}, args)
+}
+
+func TestInsertsHaveFewLengths(t *testing.T) {
+	for n, want := range map[int]int{1: 1, 2: 2, 3: 3, 5: 4, 7: 6, 11: 8, 12: 12, 63: 48, 64: 64, 95: 64, 96: 96, 127: 96, 128: 128} {
+		require.Equal(t, want, round(n))
 	}
 }
 

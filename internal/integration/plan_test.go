@@ -1,0 +1,65 @@
+package integration
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/store"
+)
+
+// TestPlansOfSmallTablesServeLargeOnes: PostgreSQL keeps the plans of prepared
+// statements. Those made while there was hardly an attacker must not look at all
+// of them once there are many.
+func TestPlansOfSmallTablesServeLargeOnes(t *testing.T) {
+	const many, rounds = 20_000, 20
+	s, db := onPostgres.openStore(t)
+	db.SetMaxOpenConns(1) // all statements are prepared there
+	work := func() {
+		now := time.Now().UTC()
+		c, err := s.Claim(t.Context(), store.ClaimRequest{Now: now, Owner: "test", Lease: time.Hour, Limit: 50})
+		require.NoError(t, err)
+		require.NotEmpty(t, c.Records)
+		for i := range c.Records {
+			_, err := s.Answers(t.Context(), now, c.Records[i].Addr())
+			require.NoError(t, err)
+		}
+		var updates []store.Update
+		var ids []string
+		for _, rec := range c.Records[1:] {
+			u := enriched(rec, now)
+			updates, ids = append(updates, u), append(ids, u.Event.ID)
+		}
+		require.NoError(t, s.Save(t.Context(), updates...))
+		require.NoError(t, s.Release(t.Context(), store.Lease{ID: c.Records[0].ID, Fence: c.Records[0].Fence, Due: now}))
+		_, err = s.Get(t.Context(), c.Records[0].ID)
+		require.NoError(t, err)
+		_, err = s.Waiting(t.Context(), ids...)
+		require.NoError(t, err)
+		_, err = s.Unpublished(t.Context(), 0, 10)
+		require.NoError(t, err)
+		require.NoError(t, s.Published(t.Context(), ids...))
+		_, err = s.List(t.Context(), store.ListRequest{Limit: 50})
+		require.NoError(t, err)
+	}
+	for range 10 {
+		require.NoError(t, s.Observe(t.Context(), crowd(2)...))
+		work()
+	}
+	require.NoError(t, s.Observe(t.Context(), crowd(many)...))
+	work() // reads in who is new
+
+	read := func() int {
+		_, err := db.ExecContext(t.Context(), "SELECT pg_stat_force_next_flush()")
+		require.NoError(t, err)
+		return column[int](t, db, `SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables
+				WHERE relname IN ('attackers', 'attacker_intel', 'enrich_ledger', 'enrich_outbox', 'enrich_queue', 'enrich_address'))
+			+ (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes)`)[0]
+	}
+	before := read()
+	for range rounds {
+		work()
+	}
+	require.Less(t, read()-before, rounds*many/2, "rows read in %d rounds of work on 50 of %d attackers", rounds, many)
+}
