@@ -214,7 +214,6 @@ func testKilledWorkersLoseNothing(t *testing.T, on *database) {
 	}
 	workers := []worker{start(), start(), start()}
 	unsaved := 0
-	restart := os.Getenv("ENRICH_TEST_RESTART")
 	for n := range kills {
 		// Wait until some more was done, so that the kills spread over the backlog.
 		f.wait(len(f.attackers) * (n + 1) / (kills + 2))
