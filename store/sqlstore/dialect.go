@@ -15,7 +15,8 @@ const (
 	SQLite Dialect = iota + 1
 	// PostgreSQL is PostgreSQL 13 or later.
 	PostgreSQL
-	// MySQL is MySQL 8.0 or later, and MariaDB 10.8 or later.
+	// MySQL is MariaDB 10.8 or later, and MySQL 8.0.16 or later, of which 9.7 was
+	// tried.
 	MySQL
 )
 
