@@ -15,10 +15,10 @@ import (
 // BenchmarkWriteRate saves full records, in batches, on every kind of database.
 // After each batch a bare loop writes as many equal rows to copies of the same
 // tables with the same indexes, by prepared statements of many rows, in one
-// transaction. It saves ENRICH_BENCH_RECORDS records, by default 2,000.
+// transaction. It saves ENRICH_BENCH_RECORDS records, by default 10,000.
 func BenchmarkWriteRate(b *testing.B) {
 	const batch = 250
-	records := size(b, "ENRICH_BENCH_RECORDS", 2_000)
+	records := size(b, "ENRICH_BENCH_RECORDS", 10_000)
 	for _, on := range databases {
 		b.Run(on.String(), func(b *testing.B) {
 			var ours, claiming, bare time.Duration

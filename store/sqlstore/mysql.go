@@ -9,7 +9,7 @@ var mysql = dialect{
 	view:  []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY"},
 	lock:  " FOR UPDATE",
 	skip:  " FOR UPDATE SKIP LOCKED",
-	rows:  64,
+	rows:  128,
 	clock: "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
 	exists: `SELECT count(*) FROM information_schema.tables
 		WHERE table_schema = DATABASE() AND table_name = ?`,
@@ -20,12 +20,12 @@ var mysql = dialect{
 	// MariaDB's JSON is text that is checked. A text without a length of its own is
 	// measured in bytes.
 	columns: `SELECT column_name,
-		CASE WHEN EXISTS (SELECT 1 FROM information_schema.check_constraints k WHERE k.constraint_schema = c.table_schema
-				AND k.constraint_name = c.column_name AND k.check_clause = CONCAT('json_valid(', CHAR(96), c.column_name, CHAR(96), ')')) THEN 'json'
+		CASE WHEN column_name IN (SELECT constraint_name FROM information_schema.check_constraints WHERE constraint_schema = DATABASE()
+				AND check_clause = CONCAT('json_valid(', CHAR(96), constraint_name, CHAR(96), ')')) THEN 'json'
 			WHEN data_type = 'tinytext' THEN 'text(63)' WHEN data_type = 'text' THEN 'text(16383)'
 			WHEN data_type IN ('mediumtext', 'longtext') THEN 'text' ELSE column_type END,
 		is_nullable = 'NO', column_default IS NOT NULL OR extra LIKE '%auto_increment%'
-		FROM information_schema.columns c
+		FROM information_schema.columns
 		WHERE table_schema = DATABASE() AND table_name = 'attacker_intel' AND coalesce(generation_expression, '') = ''`,
 	mark: "`",
 	collation: `SELECT collation_name FROM information_schema.columns
