@@ -16,9 +16,9 @@ const (
 	expireInterval = time.Hour
 
 	// What has piled up is published at catchUpRate events a second, in batches,
-	// since a subscriber's queue is short and what it cannot hold is lost. The
-	// rate doubles with every catchUpDoubling that it takes, so that it gets done
-	// however much comes after.
+	// since a subscriber's queue is short and what it cannot hold is lost; twice what
+	// the worker itself saves meanwhile comes on top. The rate doubles with every
+	// catchUpDoubling that it takes, so that it gets done however much others save.
 	catchUpBatch    = 128
 	catchUpRate     = 500
 	catchUpDoubling = time.Minute
@@ -42,8 +42,9 @@ func (p *publisher) catchUp(ctx context.Context) (pause time.Duration, more bool
 		p.recover()
 		return 0, false
 	}
-	for range len(p.events) {
-		<-p.events // it is in the outbox as well
+	for range len(p.events) { // they are in the outbox as well
+		<-p.events
+		p.leave(1)
 	}
 	p.expire(ctx)
 	began := time.Now()
@@ -78,8 +79,11 @@ func (p *publisher) catchUp(ctx context.Context) (pause time.Duration, more bool
 
 // pace returns how long to wait after a batch.
 func (p *publisher) pace(began time.Time, published int) time.Duration {
+	p.credit += 2*p.left.Swap(0) - int64(published)
+	owed := max(-p.credit, 0)
+	p.credit = max(p.credit, 0)
 	doublings := min(time.Since(p.since)/catchUpDoubling, 10)
-	due := time.Duration(published) * time.Second / (catchUpRate << doublings)
+	due := time.Duration(owed) * time.Second / (catchUpRate << doublings)
 	return max(due-time.Since(began), 0)
 }
 
@@ -113,7 +117,8 @@ func (p *publisher) waiting(ctx context.Context) ([]bus.Event, error) {
 		p.holding = false
 		return nil, errTaken
 	case !p.holding:
-		p.holding, p.since = true, time.Now()
+		p.holding, p.since, p.credit = true, time.Now(), 0
+		p.left.Store(0)
 	}
 	return p.unpublished(ctx, 0, catchUpBatch)
 }

@@ -25,15 +25,19 @@ type record struct {
 	*membus.Bus
 	takes time.Duration
 
-	mu  sync.Mutex
-	ids []string
+	mu    sync.Mutex
+	ids   []string
+	until time.Time // until when it hangs
 }
 
 func newRecord() *record { return &record{Bus: membus.New(membus.Options{})} }
 
 func (b *record) Publish(ctx context.Context, ev bus.Event) error {
-	if b.takes > 0 {
-		time.Sleep(b.takes)
+	b.mu.Lock()
+	hangs := time.Until(b.until)
+	b.mu.Unlock()
+	if takes := max(b.takes, hangs); takes > 0 {
+		time.Sleep(takes)
 	}
 	if err := b.Bus.Publish(ctx, ev); err != nil || ev.Topic != intel.TopicEnriched {
 		return err
@@ -42,6 +46,13 @@ func (b *record) Publish(ctx context.Context, ev bus.Event) error {
 	defer b.mu.Unlock()
 	b.ids = append(b.ids, ev.ID)
 	return nil
+}
+
+// hang makes the bus do nothing for a while.
+func (b *record) hang(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.until = time.Now().Add(d)
 }
 
 func (b *record) taken() []string {
@@ -167,6 +178,32 @@ func TestCatchingUpOutrunsWhatIsNew(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		require.InDelta(t, seen, len(b.taken()), 2*batch)
+	})
+}
+
+// TestHiccup: a bus that hangs for a moment does not slow down a busy worker for
+// longer.
+func TestHiccup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		r := newRig(t, intel.Config{Bus: b}, newSource("a")).start()
+		time.Sleep(time.Second)
+		const batch = 100 // each 25 ms
+		seen := 0
+		for n := range 400 {
+			var more []string
+			for range batch {
+				more = append(more, ip(seen))
+				seen++
+			}
+			r.observe(more...)
+			r.worker.Wake()
+			if n == 100 {
+				b.hang(time.Second)
+			}
+			time.Sleep(25 * time.Millisecond)
+		}
+		require.Less(t, seen-len(b.taken()), 2*batch)
 	})
 }
 

@@ -42,6 +42,7 @@ type publisher struct {
 	once    bool   // it has to have caught up before it ends
 	events  chan *bus.Event
 	lost    atomic.Int64  // events that were neither published nor kept
+	left    atomic.Int64  // events left to the outbox that catching up did not take into account
 	closing chan struct{} // closed by close
 
 	deadlines *gate.Deadlines
@@ -51,6 +52,7 @@ type publisher struct {
 	failures  int         // in a row, of the bus or of the store
 	holding   bool        // it is its turn to publish what is in the outbox
 	since     time.Time   // when it last began to
+	credit    int64       // how many events may be published at once
 	expired   time.Time   // when old events were last dropped
 }
 
@@ -81,7 +83,7 @@ func (p *publisher) announce(ev *bus.Event) {
 			p.w.leaveToOutbox()
 		}
 	}
-	p.drop()
+	p.leave(1)
 }
 
 // close ends run once everything that was announced is published or left to
@@ -113,9 +115,9 @@ func (p *publisher) run(ctx context.Context) {
 				p.finish(ctx)
 				return
 			case p.w.behind.Load(): // it is in the outbox, behind older ones
-				p.drop()
+				p.leave(1)
 			case p.send(ev) != nil:
-				p.drop()
+				p.leave(1)
 				p.next.Reset(p.fail(ctx))
 			default:
 				if p.acks = append(p.acks, ev.ID); len(p.acks) == 1 {
@@ -208,12 +210,14 @@ func (p *publisher) recover() {
 	}
 }
 
-// drop counts an event that is lost, which it is not if there is an outbox.
-func (p *publisher) drop() {
+// leave leaves n events to the outbox. Without one they are lost.
+func (p *publisher) leave(n int) {
 	if p.w.outbox == nil {
-		p.lost.Add(1)
-		p.w.counts.unpublished.Add(1)
+		p.lost.Add(int64(n))
+		p.w.counts.unpublished.Add(uint64(n))
+		return
 	}
+	p.left.Add(int64(n))
 }
 
 // acknowledge removes what was published from the outbox.
