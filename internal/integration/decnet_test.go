@@ -446,6 +446,14 @@ func testWhatIsCommittedLateIsNoticed(t *testing.T, on *database) {
 	d.exec("UPDATE enrich_cursor SET moved_at = ? WHERE name = 'sweep'", d.now.Add(time.Hour).UnixMicro()) // it has been there
 	d.now = d.now.Add(51 * time.Second)
 	require.Contains(t, idsOf(d.claim()), late)
+
+	// What is a little late is found at once.
+	d.profile(uuid.NewString(), "45.9.0.5", d.now)
+	require.Len(t, d.claim(), 1)
+	d.now = d.now.Add(time.Second)
+	const little = "eeeeeeee-ffff-4fff-bfff-ffffffffffff"
+	d.profile(little, "45.9.0.6", d.now.Add(-1500*time.Millisecond))
+	require.Equal(t, []string{little}, idsOf(d.claim()))
 }
 
 func idsOf(recs []store.Record) []string {

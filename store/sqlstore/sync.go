@@ -30,10 +30,11 @@ const (
 	trailBy   = time.Minute
 	leadBy    = time.Minute // how far clocks ahead of ours may be
 
-	// What lead looks at again: where times are kept precisely, and where they are
-	// rounded to the second.
-	overlap       = 100 * time.Millisecond
-	coarseOverlap = 2 * time.Second
+	// What lead looks at again, and what if that is more than so many rows and times
+	// are not rounded to the second.
+	overlap      = 2 * time.Second
+	shortOverlap = 100 * time.Millisecond
+	overlapRows  = 64
 
 	sweepRate  = 600         // rows a second, so that a million take half an hour
 	sweepBatch = 1000        // rows looked at in one transaction at most
@@ -158,12 +159,14 @@ func (t *tx) newAttackers(lead, trail, past *cursor) (found []sighting, err erro
 	if err != nil {
 		return nil, err
 	}
-	again := overlap
-	if !strings.Contains(last.at, ".") {
-		again = coarseOverlap
-	}
-	if settled := formatTime(clock.Add(-again)); !lead.more && last.at > settled {
-		last.at, last.uuid = settled, ""
+	if !lead.more {
+		settled, err := t.settled(last.at, clock)
+		if err != nil {
+			return nil, err
+		}
+		if last.at > settled {
+			last.at, last.uuid = settled, ""
+		}
 	}
 	if last.at > lead.at || last.at == lead.at && last.uuid != "" && last.uuid != lead.uuid {
 		if err := t.moveCursor(lead, last.at, last.uuid); err != nil {
@@ -194,10 +197,26 @@ func (t *tx) newAttackers(lead, trail, past *cursor) (found []sighting, err erro
 	return append(found, more...), t.moveCursor(past, last.at, last.uuid)
 }
 
+// settled returns up to when lead need not look again at what it found, of which
+// the latest is given.
+func (t *tx) settled(latest string, clock time.Time) (string, error) {
+	at := formatTime(clock.Add(-overlap))
+	if latest <= at || !strings.Contains(latest, ".") {
+		return at, nil
+	}
+	var n int
+	_, err := t.one("count who is new", "SELECT count(*) FROM (SELECT 1 FROM attackers WHERE updated_at > ?"+limit(overlapRows+1)+
+		") AS latest", []any{at}, &n)
+	if n > overlapRows {
+		at = formatTime(clock.Add(-shortOverlap))
+	}
+	return at, err
+}
+
 // begin puts the cursors to where they begin: at the newest attacker there is.
 func (t *tx) begin(lead, trail, past *cursor) error {
 	clock := time.UnixMicro(t.clock)
-	start := formatTime(clock.Add(-coarseOverlap))
+	start := formatTime(clock.Add(-overlap))
 	_, err := t.one("find the newest attacker", "SELECT "+t.s.d.text("updated_at")+` FROM attackers
 		WHERE updated_at <= ? ORDER BY updated_at DESC LIMIT 1`, []any{formatTime(clock.Add(leadBy))}, &start)
 	if err != nil {
