@@ -52,7 +52,7 @@ type dialect struct {
 	// alone, so that nothing has to be locked.
 	local    bool
 	numbered bool   // placeholders are $1, $2, …
-	arrays   bool   // a list of texts is one value: of several it would weigh each when it plans
+	arrays   bool   // a list of texts is given as one array, which takes less planning
 	lock     string // ends a SELECT whose rows are to be written, or
 	skip     string // the same, leaving out those that another transaction has locked
 	rows     int    // how many rows a statement adds at most
@@ -83,6 +83,9 @@ type dialect struct {
 	// which no row is left out by a comparison with ">" or with "<".
 	tie   string
 	tieOf func(op string) string
+	// sortTie is run before such rows are read, if it is not empty: whether to sort
+	// them depends on how many there are.
+	sortTie string
 	// seenOtherwise holds for a row whose last_seen is not the ledger's.
 	seenOtherwise string
 	// upsert ends an INSERT so that it updates the given columns of a row with

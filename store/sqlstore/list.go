@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -55,16 +57,6 @@ func (t *tx) list(after key, n int, req *store.ListRequest) ([]*row, error) {
 	add := func(condition string, more ...any) {
 		where, args = where+" AND "+condition, append(args, more...)
 	}
-	if req.Enriched {
-		add("l.verdict >= 0")
-	}
-	if len(req.Verdicts) > 0 {
-		verdicts := make([]any, len(req.Verdicts))
-		for i, v := range req.Verdicts {
-			verdicts[i] = int(v)
-		}
-		add("l.verdict IN "+params(len(verdicts)), verdicts...)
-	}
 	if !req.SeenSince.IsZero() {
 		add("l.last_seen >= ?", micros(req.SeenSince))
 	}
@@ -78,19 +70,46 @@ func (t *tx) list(after key, n int, req *store.ListRequest) ([]*row, error) {
 		add("(lower(l.ip) LIKE ? ESCAPE '!' OR "+id+" LIKE ? ESCAPE '!' OR length(l.attacker_uuid) = 32 AND "+id+" LIKE ? ESCAPE '!')",
 			"%"+text+"%", "%"+text+"%", "%"+plain+"%")
 	}
+	newest := " ORDER BY last_seen DESC, attacker_uuid" + limit(n)
+	text := "SELECT " + rowColumns + " FROM enrich_ledger l WHERE " + where +
+		" AND EXISTS (SELECT 1 FROM attackers a WHERE a.uuid = l.attacker_uuid)"
+	if verdicts := verdictsOf(req); verdicts == nil {
+		text += newest
+	} else { // the newest of each verdict, since an index gives those in order
+		var parts []string
+		var all []any
+		for _, v := range verdicts {
+			parts = append(parts, "SELECT * FROM ("+text+" AND l.verdict = ?"+newest+") AS of"+strconv.Itoa(int(v)))
+			all = append(append(all, args...), int(v))
+		}
+		text, args = strings.Join(parts, " UNION ALL ")+newest, all
+	}
 	var rows []*row
-	err := t.query("list records", "SELECT "+rowColumns+" FROM enrich_ledger l WHERE "+where+`
-		AND EXISTS (SELECT 1 FROM attackers a WHERE a.uuid = l.attacker_uuid)
-		ORDER BY l.last_seen DESC, l.attacker_uuid`+limit(n), args,
-		func(scan func(...any) error) error {
-			r := new(row)
-			rows = append(rows, r)
-			return r.scan(scan)
-		})
+	err := t.query("list records", text, args, func(scan func(...any) error) error {
+		r := new(row)
+		rows = append(rows, r)
+		return r.scan(scan)
+	})
 	if err != nil {
 		return nil, err
 	}
 	return rows, t.meet(rows)
+}
+
+// verdictsOf returns the verdicts that are listed, or nil if the verdict does
+// not matter.
+func verdictsOf(req *store.ListRequest) []provider.Verdict {
+	switch {
+	case len(req.Verdicts) > 0:
+		return slices.Compact(slices.Sorted(slices.Values(req.Verdicts)))
+	case req.Enriched:
+		var all []provider.Verdict
+		for v := provider.None; v <= provider.Malicious; v++ {
+			all = append(all, v)
+		}
+		return all
+	}
+	return nil
 }
 
 func parseCursor(text string) (key, error) {

@@ -2,10 +2,10 @@ package sqlstore
 
 import "strings"
 
-// byIndex is for every transaction. No query needs more than some rows that an
-// index leads to, however many there are. The planner does not see that while
-// tables are small or were not analyzed yet, and a prepared statement keeps the
-// plan that it made then.
+// byIndex is for every transaction. Whatever is done often needs some rows that an
+// index leads to in order, however many there are. The planner does not see that
+// while tables are small or were not analyzed yet, and a prepared statement keeps
+// the plan that it made then.
 const byIndex = "; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; SET LOCAL enable_hashjoin = off" +
 	"; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
 
@@ -34,6 +34,7 @@ var postgres = dialect{
 	char:          "TEXT",
 	text:          func(column string) string { return "to_char(" + column + ", 'YYYY-MM-DD HH24:MI:SS.US')" },
 	tie:           "uuid",
+	sortTie:       "SET LOCAL enable_sort = on",
 	tieOf:         itself,
 	seenOtherwise: "a.last_seen <> TIMESTAMP '1970-01-01' + l.last_seen * INTERVAL '1 microsecond'",
 	upsert:        onConflict,

@@ -251,6 +251,11 @@ func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []s
 	others := "updated_at " + op + " ?"
 	switch {
 	case c.uuid != "":
+		if t.s.d.sortTie != "" {
+			if err := t.exec("allow for sorting", t.s.d.sortTie); err != nil {
+				return last, nil, err
+			}
+		}
 		err = read("updated_at = ? AND "+t.s.d.tie+" "+op+" "+t.s.d.tieOf(op), c.at, c.uuid)
 	case op == ">": // before the first row of its time
 		others = "updated_at >= ?"

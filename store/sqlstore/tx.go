@@ -83,11 +83,9 @@ func (s *Store) remotely(ctx context.Context, writes bool, f func(context.Contex
 	if writes {
 		begin = s.d.begin
 	}
-	for i, text := range begin {
+	for _, text := range begin {
 		if _, err := conn.ExecContext(ctx, text); err != nil {
-			if ctx.Err() != nil || i > 0 {
-				discard(conn) // it may have begun all the same
-			}
+			discard(conn) // it may have begun all the same
 			// With a code of the database it is what the code says.
 			return &lostError{s.failed("begin a transaction", err)}
 		}
@@ -250,8 +248,8 @@ func params(n int) string {
 }
 
 // among returns what follows a column that has to have one of the texts, and the
-// arguments for it. The length of a list is a power of two, for there to be few
-// different statements.
+// arguments for it: one array, or a list whose length is a power of two, for there
+// to be few different statements.
 func (t *tx) among(list []string) (text string, args []any) {
 	if t.s.d.arrays {
 		return "= ANY (CAST(CAST(? AS TEXT) AS TEXT[]))", []any{array(list)}
