@@ -17,7 +17,9 @@ import (
 // store.ErrNotFound if there is no such attacker, and the store's error if it
 // fails; failures of providers are no error. While another worker has the
 // attacker, Enrich waits. If ctx ends first, its error is returned and what was
-// cut off leaves no trace.
+// cut off leaves no trace. An event that the bus does not take waits in the
+// store's outbox, and later ones about the attacker behind it, for a worker that
+// runs, or drains.
 func (w *Worker) Enrich(ctx context.Context, id uuid.UUID) (store.Record, error) {
 	for attempt := 1; ; attempt++ {
 		c, err := w.config.Store.Claim(ctx, store.ClaimRequest{

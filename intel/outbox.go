@@ -16,12 +16,14 @@ const (
 	expireInterval = time.Hour
 
 	// What has piled up is published at catchUpRate events a second, in batches,
-	// since a subscriber's queue is short and what it cannot hold is lost; twice what
-	// the worker itself saves meanwhile comes on top. The rate doubles with every
-	// catchUpDoubling that it takes, so that it gets done however much others save.
+	// since a subscriber's queue is short and what it cannot hold is lost. The rate
+	// doubles with every catchUpDoubling that it takes, so that it gets done however
+	// much comes after. What was saved since shortly before is published twice as
+	// fast as it was saved, if that is faster: so it would have come in any case.
 	catchUpBatch    = 128
 	catchUpRate     = 500
 	catchUpDoubling = time.Minute
+	catchUpLive     = 5 * time.Second
 
 	// turnLasting is how long a worker has the outbox to itself before it has to
 	// say that it is still at it, and turnRetry the time between two looks
@@ -36,15 +38,14 @@ var errTaken = errors.New("it is another worker's turn to publish")
 // catchUp publishes the oldest events in the outbox. It returns when to go on,
 // and false if nothing is left and events are published directly again. Of all
 // workers one at a time does it, so that after an outage no event comes once
-// from each of them; what the others save meanwhile goes behind it.
+// from each of them; what others that are behind save meanwhile goes behind it.
 func (p *publisher) catchUp(ctx context.Context) (pause time.Duration, more bool) {
 	if p.w.outbox == nil {
 		p.recover()
 		return 0, false
 	}
 	for range len(p.events) { // they are in the outbox as well
-		<-p.events
-		p.leave(1)
+		p.leave(<-p.events)
 	}
 	p.expire(ctx)
 	began := time.Now()
@@ -74,17 +75,23 @@ func (p *publisher) catchUp(ctx context.Context) (pause time.Duration, more bool
 		p.recover()
 		return 0, false
 	}
-	return p.pace(began, len(events)), true
+	return max(p.pace(events)-time.Since(began), 0), true
 }
 
-// pace returns how long to wait after a batch.
-func (p *publisher) pace(began time.Time, published int) time.Duration {
-	p.credit += 2*p.left.Swap(0) - int64(published)
-	owed := max(-p.credit, 0)
-	p.credit = max(p.credit, 0)
+// pace returns how long publishing events has to take.
+func (p *publisher) pace(events []bus.Event) (takes time.Duration) {
 	doublings := min(time.Since(p.since)/catchUpDoubling, 10)
-	due := time.Duration(owed) * time.Second / (catchUpRate << doublings)
-	return max(due-time.Since(began), 0)
+	each := time.Second / catchUpRate >> doublings
+	for i := range events {
+		at := events[i].Time
+		if live := p.since.Add(-catchUpLive); at.After(live) && p.last.After(live) {
+			takes += min(each, max(at.Sub(p.last), 0)/2)
+		} else {
+			takes += each
+		}
+		p.last = at
+	}
+	return takes
 }
 
 func (p *publisher) stopping() bool {
@@ -117,8 +124,7 @@ func (p *publisher) waiting(ctx context.Context) ([]bus.Event, error) {
 		p.holding = false
 		return nil, errTaken
 	case !p.holding:
-		p.holding, p.since, p.credit = true, time.Now(), 0
-		p.left.Store(0)
+		p.holding, p.since, p.last = true, time.Now(), time.Time{}
 	}
 	return p.unpublished(ctx, 0, catchUpBatch)
 }

@@ -207,6 +207,50 @@ func TestHiccup(t *testing.T) {
 	})
 }
 
+// TestOverflowWhileCatchingUp: what a slow bus leaves no room for while the worker
+// catches up is not forgotten when it has.
+func TestOverflowWhileCatchingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, ids := after(t, b, 100)
+		b.takes = 100 * time.Millisecond
+		r := newRig(t, intel.Config{Bus: b, Store: left.store, HealthInterval: -1}, newSource("a"))
+		r.store = left.store
+		more := r.observe(ips(1600)[100:]...)
+		require.NoError(t, r.worker.Drain(t.Context()))
+		b.inOrder(t, slices.Concat(ids, more), 1)
+	})
+}
+
+// TestOwnEventsAreNotWaitedFor: a worker that comes back to an attacker while the
+// attacker's last event is still on its way goes on publishing directly, and so
+// does not publish what others have on their way.
+func TestOwnEventsAreNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		cut := &line{Bus: b}
+		cut.down.Store(true)
+		r := newRig(t, intel.Config{Bus: b}, newSource("a")).start()
+		other := newRig(t, intel.Config{Bus: cut, Store: r.store}, newSource("a"))
+		time.Sleep(time.Second)
+		theirs := r.observe(ip(1))
+		_, err := other.worker.Enrich(t.Context(), theirs[0])
+		require.NoError(t, err)
+
+		ours := r.observe(ip(2))
+		r.worker.Wake()
+		for n := range 5 {
+			time.Sleep(10 * time.Millisecond)
+			r.move(3+n, ours...)
+		}
+		time.Sleep(time.Second)
+		b.inOrder(t, ours, 6)
+		require.Len(t, b.taken(), 6)
+		time.Sleep(time.Minute)
+		b.inOrder(t, theirs, 1)
+	})
+}
+
 // TestStoppedWhileCatchingUp: a worker need not catch up before it stops, and
 // leaves nothing that others have to wait for or do again.
 func TestStoppedWhileCatchingUp(t *testing.T) {

@@ -3,6 +3,7 @@ package intel
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +43,6 @@ type publisher struct {
 	once    bool   // it has to have caught up before it ends
 	events  chan *bus.Event
 	lost    atomic.Int64  // events that were neither published nor kept
-	left    atomic.Int64  // events left to the outbox that catching up did not take into account
 	closing chan struct{} // closed by close
 
 	deadlines *gate.Deadlines
@@ -52,12 +52,13 @@ type publisher struct {
 	failures  int         // in a row, of the bus or of the store
 	holding   bool        // it is its turn to publish what is in the outbox
 	since     time.Time   // when it last began to
-	credit    int64       // how many events may be published at once
+	last      time.Time   // when the last event was saved that it published then
 	expired   time.Time   // when old events were last dropped
 }
 
 func newPublisher(w *Worker, once bool) *publisher {
 	w.behind.Store(w.outbox != nil) // those before us may have left something
+	w.flying.clear()
 	return &publisher{
 		w: w, name: uuid.NewString(), once: once,
 		events: make(chan *bus.Event, maxAnnounced), closing: make(chan struct{}), catching: true,
@@ -67,6 +68,7 @@ func newPublisher(w *Worker, once bool) *publisher {
 // announce hands over an event that was saved. It waits for a bus that works
 // and is only slower than the store, but not for one that hangs.
 func (p *publisher) announce(ev *bus.Event) {
+	p.w.flying.add(ev.ID)
 	select {
 	case p.events <- ev:
 		return
@@ -80,10 +82,10 @@ func (p *publisher) announce(ev *bus.Event) {
 			return
 		case <-timer.C:
 			p.w.behind.Store(true)
-			p.w.leaveToOutbox()
 		}
 	}
-	p.leave(1)
+	p.leave(ev)
+	p.w.leaveToOutbox() // also if it is at it already: it may be about to end
 }
 
 // close ends run once everything that was announced is published or left to
@@ -115,9 +117,10 @@ func (p *publisher) run(ctx context.Context) {
 				p.finish(ctx)
 				return
 			case p.w.behind.Load(): // it is in the outbox, behind older ones
-				p.leave(1)
+				p.leave(ev)
+			case !p.w.flying.has(ev.ID): // it was published from there
 			case p.send(ev) != nil:
-				p.leave(1)
+				p.leave(ev)
 				p.next.Reset(p.fail(ctx))
 			default:
 				if p.acks = append(p.acks, ev.ID); len(p.acks) == 1 {
@@ -210,14 +213,13 @@ func (p *publisher) recover() {
 	}
 }
 
-// leave leaves n events to the outbox. Without one they are lost.
-func (p *publisher) leave(n int) {
+// leave leaves an event to the outbox. Without one it is lost.
+func (p *publisher) leave(ev *bus.Event) {
+	p.w.flying.remove(ev.ID)
 	if p.w.outbox == nil {
-		p.lost.Add(int64(n))
-		p.w.counts.unpublished.Add(uint64(n))
-		return
+		p.lost.Add(1)
+		p.w.counts.unpublished.Add(1)
 	}
-	p.left.Add(int64(n))
 }
 
 // acknowledge removes what was published from the outbox.
@@ -228,6 +230,7 @@ func (p *publisher) acknowledge(ctx context.Context) error {
 			return err
 		}
 	}
+	p.w.flying.remove(p.acks...)
 	p.acks = p.acks[:0]
 	return nil
 }
@@ -235,6 +238,43 @@ func (p *publisher) acknowledge(ctx context.Context) error {
 // send makes one attempt to publish an event, in bounded time.
 func (p *publisher) send(ev *bus.Event) error {
 	return p.w.send(p.deadlines.Next(time.Now()), ev)
+}
+
+// inFlight are the IDs of events that were handed to the publisher and are not
+// known to be out of the outbox. Those that it leaves to the outbox are none.
+type inFlight struct {
+	mu  sync.Mutex
+	ids map[string]struct{}
+}
+
+func (f *inFlight) add(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ids == nil {
+		f.ids = make(map[string]struct{}, maxAnnounced)
+	}
+	f.ids[id] = struct{}{}
+}
+
+func (f *inFlight) remove(ids ...string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range ids {
+		delete(f.ids, id)
+	}
+}
+
+func (f *inFlight) clear() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.ids)
+}
+
+func (f *inFlight) has(id string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, ok := f.ids[id]
+	return ok
 }
 
 // leaveToOutbox makes a worker that runs publish by way of the outbox until it
@@ -247,8 +287,9 @@ func (w *Worker) leaveToOutbox() {
 }
 
 // mustQueue reports whether events about the attackers are to be left to the
-// outbox because older ones about them wait there, saved by whichever worker:
-// those of one attacker are published in order.
+// outbox because older ones about them wait there and this worker is not about to
+// publish them: those of one attacker are published in order. Who knows of the
+// last one knows of those before it.
 func (w *Worker) mustQueue(ctx context.Context, records []store.Record) bool {
 	if w.outbox == nil {
 		return false
@@ -256,7 +297,9 @@ func (w *Worker) mustQueue(ctx context.Context, records []store.Record) bool {
 	var last []string
 	for i := range records {
 		if r := &records[i]; r.Revision > 0 {
-			last = append(last, EventID(r.ID, r.Revision))
+			if id := EventID(r.ID, r.Revision); !w.flying.has(id) {
+				last = append(last, id)
+			}
 		}
 	}
 	if len(last) == 0 {
@@ -293,9 +336,10 @@ func (w *Worker) send(ctx context.Context, ev *bus.Event) error {
 }
 
 // publish announces one saved event and removes it from the outbox. If that
-// fails, or the worker that runs is behind, it stays there.
+// fails, or the worker that runs is behind, it stays there for a worker that runs.
 func (w *Worker) publish(ctx context.Context, ev *bus.Event) {
 	if w.outbox != nil && w.behind.Load() {
+		w.leaveToOutbox()
 		return
 	}
 	timed, cancel := context.WithTimeout(ctx, publishTimeout)

@@ -39,6 +39,7 @@ type Worker struct {
 	busDown atomic.Bool
 	behind  atomic.Bool   // events are left to the outbox, where older ones wait
 	late    chan struct{} // cap 1: events are to be left to the outbox from now on
+	flying  inFlight
 	busBack chan struct{} // cap 1: the bus, lost before, can be listened to
 }
 
@@ -318,7 +319,7 @@ func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *write
 		wr.claimed.Add(int64(len(c.Records)))
 		wr.open.Add(int64(len(c.Records)))
 		w.recall(ctx, c.Records, now)
-		if w.mustQueue(ctx, c.Records) {
+		if w.mustQueue(ctx, c.Records) && ctx.Err() == nil {
 			w.leaveToOutbox()
 		}
 		for i, r := range c.Records {
