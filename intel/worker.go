@@ -157,7 +157,7 @@ func (w *Worker) run(parent context.Context, once bool) error {
 	var writing sync.WaitGroup
 	writing.Go(func() { wr.run(flush) })
 
-	queue := make(chan store.Record, w.config.Batch)
+	queue := make(chan store.Record, 2*w.config.Batch) // for them to last while a claim waits for a save
 	var dispatching sync.WaitGroup
 	dispatching.Go(func() { w.dispatch(work, ctx, queue, wr) })
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -40,8 +41,11 @@ func TestPlansOfSmallTablesServeLargeOnes(t *testing.T) {
 		_, err = s.Unpublished(t.Context(), 0, 10)
 		require.NoError(t, err)
 		require.NoError(t, s.Published(t.Context(), ids...))
-		_, err = s.List(t.Context(), store.ListRequest{Limit: 50})
-		require.NoError(t, err)
+		for _, req := range []store.ListRequest{{}, {Enriched: true}, {Verdicts: []provider.Verdict{provider.Benign, provider.Suspicious}}} {
+			req.Limit = 50
+			_, err = s.List(t.Context(), req)
+			require.NoError(t, err)
+		}
 	}
 	for range 10 {
 		require.NoError(t, s.Observe(t.Context(), crowd(2)...))
