@@ -288,8 +288,8 @@ func (w *Worker) leaveToOutbox() {
 
 // mustQueue reports whether events about the attackers are to be left to the
 // outbox because older ones about them wait there and this worker is not about to
-// publish them: those of one attacker are published in order. Who knows of the
-// last one knows of those before it.
+// publish them: those of one attacker are published in order. If the last one does
+// not wait, none before it does.
 func (w *Worker) mustQueue(ctx context.Context, records []store.Record) bool {
 	if w.outbox == nil {
 		return false
