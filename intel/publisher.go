@@ -46,14 +46,15 @@ type publisher struct {
 	closing chan struct{} // closed by close
 
 	deadlines *gate.Deadlines
-	next      *time.Timer // to catch up
-	catching  bool        // next is set
-	acks      []string    // IDs of events to be removed from the outbox
-	failures  int         // in a row, of the bus or of the store
-	holding   bool        // it is its turn to publish what is in the outbox
-	since     time.Time   // when it last began to
-	last      time.Time   // when the last event was saved that it published then
-	expired   time.Time   // when old events were last dropped
+	now       chan struct{} // cap 1: it is time to catch up
+	next      *time.Timer   // the same, later
+	catching  bool          // either of them is set
+	acks      []string      // IDs of events to be removed from the outbox
+	failures  int           // in a row, of the bus or of the store
+	holding   bool          // it is its turn to publish what is in the outbox
+	since     time.Time     // when it last began to
+	last      time.Time     // when the last event was saved that it published then
+	expired   time.Time     // when old events were last dropped
 }
 
 func newPublisher(w *Worker, once bool) *publisher {
@@ -61,7 +62,8 @@ func newPublisher(w *Worker, once bool) *publisher {
 	w.flying.clear()
 	return &publisher{
 		w: w, name: uuid.NewString(), once: once,
-		events: make(chan *bus.Event, maxAnnounced), closing: make(chan struct{}), catching: true,
+		events: make(chan *bus.Event, maxAnnounced), closing: make(chan struct{}),
+		now: make(chan struct{}, 1), next: time.NewTimer(time.Hour),
 	}
 }
 
@@ -99,8 +101,8 @@ func (p *publisher) close() {
 // left.
 func (p *publisher) run(ctx context.Context) {
 	p.deadlines = gate.NewDeadlines(ctx, publishTimeout)
-	ack, sweep := time.NewTimer(0), time.NewTimer(sweepInterval)
-	p.next = time.NewTimer(0)
+	p.schedule(0)
+	ack, sweep := time.NewTimer(ackDelay), time.NewTimer(sweepInterval)
 	ack.Stop()
 	if p.w.outbox == nil { // there is nothing to sweep
 		sweep.Stop()
@@ -121,12 +123,12 @@ func (p *publisher) run(ctx context.Context) {
 			case !p.w.flying.has(ev.ID): // it was published from there
 			case p.send(ev) != nil:
 				p.leave(ev)
-				p.next.Reset(p.fail(ctx))
+				p.schedule(p.fail(ctx))
 			default:
 				if p.acks = append(p.acks, ev.ID); len(p.acks) == 1 {
 					ack.Reset(ackDelay)
-				} else if len(p.acks)%maxAcks == 0 {
-					ack.Reset(0)
+				} else if len(p.acks)%maxAcks == 0 && p.acknowledge(ctx) != nil {
+					ack.Reset(ackRetry)
 				}
 			}
 		case <-ack.C:
@@ -137,12 +139,12 @@ func (p *publisher) run(ctx context.Context) {
 			p.fallBehind()
 		case <-p.w.busBack: // what waits for it need not wait out its delay
 			if p.failures > 0 {
-				p.next.Reset(0)
+				p.schedule(0)
 			}
+		case <-p.now:
+			p.goOn(ctx)
 		case <-p.next.C:
-			if pause, more := p.catchUp(ctx); more {
-				p.next.Reset(pause)
-			}
+			p.goOn(ctx)
 		case <-sweep.C:
 			sweep.Reset(sweepInterval)
 			if p.sweep(ctx) {
@@ -166,8 +168,30 @@ func (p *publisher) notice() {
 func (p *publisher) fallBehind() {
 	p.w.behind.Store(true)
 	if !p.catching {
-		p.catching = true
-		p.next.Reset(0)
+		p.schedule(0)
+	}
+}
+
+// schedule makes run catch up after a pause. None is not left to a timer: one that
+// has expired before anybody waits for it is run by whoever does, and the race
+// detector of Go 1.26 crashes where two do so at once in a bubble of synctest.
+func (p *publisher) schedule(pause time.Duration) {
+	p.catching = true
+	p.next.Stop()
+	if pause > 0 {
+		p.next.Reset(pause)
+		return
+	}
+	select {
+	case p.now <- struct{}{}:
+	default:
+	}
+}
+
+// goOn catches up, and again as long as it takes.
+func (p *publisher) goOn(ctx context.Context) {
+	if pause, more := p.catchUp(ctx); more {
+		p.schedule(pause)
 	}
 }
 
@@ -179,9 +203,11 @@ func (p *publisher) finish(ctx context.Context) {
 		if more && !p.holding && time.Since(began) > turnLasting { // another one is alive and at it
 			break
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if pause > 0 {
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
 		}
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
@@ -197,7 +223,6 @@ const finishTimeout = 2 * time.Second
 // fail leaves events to the outbox and returns when to try again.
 func (p *publisher) fail(ctx context.Context) time.Duration {
 	p.w.behind.Store(true)
-	p.catching = true
 	p.yield(ctx) // the bus of another worker may work
 	p.failures++
 	return backoff(publishRetryMin, publishRetryMax, p.failures)

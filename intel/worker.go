@@ -206,10 +206,18 @@ func (w *Worker) dispatch(work, ctx context.Context, queue <-chan store.Record, 
 // loop claims what is due and queues it, then sleeps until there is reason to
 // look again. With once, it returns when nothing more is due.
 func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer, once bool) error {
-	tick := time.NewTimer(0)
+	tick := time.NewTimer(w.config.PollInterval)
 	defer tick.Stop()
-	var planned time.Time // when tick fires
-	var asked time.Time   // when it was last assumed that attackers wait for every provider
+	var planned time.Time // when it looks again
+	plan := func(after time.Duration) {
+		if planned = time.Now().Add(after); after > 0 {
+			tick.Reset(after)
+		} else { // not by the timer, see publisher.schedule
+			w.Wake()
+		}
+	}
+	plan(0)
+	var asked time.Time // when it was last assumed that attackers wait for every provider
 	failures := 0
 	for {
 		// Receive first, then query: a wake during the claiming stays in the
@@ -225,8 +233,7 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 		case <-tick.C:
 		case due := <-wr.due:
 			if failures == 0 && due.Before(planned) {
-				planned = due
-				tick.Reset(time.Until(due))
+				plan(time.Until(due))
 			}
 			continue
 		}
@@ -265,8 +272,7 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 				sleep = max(sleep, min(time.Second, w.config.PollInterval))
 			}
 		}
-		planned = time.Now().Add(sleep)
-		tick.Reset(sleep)
+		plan(sleep)
 	}
 }
 
