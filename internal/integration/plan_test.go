@@ -17,6 +17,9 @@ func TestPlansOfSmallTablesServeLargeOnes(t *testing.T) {
 	const many, rounds = 20_000, 20
 	s, db := onPostgres.openStore(t)
 	db.SetMaxOpenConns(1) // all statements are prepared there
+	if column[int](t, db, "SELECT count(*) FROM pg_proc WHERE proname = 'pg_stat_force_next_flush'")[0] == 0 {
+		t.Skip("PostgreSQL does not tell what was read before version 15")
+	}
 	work := func() {
 		now := time.Now().UTC()
 		c, err := s.Claim(t.Context(), store.ClaimRequest{Now: now, Owner: "test", Lease: time.Hour, Limit: 50})
