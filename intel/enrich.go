@@ -56,7 +56,6 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 	}()
 	return safely(func() error {
 		w.recall(ctx, []store.Record{r}, time.Now())
-		queue := w.mustQueue(ctx, []store.Record{r})
 		s := w.newShift(ctx)
 		defer s.crew.dismiss()
 		p := w.newPass(r)
@@ -80,9 +79,10 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 			w.config.Hooks.Saved(*j.saved)
 		}
 		switch ev := j.update.Event; {
-		case ev != nil && queue:
+		case ev == nil:
+		case w.mustQueue(keep, []store.Record{r}, true):
 			w.leaveToOutbox()
-		case ev != nil:
+		default:
 			w.publish(ctx, ev)
 		}
 		return ctx.Err()

@@ -109,6 +109,17 @@ func (r *rig) move(to int, ids ...uuid.UUID) {
 	r.worker.Wake()
 }
 
+// arrive adds attackers with the addresses from a number on.
+func (r *rig) arrive(from, n int) {
+	r.t.Helper()
+	more := make([]string, n)
+	for i := range more {
+		more[i] = ip(from + i)
+	}
+	r.observe(more...)
+	r.worker.Wake()
+}
+
 // TestOneAtATimePublishesWhatWaited: after an outage the workers of a fleet do
 // not each publish what has piled up, and keep what is new behind it.
 func TestOneAtATimePublishesWhatWaited(t *testing.T) {
@@ -168,13 +179,8 @@ func TestCatchingUpOutrunsWhatIsNew(t *testing.T) {
 		const batch = 60 // each 100 ms, which is more than is published at first
 		seen := 5000
 		for range 1000 {
-			var more []string
-			for range batch {
-				more = append(more, ip(seen))
-				seen++
-			}
-			r.observe(more...)
-			r.worker.Wake()
+			r.arrive(seen, batch)
+			seen += batch
 			time.Sleep(100 * time.Millisecond)
 		}
 		require.InDelta(t, seen, len(b.taken()), 2*batch)
@@ -191,13 +197,8 @@ func TestHiccup(t *testing.T) {
 		const batch = 100 // each 25 ms
 		seen := 0
 		for n := range 400 {
-			var more []string
-			for range batch {
-				more = append(more, ip(seen))
-				seen++
-			}
-			r.observe(more...)
-			r.worker.Wake()
+			r.arrive(seen, batch)
+			seen += batch
 			if n == 100 {
 				b.hang(time.Second)
 			}
@@ -413,4 +414,25 @@ func TestOrderAcrossWorkers(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestEnrichDoesNotOvertakeItsWorker: an attacker enriched by hand does not
+// overtake its event that the worker is about to publish.
+func TestEnrichDoesNotOvertakeItsWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		b.takes = 100 * time.Millisecond
+		r := newRig(t, intel.Config{Bus: b, HealthInterval: -1}, newSource("a"))
+		ids := r.observe(ips(50)...)
+		r.start()
+		time.Sleep(time.Second) // all are saved, and some published
+		taken := b.taken()
+		late := slices.IndexFunc(ids, func(id uuid.UUID) bool { return !slices.Contains(taken, intel.EventID(id, 1)) })
+		require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: ids[late], IP: ip(5000)}))
+		_, err := r.worker.Enrich(t.Context(), ids[late])
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		b.inOrder(t, ids, 1)
+		b.inOrder(t, ids[late:late+1], 2)
+	})
 }

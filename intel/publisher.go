@@ -311,18 +311,19 @@ func (w *Worker) leaveToOutbox() {
 	}
 }
 
-// mustQueue reports whether events about the attackers are to be left to the
-// outbox because older ones about them wait there and this worker is not about to
-// publish them: those of one attacker are published in order. If the last one does
-// not wait, none before it does.
-func (w *Worker) mustQueue(ctx context.Context, records []store.Record) bool {
+// mustQueue reports whether events about the attackers, as they were claimed, are
+// to be left to the outbox because older ones about them wait there: those of one
+// attacker are published in order. If the last one does not wait, none before it
+// does. Those that the publisher has count only with own, for an event that would
+// bypass it.
+func (w *Worker) mustQueue(ctx context.Context, records []store.Record, own bool) bool {
 	if w.outbox == nil {
 		return false
 	}
 	var last []string
 	for i := range records {
 		if r := &records[i]; r.Revision > 0 {
-			if id := EventID(r.ID, r.Revision); !w.flying.has(id) {
+			if id := EventID(r.ID, r.Revision); own || !w.flying.has(id) {
 				last = append(last, id)
 			}
 		}
