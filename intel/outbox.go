@@ -9,9 +9,11 @@ import (
 )
 
 const (
-	// sweepInterval is the time between two looks at the outbox for events
-	// whose worker did not publish them. What is younger is left to its worker.
+	// sweepInterval is the time between two looks at the outbox for events whose
+	// worker did not publish them. What is younger than patience it may have on its
+	// way.
 	sweepInterval = 10 * time.Second
+	patience      = 2 * time.Second
 	// expireInterval is the time between two looks for events that are too old.
 	expireInterval = time.Hour
 
@@ -35,21 +37,26 @@ const (
 // errTaken says that another worker publishes what is in the outbox.
 var errTaken = errors.New("it is another worker's turn to publish")
 
-// catchUp publishes the oldest events in the outbox. It returns when to go on,
-// and false if nothing is left and events are published directly again. Of all
-// workers one at a time does it, so that after an outage no event comes once
-// from each of them; what others that are behind save meanwhile goes behind it.
-func (p *publisher) catchUp(ctx context.Context) (pause time.Duration, more bool) {
+// catchUp publishes the oldest events in the outbox: all, after which events are
+// published directly again, or only those that nobody else is about to publish. It
+// returns when to go on, and false if nothing is left. Of all workers one at a time
+// does it, so that after an outage no event comes once from each of them; what
+// others that are behind save meanwhile goes behind it.
+func (p *publisher) catchUp(ctx context.Context, all bool) (pause time.Duration, more bool) {
 	if p.w.outbox == nil {
 		p.recover()
 		return 0, false
 	}
-	for range len(p.events) { // they are in the outbox as well
-		p.leave(<-p.events)
+	age := patience
+	if all {
+		age = 0
+		for range len(p.events) { // they are in the outbox as well
+			p.leave(<-p.events)
+		}
 	}
 	p.expire(ctx)
 	began := time.Now()
-	events, err := p.waiting(ctx)
+	events, err := p.waiting(ctx, age)
 	switch {
 	case errors.Is(err, errTaken):
 		return turnRetry, true
@@ -72,7 +79,9 @@ func (p *publisher) catchUp(ctx context.Context) (pause time.Duration, more bool
 	p.failures = 0
 	if len(events) < catchUpBatch {
 		p.yield(ctx)
-		p.recover()
+		if all {
+			p.recover()
+		}
 		return 0, false
 	}
 	return max(p.pace(events)-time.Since(began), 0), true
@@ -103,15 +112,15 @@ func (p *publisher) stopping() bool {
 	}
 }
 
-// waiting takes or prolongs the turn and returns the oldest events in the
-// outbox. It returns errTaken if it is another worker's turn; other errors are
-// logged.
-func (p *publisher) waiting(ctx context.Context) ([]bus.Event, error) {
+// waiting takes or prolongs the turn and returns the oldest events in the outbox
+// that have the given age. It returns errTaken if it is another worker's turn; other
+// errors are logged.
+func (p *publisher) waiting(ctx context.Context, age time.Duration) ([]bus.Event, error) {
 	if err := p.acknowledge(ctx); err != nil {
 		return nil, err
 	}
 	if !p.holding { // most often there is nothing, and no turn is needed to see that
-		if events, err := p.unpublished(ctx, 0, 1); err != nil || len(events) == 0 {
+		if events, err := p.unpublished(ctx, age, 1); err != nil || len(events) == 0 {
 			return nil, err
 		}
 	}
@@ -126,7 +135,7 @@ func (p *publisher) waiting(ctx context.Context) ([]bus.Event, error) {
 	case !p.holding:
 		p.holding, p.since, p.last = true, time.Now(), time.Time{}
 	}
-	return p.unpublished(ctx, 0, catchUpBatch)
+	return p.unpublished(ctx, age, catchUpBatch)
 }
 
 func (p *publisher) unpublished(ctx context.Context, age time.Duration, limit int) ([]bus.Event, error) {
@@ -146,17 +155,6 @@ func (p *publisher) yield(ctx context.Context) {
 	if _, err := p.w.outbox.Turn(ctx, p.name, 0); err != nil {
 		p.w.log.Warn("cannot end the turn to publish; it ends by itself", "error", err)
 	}
-}
-
-// sweep looks for events whose worker did not publish them, and reports whether
-// there are any to be caught up with.
-func (p *publisher) sweep(ctx context.Context) bool {
-	p.expire(ctx)
-	if p.w.behind.Load() || len(p.events) > 0 || p.acknowledge(ctx) != nil {
-		return false
-	}
-	events, err := p.unpublished(ctx, sweepInterval, 1)
-	return err == nil && len(events) > 0
 }
 
 // expire drops what has been in the outbox for too long, if it is time to look.

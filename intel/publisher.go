@@ -36,7 +36,8 @@ const (
 // publisher announces what was saved. Events pass from the writer directly to
 // the bus. If that fails, or the bus is too slow, the worker is behind: events
 // are found again in the outbox, in order, until it has caught up. Without an
-// outbox they are lost.
+// outbox they are lost. At its start, and now and then, it also catches up with
+// what others have left.
 type publisher struct {
 	w       *Worker
 	name    string // for its turn at the outbox
@@ -48,7 +49,7 @@ type publisher struct {
 	deadlines *gate.Deadlines
 	now       chan struct{} // cap 1: it is time to catch up
 	next      *time.Timer   // the same, later
-	catching  bool          // either of them is set
+	catching  bool          // either of them is set, or it is at it
 	acks      []string      // IDs of events to be removed from the outbox
 	failures  int           // in a row, of the bus or of the store
 	holding   bool          // it is its turn to publish what is in the outbox
@@ -58,7 +59,7 @@ type publisher struct {
 }
 
 func newPublisher(w *Worker, once bool) *publisher {
-	w.behind.Store(w.outbox != nil) // those before us may have left something
+	w.behind.Store(once && w.outbox != nil) // to end with nothing in it
 	w.flying.clear()
 	return &publisher{
 		w: w, name: uuid.NewString(), once: once,
@@ -102,7 +103,7 @@ func (p *publisher) close() {
 func (p *publisher) run(ctx context.Context) {
 	p.deadlines = gate.NewDeadlines(ctx, publishTimeout)
 	p.schedule(0)
-	ack, sweep := time.NewTimer(ackDelay), time.NewTimer(sweepInterval)
+	ack, sweep := time.NewTimer(ackDelay), time.NewTimer(patience) // those before us may have just ended
 	ack.Stop()
 	if p.w.outbox == nil { // there is nothing to sweep
 		sweep.Stop()
@@ -147,8 +148,8 @@ func (p *publisher) run(ctx context.Context) {
 			p.goOn(ctx)
 		case <-sweep.C:
 			sweep.Reset(sweepInterval)
-			if p.sweep(ctx) {
-				p.fallBehind()
+			if !p.catching {
+				p.schedule(0)
 			}
 		}
 	}
@@ -190,7 +191,8 @@ func (p *publisher) schedule(pause time.Duration) {
 
 // goOn catches up, and again as long as it takes.
 func (p *publisher) goOn(ctx context.Context) {
-	if pause, more := p.catchUp(ctx); more {
+	pause, more := p.catchUp(ctx, p.w.behind.Load())
+	if p.catching = more; more {
 		p.schedule(pause)
 	}
 }
@@ -199,7 +201,7 @@ func (p *publisher) goOn(ctx context.Context) {
 func (p *publisher) finish(ctx context.Context) {
 	began := time.Now()
 	for p.once && p.failures == 0 && p.w.behind.Load() && ctx.Err() == nil {
-		pause, more := p.catchUp(ctx)
+		pause, more := p.catchUp(ctx, true)
 		if more && !p.holding && time.Since(began) > turnLasting { // another one is alive and at it
 			break
 		}
@@ -231,7 +233,6 @@ func (p *publisher) fail(ctx context.Context) time.Duration {
 // recover returns to direct publishing.
 func (p *publisher) recover() {
 	p.failures = 0
-	p.catching = false
 	p.w.behind.Store(false)
 	if lost := p.lost.Swap(0); lost > 0 {
 		p.w.log.Warn("the bus works again; events were lost because the store has no outbox", "lost", lost)
