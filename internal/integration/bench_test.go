@@ -194,25 +194,6 @@ func firstRow(tb testing.TB, db *sql.DB, table string) (columns []string, values
 	return columns, values
 }
 
-// BenchmarkSQLiteIdle measures a claim that finds nothing to do.
-func BenchmarkSQLiteIdle(b *testing.B) {
-	for _, attackers := range []int{1000, 100_000} {
-		b.Run(fmt.Sprintf("attackers=%d", attackers), func(b *testing.B) {
-			s, _ := openStore(b)
-			all := crowd(attackers)
-			require.NoError(b, s.Observe(b.Context(), all...))
-			now := time.Now().UTC()
-			for n := 1; n > 0; {
-				n, _, _ = round(b, s, now, 1000)
-			}
-			for b.Loop() {
-				n, _, _ := round(b, s, now, 50)
-				require.Zero(b, n)
-			}
-		})
-	}
-}
-
 // BenchmarkSQLiteBacklog measures what is called again and again while everybody
 // waits for a provider: claims of a few, as the quota allows, and counts.
 func BenchmarkSQLiteBacklog(b *testing.B) {

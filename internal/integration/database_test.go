@@ -62,6 +62,14 @@ func onEach(t *testing.T, test func(t *testing.T, d *database)) {
 	}
 }
 
+// onEachAtOnce does so on all at the same time, for a test that mostly waits.
+func onEachAtOnce(t *testing.T, test func(t *testing.T, d *database)) {
+	onEach(t, func(t *testing.T, d *database) {
+		t.Parallel()
+		test(t, d)
+	})
+}
+
 // need skips the test if the database's server is not there, or fails it if it
 // has to be.
 func (on *database) need(tb testing.TB) {

@@ -896,7 +896,7 @@ func beDECNET(ctx context.Context, on *database, db *sql.DB) error {
 }
 
 // TestBesideDECNET enriches what another process adds meanwhile.
-func TestBesideDECNET(t *testing.T) { onEach(t, testBesideDECNET) }
+func TestBesideDECNET(t *testing.T) { onEachAtOnce(t, testBesideDECNET) }
 
 func testBesideDECNET(t *testing.T, on *database) {
 	const attackers = 150

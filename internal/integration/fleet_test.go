@@ -199,7 +199,7 @@ func testProcessesCallOnce(t *testing.T, on *database) {
 // database server, for ten restarts among the kills: a server that nobody else
 // uses, and that is back in a few seconds, for the leases of twelve not to end
 // meanwhile.
-func TestKilledWorkersLoseNothing(t *testing.T) { onEach(t, testKilledWorkersLoseNothing) }
+func TestKilledWorkersLoseNothing(t *testing.T) { onEachAtOnce(t, testKilledWorkersLoseNothing) }
 
 func testKilledWorkersLoseNothing(t *testing.T, on *database) {
 	kills := size(t, "ENRICH_TEST_KILLS", 4)
