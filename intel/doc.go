@@ -32,8 +32,9 @@
 // the store has an outbox.
 //
 // If the store has an outbox, the events of one attacker are first published in
-// the order of its revisions, whichever workers saved them; one that comes again
-// has the ID it had. The payload says which revision it is about.
+// the order of its revisions, whichever workers saved them, if each of them has a
+// bus; one that comes again has the ID it had. The payload says which revision it is
+// about.
 //
 // Package intelmock has mocks of the interfaces; memstore, membus and
 // providertest have fakes that behave.

@@ -10,8 +10,8 @@ import (
 
 const (
 	// sweepInterval is the time between two looks at the outbox for events whose
-	// worker did not publish them. What is younger than patience it may have on its
-	// way.
+	// worker did not publish them. What is younger it may have on its way. A worker
+	// that starts is less patient, as the one before it may have just died.
 	sweepInterval = 10 * time.Second
 	patience      = 2 * time.Second
 	// expireInterval is the time between two looks for events that are too old.
@@ -37,19 +37,18 @@ const (
 // errTaken says that another worker publishes what is in the outbox.
 var errTaken = errors.New("it is another worker's turn to publish")
 
-// catchUp publishes the oldest events in the outbox: all, after which events are
-// published directly again, or only those that nobody else is about to publish. It
-// returns when to go on, and false if nothing is left. Of all workers one at a time
-// does it, so that after an outage no event comes once from each of them; what
-// others that are behind save meanwhile goes behind it.
-func (p *publisher) catchUp(ctx context.Context, all bool) (pause time.Duration, more bool) {
+// catchUp publishes the oldest events in the outbox that have the given age; without
+// one all, and then events are published directly again. It returns when to go on,
+// and false if nothing is left. Of all workers one at a time does it, so that after
+// an outage no event comes once from each of them; what others that are behind save
+// meanwhile goes behind it.
+func (p *publisher) catchUp(ctx context.Context, age time.Duration) (pause time.Duration, more bool) {
 	if p.w.outbox == nil {
 		p.recover()
 		return 0, false
 	}
-	age := patience
+	all := age <= 0
 	if all {
-		age = 0
 		for range len(p.events) { // they are in the outbox as well
 			p.leave(<-p.events)
 		}
@@ -60,12 +59,21 @@ func (p *publisher) catchUp(ctx context.Context, all bool) (pause time.Duration,
 	switch {
 	case errors.Is(err, errTaken):
 		return turnRetry, true
+	case err != nil && !p.w.behind.Load(): // the next sweep looks again
+		p.yield(ctx)
+		return 0, false
 	case err != nil:
 		return p.fail(ctx), true
 	}
+	more = len(events) == catchUpBatch
 	for i := range events {
 		if !p.once && p.stopping() {
+			_ = p.acknowledge(ctx)
 			return 0, true
+		}
+		if time.Since(began) > turnLasting/2 { // it has to be prolonged
+			events, more = events[:i], true
+			break
 		}
 		if p.send(&events[i]) != nil {
 			_ = p.acknowledge(ctx)
@@ -77,7 +85,7 @@ func (p *publisher) catchUp(ctx context.Context, all bool) (pause time.Duration,
 		return p.fail(ctx), true
 	}
 	p.failures = 0
-	if len(events) < catchUpBatch {
+	if !more {
 		p.yield(ctx)
 		if all {
 			p.recover()

@@ -16,6 +16,7 @@ import (
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/bus/membus"
 	"github.com/decnet/enrich/intel"
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -318,6 +319,60 @@ func TestDrainCatchesUp(t *testing.T) {
 	})
 }
 
+// TestDrainBearsAHiccup: a bus that fails in the end, and works again at once, does
+// not keep Drain from publishing everything.
+func TestDrainBearsAHiccup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		cut := &line{Bus: b}
+		r := newRig(t, intel.Config{Bus: cut, Hooks: intel.Hooks{
+			Published: func(info intel.PublishedInfo) { cut.down.Store(info.Err == nil) },
+		}}, newSource("a").will(takes(time.Second, provider.Malicious)))
+		ids := r.observe(ips(2)...)
+		require.NoError(t, r.worker.Drain(t.Context()))
+		b.inOrder(t, ids, 1)
+	})
+}
+
+// TestDrainEndsWhileOthersGoOn: Drain publishes what there was when it came to an
+// end, however much others save meanwhile.
+func TestDrainEndsWhileOthersGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, ids := after(t, b, 1000)
+		cut := &line{Bus: b}
+		cut.down.Store(true)
+		busy := newRig(t, intel.Config{Bus: cut, Store: left.store}, newSource("a")).start()
+		busy.store = left.store
+		go func() {
+			for n := range 600 {
+				busy.arrive(10_000+n*100, 100) // 1000 a second, none of which is published
+				time.Sleep(100 * time.Millisecond)
+			}
+		}()
+		b.takes = 2 * time.Millisecond
+		began := time.Now()
+		require.NoError(t, newRig(t, intel.Config{Bus: b, Store: left.store}).worker.Drain(t.Context()))
+		require.Less(t, time.Since(began), 30*time.Second)
+		b.inOrder(t, ids, 1)
+		time.Sleep(time.Minute)
+	})
+}
+
+// TestTurnOfASlowWorker: a worker whose bus is slow keeps its turn.
+func TestTurnOfASlowWorker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		left, ids := after(t, b, 200)
+		b.takes = 400 * time.Millisecond
+		for range 2 {
+			newRig(t, intel.Config{Bus: b, Store: left.store, HealthInterval: -1}, newSource("a")).start()
+		}
+		time.Sleep(5 * time.Minute)
+		b.inOrder(t, ids, 1)
+	})
+}
+
 // TestTurnOfADeadWorker: what one that was killed while it caught up has left
 // goes before what is new.
 func TestTurnOfADeadWorker(t *testing.T) {
@@ -372,6 +427,22 @@ func TestSlowBus(t *testing.T) {
 			b.inOrder(t, ids, 1)
 		})
 	}
+}
+
+// TestSlowBusesOfTwo: what waits for a slow bus in a worker's memory is not published
+// by another one.
+func TestSlowBusesOfTwo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newRecord()
+		b.takes = 10 * time.Millisecond
+		r := newRig(t, intel.Config{Bus: b, HealthInterval: -1}, newSource("a")).start()
+		newRig(t, intel.Config{Bus: b, Store: r.store, HealthInterval: -1}, newSource("a")).start()
+		time.Sleep(19 * time.Second) // they look at 22
+		ids := r.observe(ips(800)...)
+		r.worker.Wake()
+		time.Sleep(time.Minute)
+		b.inOrder(t, ids, 1)
+	})
 }
 
 // TestEnrichAfterAWorkerThatWasBehind: once nobody catches up any more, Enrich

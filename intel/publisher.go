@@ -42,6 +42,7 @@ type publisher struct {
 	w       *Worker
 	name    string // for its turn at the outbox
 	once    bool   // it has to have caught up before it ends
+	started time.Time
 	events  chan *bus.Event
 	lost    atomic.Int64  // events that were neither published nor kept
 	closing chan struct{} // closed by close
@@ -62,7 +63,7 @@ func newPublisher(w *Worker, once bool) *publisher {
 	w.behind.Store(once && w.outbox != nil) // to end with nothing in it
 	w.flying.clear()
 	return &publisher{
-		w: w, name: uuid.NewString(), once: once,
+		w: w, name: uuid.NewString(), once: once, started: time.Now(),
 		events: make(chan *bus.Event, maxAnnounced), closing: make(chan struct{}),
 		now: make(chan struct{}, 1), next: time.NewTimer(time.Hour),
 	}
@@ -103,7 +104,7 @@ func (p *publisher) close() {
 func (p *publisher) run(ctx context.Context) {
 	p.deadlines = gate.NewDeadlines(ctx, publishTimeout)
 	p.schedule(0)
-	ack, sweep := time.NewTimer(ackDelay), time.NewTimer(patience) // those before us may have just ended
+	ack, sweep := time.NewTimer(ackDelay), time.NewTimer(patience)
 	ack.Stop()
 	if p.w.outbox == nil { // there is nothing to sweep
 		sweep.Stop()
@@ -191,17 +192,30 @@ func (p *publisher) schedule(pause time.Duration) {
 
 // goOn catches up, and again as long as it takes.
 func (p *publisher) goOn(ctx context.Context) {
-	pause, more := p.catchUp(ctx, p.w.behind.Load())
+	age := sweepInterval
+	switch {
+	case p.w.behind.Load():
+		age = 0
+	case time.Since(p.started) < sweepInterval:
+		age = patience
+	}
+	pause, more := p.catchUp(ctx, age)
 	if p.catching = more; more {
 		p.schedule(pause)
 	}
 }
 
-// finish catches up if it has to, and leaves everything as others need it.
+// finish catches up if it has to, with what there is now, and leaves everything as
+// others need it.
 func (p *publisher) finish(ctx context.Context) {
 	began := time.Now()
-	for p.once && p.failures == 0 && p.w.behind.Load() && ctx.Err() == nil {
-		pause, more := p.catchUp(ctx, true)
+	for more := p.once && p.w.outbox != nil; more && p.failures < maxFailures && ctx.Err() == nil; {
+		age := time.Since(began)
+		if !p.w.behind.Load() { // others may have theirs on the way
+			age += patience
+		}
+		var pause time.Duration
+		pause, more = p.catchUp(ctx, age)
 		if more && !p.holding && time.Since(began) > turnLasting { // another one is alive and at it
 			break
 		}
@@ -219,8 +233,12 @@ func (p *publisher) finish(ctx context.Context) {
 	p.w.behind.Store(false) // nobody is left to catch up, so Enrich does not leave it events
 }
 
-// finishTimeout is how long the last words to the store may take.
-const finishTimeout = 2 * time.Second
+const (
+	// maxFailures is how often in a row the bus may fail before finish gives up.
+	maxFailures = 3
+	// finishTimeout is how long the last words to the store may take.
+	finishTimeout = 2 * time.Second
+)
 
 // fail leaves events to the outbox and returns when to try again.
 func (p *publisher) fail(ctx context.Context) time.Duration {
