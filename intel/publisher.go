@@ -176,7 +176,8 @@ func (p *publisher) fallBehind() {
 
 // schedule makes run catch up after a pause. None is not left to a timer: one that
 // has expired before anybody waits for it is run by whoever does, and the race
-// detector of Go 1.26 crashes where two do so at once in a bubble of synctest.
+// detector crashes where two do so at once in a bubble of synctest
+// (golang/go#78156).
 func (p *publisher) schedule(pause time.Duration) {
 	p.catching = true
 	p.next.Stop()
