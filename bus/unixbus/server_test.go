@@ -237,7 +237,7 @@ func TestGoodbye(t *testing.T) {
 	for n := range count {
 		publisher.send(frame(fmt.Sprintf("PUB n%d", n), body))
 	}
-	eventually(t, "all is published", func() bool { return s.Stats().Events >= count })
+	publisher.know()
 	go s.Close()
 	for n := range count {
 		reader.expect(fmt.Sprintf("EVT n%d", n))
