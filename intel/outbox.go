@@ -39,7 +39,7 @@ var errTaken = errors.New("it is another worker's turn to publish")
 
 // catchUp publishes the oldest events in the outbox that have the given age; without
 // one all, and then events are published directly again. It returns when to go on,
-// and false if nothing is left. Of all workers one at a time does it, so that after
+// and false if nothing is left, or if that cannot be told and is not urgent. Of all workers one at a time does it, so that after
 // an outage no event comes once from each of them; what others that are behind save
 // meanwhile goes behind it.
 func (p *publisher) catchUp(ctx context.Context, age time.Duration) (pause time.Duration, more bool) {

@@ -60,7 +60,7 @@ type publisher struct {
 }
 
 func newPublisher(w *Worker, once bool) *publisher {
-	w.behind.Store(once && w.outbox != nil) // to end with nothing in it
+	w.behind.Store(once && w.outbox != nil) // Drain leaves nothing in it, however young
 	w.flying.clear()
 	return &publisher{
 		w: w, name: uuid.NewString(), once: once, started: time.Now(),
@@ -334,7 +334,7 @@ func (w *Worker) leaveToOutbox() {
 // mustQueue reports whether events about the attackers, as they were claimed, are
 // to be left to the outbox because older ones about them wait there: those of one
 // attacker are published in order. If the last one does not wait, none before it
-// does. Those that the publisher has count only with own, for an event that would
+// does, unless a worker without a bus saved it. Those that the publisher has count only with own, for an event that would
 // bypass it.
 func (w *Worker) mustQueue(ctx context.Context, records []store.Record, own bool) bool {
 	if w.outbox == nil {
