@@ -5,7 +5,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
-	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/intel/internal/gate"
 )
 
 // fan is a number of lookups of one address, under way at once.

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"time"
 
-	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )

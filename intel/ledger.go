@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/aggregate"
-	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
-	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/store"
 )
 

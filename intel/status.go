@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )

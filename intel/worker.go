@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/decnet/enrich/internal/gate"
-	"github.com/decnet/enrich/internal/quota"
+	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/intel/internal/quota"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )

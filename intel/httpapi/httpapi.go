@@ -33,7 +33,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/decnet/enrich/internal/gate"
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/store"
 )
 

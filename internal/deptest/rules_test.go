@@ -50,14 +50,15 @@ var rules = []rule{
 	{packages: "bus"},
 	{packages: "aggregate", inside: []string{"provider"}},
 	{packages: "store", inside: []string{"provider", "bus", "aggregate"}, outside: outside},
-	{packages: "intel", contracts: true, inside: []string{"internal/..."}, outside: outside},
+	{packages: "intel", contracts: true, inside: []string{"intel/internal/...", "internal/..."}, outside: outside},
+	{packages: "intel/internal/...", contracts: true, inside: []string{"intel/internal/...", "internal/..."}, outside: outside},
 
 	{packages: "intel/intelmock", contracts: true, outside: append([]string{"go.uber.org/mock"}, outside...)},
-	{packages: "intel/*", contracts: true, inside: []string{"intel", "internal/..."}, outside: outside},
+	{packages: "intel/*", contracts: true, inside: []string{"intel", "intel/internal/...", "internal/..."}, outside: outside},
 
 	{packages: "provider/providertest/upstream"},
 	{packages: "provider/providertest", inside: []string{"provider", "provider/providertest/upstream"}, outside: outside},
-	{packages: "provider/*", inside: []string{"provider", "provider/feed", "internal/..."}, outside: outside},
+	{packages: "provider/*", inside: []string{"provider", "provider/rest", "provider/feed", "internal/..."}, outside: outside},
 
 	{packages: "store/storetest", contracts: true, inside: []string{"store/memstore"}, outside: outside},
 	{packages: "store/...", contracts: true, inside: []string{"internal/..."}, outside: outside},

@@ -35,8 +35,8 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // Name is the provider's name.
@@ -69,7 +69,7 @@ type Options struct {
 // Provider implements [provider.Provider] and [provider.Limited]. It is safe
 // for concurrent use.
 type Provider struct {
-	client *httpx.Client
+	client *rest.Client
 	header http.Header
 	days   string
 	limits provider.Limits
@@ -82,8 +82,8 @@ const maxBody = 8 << 20
 // New returns a provider. It makes no request. The error wraps
 // [provider.ErrConfig] and names every option that is wrong.
 func New(o Options) (*Provider, error) {
-	key, keyErr := httpx.Key(o.Key, "DECNET_ABUSEIPDB_API_KEY", true)
-	client, err := httpx.New(httpx.Options{
+	key, keyErr := rest.Key(o.Key, "DECNET_ABUSEIPDB_API_KEY", true)
+	client, err := rest.New(rest.Options{
 		Provider: Name, Origin: "https://api.abuseipdb.com", BaseURL: o.BaseURL, Transport: o.Transport, MaxBody: maxBody,
 	})
 	if o.MaxAgeDays == 0 {
@@ -97,7 +97,7 @@ func New(o Options) (*Provider, error) {
 	if o.Quotas == nil {
 		limits.Quotas = []provider.Quota{{Calls: 1000, Window: provider.Day}}
 	}
-	if err := httpx.ConfigError(Name, keyErr, err, daysErr, limits.Validate()); err != nil {
+	if err := rest.ConfigError(Name, keyErr, err, daysErr, limits.Validate()); err != nil {
 		return nil, err
 	}
 	if o.Now == nil {
@@ -121,14 +121,14 @@ func (p *Provider) Limits() provider.Limits { return p.limits }
 
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
-	addr, err := httpx.Admit(Name, addr)
+	addr, err := rest.Admit(Name, addr)
 	if err != nil {
 		return provider.Finding{}, err
 	}
 	// Without the parameter verbose, whatever its value, the answer lacks the
 	// reports and so the categories.
 	query := url.Values{"ipAddress": {addr.String()}, "maxAgeInDays": {p.days}, "verbose": {"1"}}
-	resp, err := p.client.Do(ctx, httpx.Request{Path: "/api/v2/check", Query: query.Encode(), Header: p.header})
+	resp, err := p.client.Do(ctx, rest.Request{Path: "/api/v2/check", Query: query.Encode(), Header: p.header})
 	if err != nil {
 		return provider.Finding{}, err
 	}

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // The scores from which an address is suspicious and malicious.
@@ -20,23 +20,23 @@ const (
 
 // check is the data object of an answer with status 200.
 type check struct {
-	IPAddress      httpx.String    `json:"ipAddress"`
-	Score          httpx.Int       `json:"abuseConfidenceScore"`
-	TotalReports   httpx.Int       `json:"totalReports"`
-	DistinctUsers  httpx.Int       `json:"numDistinctUsers"`
-	IsWhitelisted  httpx.Bool      `json:"isWhitelisted"`
-	IsTor          httpx.Bool      `json:"isTor"`
-	CountryCode    httpx.String    `json:"countryCode"`
-	UsageType      httpx.String    `json:"usageType"`
-	ISP            httpx.String    `json:"isp"`
-	Domain         httpx.String    `json:"domain"`
-	Hostnames      httpx.Strings   `json:"hostnames"`
-	LastReportedAt httpx.String    `json:"lastReportedAt"`
+	IPAddress      rest.String     `json:"ipAddress"`
+	Score          rest.Int        `json:"abuseConfidenceScore"`
+	TotalReports   rest.Int        `json:"totalReports"`
+	DistinctUsers  rest.Int        `json:"numDistinctUsers"`
+	IsWhitelisted  rest.Bool       `json:"isWhitelisted"`
+	IsTor          rest.Bool       `json:"isTor"`
+	CountryCode    rest.String     `json:"countryCode"`
+	UsageType      rest.String     `json:"usageType"`
+	ISP            rest.String     `json:"isp"`
+	Domain         rest.String     `json:"domain"`
+	Hostnames      rest.Strings    `json:"hostnames"`
+	LastReportedAt rest.String     `json:"lastReportedAt"`
 	Reports        json.RawMessage `json:"reports"`
 }
 
 // decode turns an answer about addr, received at now, into a finding.
-func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding, error) {
+func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding, error) {
 	if r.Status != http.StatusOK {
 		return provider.Finding{}, refusal(r, now)
 	}
@@ -44,12 +44,12 @@ func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding
 		Data json.RawMessage `json:"data"`
 	}
 	var c check
-	err := httpx.Decode(r.Body, &body)
+	err := rest.Decode(r.Body, &body)
 	if err == nil {
 		err = c.read(addr, body.Data)
 	}
 	if err != nil {
-		return provider.Finding{}, httpx.BadResponse(Name, r.Status, err)
+		return provider.Finding{}, rest.BadResponse(Name, r.Status, err)
 	}
 	f := c.finding(addr, body.Data, now)
 	f.Usage = usage(r, now)
@@ -58,8 +58,8 @@ func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding
 
 // usage returns what an answer says about the allowance, which is counted over
 // a day.
-func usage(r *httpx.Response, now time.Time) *provider.Usage {
-	return httpx.Usage(r.Header, provider.Day, now)
+func usage(r *rest.Response, now time.Time) *provider.Usage {
+	return rest.Usage(r.Header, provider.Day, now)
 }
 
 // read reads c from data. It returns an error if that says nothing about addr.
@@ -67,13 +67,13 @@ func (c *check) read(addr netip.Addr, data []byte) error {
 	if len(data) == 0 || data[0] != '{' {
 		return errors.New("no data object")
 	}
-	if err := httpx.Decode(data, c); err != nil {
+	if err := rest.Decode(data, c); err != nil {
 		return err
 	}
 	if !c.Score.OK || c.Score.Value < 0 || c.Score.Value > 100 {
 		return errors.New("no score between 0 and 100")
 	}
-	return httpx.About(addr, c.IPAddress)
+	return rest.About(addr, c.IPAddress)
 }
 
 func (c *check) finding(addr netip.Addr, data []byte, now time.Time) provider.Finding {
@@ -83,7 +83,7 @@ func (c *check) finding(addr netip.Addr, data []byte, now time.Time) provider.Fi
 		Known:      c.Score.Value > 0 || c.TotalReports.Value > 0,
 		Verdict:    provider.Unknown,
 		Attrs:      map[string]any{"score": c.Score.Value, "categories": categories(c.Reports)},
-		Raw:        httpx.Raw(data),
+		Raw:        rest.Raw(data),
 		ObservedAt: now,
 	}
 	switch score := c.Score.Value; {
@@ -120,7 +120,7 @@ func categories(reports []byte) []int64 {
 	var found [maxCategory + 1]bool
 	for _, report := range list {
 		var r struct {
-			Categories httpx.Ints `json:"categories"`
+			Categories rest.Ints `json:"categories"`
 		}
 		_ = json.Unmarshal(report, &r) // not an object: no categories
 		for _, c := range r.Categories {
@@ -139,18 +139,18 @@ func categories(reports []byte) []int64 {
 }
 
 // refusal returns the error that an answer with a status other than 200 means.
-func refusal(r *httpx.Response, now time.Time) error {
-	e := httpx.StatusError(Name, r, now)
+func refusal(r *rest.Response, now time.Time) error {
+	e := rest.StatusError(Name, r, now)
 	e.Usage = usage(r, now)
 	var body struct {
 		Errors []struct {
-			Detail httpx.String `json:"detail"`
+			Detail rest.String `json:"detail"`
 			Source struct {
-				Parameter httpx.String `json:"parameter"`
+				Parameter rest.String `json:"parameter"`
 			} `json:"source"`
 		} `json:"errors"`
 	}
-	_ = httpx.Decode(r.Body, &body) // then the status has to do
+	_ = rest.Decode(r.Body, &body) // then the status has to do
 	about := func(parameter string) bool {
 		for _, e := range body.Errors {
 			if e.Source.Parameter.Value == parameter {
@@ -169,7 +169,7 @@ func refusal(r *httpx.Response, now time.Time) error {
 			e.Kind, e.Err = provider.ErrQuotaExhausted, errors.New("the allowance of this day is spent")
 		}
 		if e.RetryAfter == 0 {
-			e.RetryAfter = httpx.ResetAfter(r.Header, "X-RateLimit-Reset", now)
+			e.RetryAfter = rest.ResetAfter(r.Header, "X-RateLimit-Reset", now)
 		}
 	case http.StatusUnprocessableEntity:
 		switch {

@@ -18,8 +18,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // Defaults and bounds of [Options].
@@ -89,8 +89,8 @@ func (o *Options[T]) validate() error {
 // Feed is a list that keeps itself up to date. It is safe for concurrent use.
 type Feed[T any] struct {
 	name     string
-	client   *httpx.Client
-	request  httpx.Request
+	client   *rest.Client
+	request  rest.Request
 	decode   func([]byte) (map[netip.Addr]T, error)
 	interval time.Duration
 	now      func() time.Time
@@ -131,17 +131,17 @@ func New[T any](o Options[T]) (*Feed[T], error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	client, err := httpx.New(httpx.Options{
+	client, err := rest.New(rest.Options{
 		Provider: o.Provider, Origin: o.Origin, BaseURL: o.BaseURL, Transport: o.Transport,
 		MaxBody: o.MaxBody, Timeout: o.Timeout,
 	})
-	if err := httpx.ConfigError(o.Provider, optErr, err); err != nil {
+	if err := rest.ConfigError(o.Provider, optErr, err); err != nil {
 		return nil, err
 	}
 	f := &Feed[T]{
 		name:     o.Provider,
 		client:   client,
-		request:  httpx.Request{Path: o.Path, Header: o.Header},
+		request:  rest.Request{Path: o.Path, Header: o.Header},
 		decode:   o.Decode,
 		interval: o.Interval,
 		now:      o.Now,

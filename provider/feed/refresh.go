@@ -7,8 +7,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // Refresh downloads the list if that is due; see [provider.Refresher]. A
@@ -96,7 +96,7 @@ func (f *Feed[T]) download(ctx context.Context, s *state[T]) (*state[T], error) 
 	case resp.Status == http.StatusOK:
 		list, err := f.decode(resp.Body)
 		if err != nil {
-			return nil, httpx.BadResponse(f.name, resp.Status, err)
+			return nil, rest.BadResponse(f.name, resp.Status, err)
 		}
 		next := &state[T]{list: list, etag: resp.Header.Get("ETag"), lastModified: resp.Header.Get("Last-Modified")}
 		return next.succeeded(s, now, f.interval), nil
@@ -104,7 +104,7 @@ func (f *Feed[T]) download(ctx context.Context, s *state[T]) (*state[T], error) 
 		next := &state[T]{list: s.list, etag: s.etag, lastModified: s.lastModified}
 		return next.succeeded(s, now, f.interval), nil
 	}
-	return nil, httpx.StatusError(f.name, resp, now)
+	return nil, rest.StatusError(f.name, resp, now)
 }
 
 // succeeded completes the state s, which follows old.

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // row is one server of the list.
@@ -19,15 +19,15 @@ type row struct {
 }
 
 type fields struct {
-	IPAddress  httpx.String `json:"ip_address"`
-	Port       httpx.Int    `json:"port"`
-	Status     httpx.String `json:"status"`
-	Malware    httpx.String `json:"malware"`
-	Country    httpx.String `json:"country"`
-	ASNumber   httpx.Int    `json:"as_number"`
-	ASName     httpx.String `json:"as_name"`
-	FirstSeen  httpx.String `json:"first_seen"`
-	LastOnline httpx.String `json:"last_online"`
+	IPAddress  rest.String `json:"ip_address"`
+	Port       rest.Int    `json:"port"`
+	Status     rest.String `json:"status"`
+	Malware    rest.String `json:"malware"`
+	Country    rest.String `json:"country"`
+	ASNumber   rest.Int    `json:"as_number"`
+	ASName     rest.String `json:"as_name"`
+	FirstSeen  rest.String `json:"first_seen"`
+	LastOnline rest.String `json:"last_online"`
 }
 
 func (r *row) online() bool {
@@ -39,7 +39,7 @@ func (r *row) online() bool {
 // no others is refused.
 func decode(body []byte) (map[netip.Addr][]row, error) {
 	var all []json.RawMessage
-	if err := httpx.Decode(body, &all); err != nil {
+	if err := rest.Decode(body, &all); err != nil {
 		return nil, err
 	}
 	if all == nil {
@@ -91,7 +91,7 @@ func finding(addr netip.Addr, rows []row, loadedAt time.Time) provider.Finding {
 	if first.online() {
 		f.Verdict, f.Attrs["status"] = provider.Malicious, "online"
 	}
-	f.Raw = httpx.Raw(first.raw)
+	f.Raw = rest.Raw(first.raw)
 	f.Attrs["ports"] = ports(rows)
 	first.Malware.Set(f.Attrs, "malware_family")
 	first.Country.Set(f.Attrs, "country")
@@ -103,7 +103,7 @@ func finding(addr netip.Addr, rows []row, loadedAt time.Time) provider.Finding {
 }
 
 // ports returns the distinct ports of rows in ascending order, at most
-// httpx.MaxList of them. It is never nil.
+// rest.MaxList of them. It is never nil.
 func ports(rows []row) []int64 {
 	list := []int64{}
 	for _, r := range rows {
@@ -113,5 +113,5 @@ func ports(rows []row) []int64 {
 	}
 	slices.Sort(list)
 	list = slices.Compact(list)
-	return list[:min(len(list), httpx.MaxList)]
+	return list[:min(len(list), rest.MaxList)]
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/internal/decodetest"
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 var (
@@ -112,7 +112,7 @@ func TestManyPortsMakeABoundedFinding(t *testing.T) {
 	require.NoError(t, err)
 	f := finding(addr, list[addr], noon)
 	require.NoError(t, f.Validate())
-	require.Len(t, f.Attrs["ports"], httpx.MaxList)
+	require.Len(t, f.Attrs["ports"], rest.MaxList)
 }
 
 func FuzzDecode(f *testing.F) {

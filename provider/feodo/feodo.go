@@ -25,9 +25,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/feed"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // Name is the provider's name.
@@ -60,7 +60,7 @@ type Provider struct {
 // New returns a provider. It makes no request. The error wraps
 // [provider.ErrConfig] and names every option that is wrong.
 func New(o Options) (*Provider, error) {
-	key, keyErr := httpx.Key(o.Key, "", false)
+	key, keyErr := rest.Key(o.Key, "", false)
 	var header http.Header
 	if key != "" {
 		header = http.Header{"Auth-Key": {key}}
@@ -77,7 +77,7 @@ func New(o Options) (*Provider, error) {
 		Now:       o.Now,
 	})
 	if keyErr != nil {
-		err = httpx.ConfigError(Name, keyErr, err)
+		err = rest.ConfigError(Name, keyErr, err)
 	}
 	if err != nil {
 		return nil, err

@@ -9,26 +9,26 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 var errIPv6 = errors.New("the service knows no IPv6 addresses")
 
 // answer is the body of status 200 and, with fewer fields, of 404.
 type answer struct {
-	IP             httpx.String  `json:"ip"`
-	Noise          httpx.Bool    `json:"noise"`
-	RIOT           httpx.Bool    `json:"riot"`
-	Classification httpx.String  `json:"classification"`
-	Name           httpx.String  `json:"name"`
-	Link           httpx.String  `json:"link"`
-	LastSeen       httpx.String  `json:"last_seen"`
-	Tags           httpx.Strings `json:"tags"`
+	IP             rest.String  `json:"ip"`
+	Noise          rest.Bool    `json:"noise"`
+	RIOT           rest.Bool    `json:"riot"`
+	Classification rest.String  `json:"classification"`
+	Name           rest.String  `json:"name"`
+	Link           rest.String  `json:"link"`
+	LastSeen       rest.String  `json:"last_seen"`
+	Tags           rest.Strings `json:"tags"`
 }
 
 // decode turns an answer about addr, received at now, into a finding.
-func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding, error) {
+func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding, error) {
 	switch r.Status {
 	case http.StatusOK, http.StatusNotFound:
 	case http.StatusTooManyRequests:
@@ -36,18 +36,18 @@ func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding
 	case http.StatusBadRequest:
 		return provider.Finding{}, refusal(r, now)
 	default:
-		return provider.Finding{}, httpx.StatusError(Name, r, now)
+		return provider.Finding{}, rest.StatusError(Name, r, now)
 	}
 	var a answer
-	err := httpx.Decode(r.Body, &a)
+	err := rest.Decode(r.Body, &a)
 	if err == nil {
 		err = a.check(addr, r.Status)
 	}
 	if r.Status == http.StatusNotFound { // not observed, so not classified either
-		a.Classification = httpx.String{}
+		a.Classification = rest.String{}
 	}
 	if err != nil {
-		return provider.Finding{}, httpx.BadResponse(Name, r.Status, err)
+		return provider.Finding{}, rest.BadResponse(Name, r.Status, err)
 	}
 	f := a.finding(addr, r.Body, now)
 	f.Known = r.Status == http.StatusOK && (a.Classification.OK || a.Noise.Value || a.RIOT.Value)
@@ -56,7 +56,7 @@ func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding
 
 // check returns an error if a says nothing about addr.
 func (a *answer) check(addr netip.Addr, status int) error {
-	if err := httpx.About(addr, a.IP); err != nil {
+	if err := rest.About(addr, a.IP); err != nil {
 		return err
 	}
 	switch {
@@ -77,7 +77,7 @@ func (a *answer) finding(addr netip.Addr, body []byte, now time.Time) provider.F
 		Addr:       addr,
 		Verdict:    provider.Unknown,
 		Attrs:      map[string]any{},
-		Raw:        httpx.Raw(body),
+		Raw:        rest.Raw(body),
 		ObservedAt: now,
 		TTL:        TTL,
 	}
@@ -103,13 +103,13 @@ func (a *answer) finding(addr netip.Addr, body []byte, now time.Time) provider.F
 
 // limitError tells a spent allowance, which the service reports with its size,
 // from being asked too fast.
-func limitError(r *httpx.Response, now time.Time) error {
-	e := httpx.StatusError(Name, r, now)
+func limitError(r *rest.Response, now time.Time) error {
+	e := rest.StatusError(Name, r, now)
 	var body struct {
-		Hyphen     httpx.String `json:"rate-limit"` // as documented
-		Underscore httpx.String `json:"rate_limit"` // as seen
+		Hyphen     rest.String `json:"rate-limit"` // as documented
+		Underscore rest.String `json:"rate_limit"` // as seen
 	}
-	if httpx.Decode(r.Body, &body) != nil {
+	if rest.Decode(r.Body, &body) != nil {
 		return e
 	}
 	if body.Hyphen.OK || body.Underscore.OK {
@@ -150,12 +150,12 @@ func allowance(text string) (u *provider.Usage, name string) {
 
 // refusal is the answer 400, by which the service refuses the address: it
 // takes it for one that is not routed. A 400 of another sort is a bad response.
-func refusal(r *httpx.Response, now time.Time) error {
-	e := httpx.StatusError(Name, r, now)
+func refusal(r *rest.Response, now time.Time) error {
+	e := rest.StatusError(Name, r, now)
 	var body struct {
-		Message httpx.String `json:"message"`
+		Message rest.String `json:"message"`
 	}
-	if httpx.Decode(r.Body, &body) == nil && strings.Contains(body.Message.Value, "routable") {
+	if rest.Decode(r.Body, &body) == nil && strings.Contains(body.Message.Value, "routable") {
 		e.Kind, e.Err = provider.ErrUnsupported, errors.New("the service takes the address for one that is not routed")
 	}
 	return e

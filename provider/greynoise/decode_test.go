@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/internal/decodetest"
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 var (
@@ -53,7 +53,7 @@ func TestFindings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, err := decode(addr, &httpx.Response{Status: tt.status, Body: []byte(tt.body)}, noon)
+			f, err := decode(addr, &rest.Response{Status: tt.status, Body: []byte(tt.body)}, noon)
 			require.NoError(t, err)
 			require.Equal(t, tt.known, f.Known)
 			require.Equal(t, tt.verdict, f.Verdict)
@@ -95,7 +95,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, err := decode(addr, &httpx.Response{Status: tt.status, Header: tt.header, Body: []byte(tt.body)}, noon)
+			f, err := decode(addr, &rest.Response{Status: tt.status, Header: tt.header, Body: []byte(tt.body)}, noon)
 			require.EqualError(t, err, "greynoise: "+tt.want)
 			decodetest.Check(t, Name, addr, f, err, []byte(tt.body))
 		})
@@ -109,7 +109,7 @@ func FuzzDecode(f *testing.F) {
 	})
 	f.Add(200, []byte(`{"ip":"71.6.135.131","noise":true,"classification":"malicious","noise":"canary-77aa"}`))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		got, err := decode(addr, &httpx.Response{Status: status, Body: body}, noon)
+		got, err := decode(addr, &rest.Response{Status: status, Body: body}, noon)
 		decodetest.Check(t, Name, addr, got, err, body)
 		if got.Verdict == provider.Malicious {
 			var object map[string]any

@@ -29,8 +29,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // Name is the provider's name.
@@ -62,7 +62,7 @@ type Options struct {
 // Provider implements [provider.Provider] and [provider.Limited]. It is safe
 // for concurrent use.
 type Provider struct {
-	client *httpx.Client
+	client *rest.Client
 	header http.Header
 	limits provider.Limits
 	now    func() time.Time
@@ -71,15 +71,15 @@ type Provider struct {
 // New returns a provider. It makes no request. The error wraps
 // [provider.ErrConfig] and names every option that is wrong.
 func New(o Options) (*Provider, error) {
-	key, keyErr := httpx.Key(o.Key, "DECNET_GREYNOISE_API_KEY", false)
-	client, err := httpx.New(httpx.Options{
+	key, keyErr := rest.Key(o.Key, "DECNET_GREYNOISE_API_KEY", false)
+	client, err := rest.New(rest.Options{
 		Provider: Name, Origin: "https://api.greynoise.io", BaseURL: o.BaseURL, Transport: o.Transport,
 	})
 	limits := provider.Limits{IPv4Only: true, Quotas: slices.Clone(o.Quotas)}
 	if o.Quotas == nil {
 		limits.Quotas = []provider.Quota{{Calls: 25, Window: provider.Week}}
 	}
-	if err := httpx.ConfigError(Name, keyErr, err, limits.Validate()); err != nil {
+	if err := rest.ConfigError(Name, keyErr, err, limits.Validate()); err != nil {
 		return nil, err
 	}
 	p := &Provider{client: client, limits: limits, now: o.Now}
@@ -101,14 +101,14 @@ func (p *Provider) Limits() provider.Limits { return p.limits }
 
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
-	addr, err := httpx.Admit(Name, addr)
+	addr, err := rest.Admit(Name, addr)
 	if err != nil {
 		return provider.Finding{}, err
 	}
 	if !addr.Is4() {
 		return provider.Finding{}, &provider.Error{Provider: Name, Kind: provider.ErrUnsupported, Err: errIPv6}
 	}
-	resp, err := p.client.Do(ctx, httpx.Request{Path: "/v3/community/" + addr.String(), Header: p.header})
+	resp, err := p.client.Do(ctx, rest.Request{Path: "/v3/community/" + addr.String(), Header: p.header})
 	if err != nil {
 		return provider.Finding{}, err
 	}

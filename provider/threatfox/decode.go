@@ -10,30 +10,30 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // answer is the body of every answer, errors included.
 type answer struct {
-	Status httpx.String    `json:"query_status"`
+	Status rest.String     `json:"query_status"`
 	Data   json.RawMessage `json:"data"` // an array if the status is ok, and else a sentence
 }
 
 // row is one indicator.
 type row struct {
-	IOC        httpx.String `json:"ioc"`
-	IOCType    httpx.String `json:"ioc_type"`
-	ThreatType httpx.String `json:"threat_type"`
-	Malware    httpx.String `json:"malware"`
-	Printable  httpx.String `json:"malware_printable"`
-	Confidence httpx.Int    `json:"confidence_level"`
+	IOC        rest.String `json:"ioc"`
+	IOCType    rest.String `json:"ioc_type"`
+	ThreatType rest.String `json:"threat_type"`
+	Malware    rest.String `json:"malware"`
+	Printable  rest.String `json:"malware_printable"`
+	Confidence rest.Int    `json:"confidence_level"`
 }
 
 // decode turns an answer about addr, received at now, into a finding.
-func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding, error) {
+func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding, error) {
 	var a answer
-	err := httpx.Decode(r.Body, &a)
+	err := rest.Decode(r.Body, &a)
 	if refused := refusal(a.Status.Value, r, now); refused != nil {
 		return provider.Finding{}, refused
 	}
@@ -47,7 +47,7 @@ func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding
 		err = errors.New("no query_status that is known")
 	}
 	if err != nil {
-		return provider.Finding{}, httpx.BadResponse(Name, r.Status, err)
+		return provider.Finding{}, rest.BadResponse(Name, r.Status, err)
 	}
 	return finding(addr, rows, raws, now), nil
 }
@@ -55,8 +55,8 @@ func decode(addr netip.Addr, r *httpx.Response, now time.Time) (provider.Finding
 // refusal returns the error that an answer means by its query_status, which
 // comes with any HTTP status, or by the latter. It is nil for an answer that is
 // none.
-func refusal(status string, r *httpx.Response, now time.Time) error {
-	e := httpx.StatusError(Name, r, now)
+func refusal(status string, r *rest.Response, now time.Time) error {
+	e := rest.StatusError(Name, r, now)
 	switch status {
 	case "unknown_auth_key", "unauthorized", "no_api_key", "missing_auth_key":
 		e.Kind, e.Err = provider.ErrUnauthorized, errors.New("the key is missing, wrong or revoked")
@@ -79,7 +79,7 @@ func about(addr netip.Addr, data []byte) (rows []row, raws []json.RawMessage, er
 	if len(data) == 0 || data[0] != '[' {
 		return nil, nil, errors.New("no data array")
 	}
-	if err := httpx.Decode(data, &all); err != nil {
+	if err := rest.Decode(data, &all); err != nil {
 		return nil, nil, err
 	}
 	unreadable := false
@@ -128,7 +128,7 @@ func (r *row) host() netip.Addr {
 
 func finding(addr netip.Addr, rows []row, raws []json.RawMessage, now time.Time) provider.Finding {
 	var threats, iocs, families []string
-	var confidence httpx.Int
+	var confidence rest.Int
 	for _, r := range rows {
 		threats = append(threats, r.ThreatType.Value)
 		iocs = append(iocs, r.IOCType.Value)
@@ -156,15 +156,15 @@ func finding(addr netip.Addr, rows []row, raws []json.RawMessage, now time.Time)
 	if f.Known {
 		f.Verdict = provider.Malicious
 		raw, _ := json.Marshal(raws) // they were part of valid JSON
-		f.Raw = httpx.Raw(raw)
+		f.Raw = rest.Raw(raw)
 	}
 	return f
 }
 
 // distinct returns the different strings of list in order, without the empty
-// one, and at most httpx.MaxList of them. It is never nil.
+// one, and at most rest.MaxList of them. It is never nil.
 func distinct(list []string) []string {
 	slices.Sort(list)
 	list = slices.DeleteFunc(slices.Compact(list), func(s string) bool { return s == "" })
-	return append([]string{}, list[:min(len(list), httpx.MaxList)]...)
+	return append([]string{}, list[:min(len(list), rest.MaxList)]...)
 }

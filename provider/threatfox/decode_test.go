@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/internal/decodetest"
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 var (
@@ -24,7 +24,7 @@ var (
 )
 
 func decodeText(addr netip.Addr, status int, body string) (provider.Finding, error) {
-	return decode(addr, &httpx.Response{Status: status, Body: []byte(body)}, noon)
+	return decode(addr, &rest.Response{Status: status, Body: []byte(body)}, noon)
 }
 
 func TestListed(t *testing.T) {
@@ -160,7 +160,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, err := decode(addr, &httpx.Response{Status: tt.status, Header: tt.header, Body: []byte(tt.body)}, noon)
+			f, err := decode(addr, &rest.Response{Status: tt.status, Header: tt.header, Body: []byte(tt.body)}, noon)
 			require.EqualError(t, err, "threatfox: "+tt.want)
 			decodetest.Check(t, Name, addr, f, err, []byte(tt.body))
 		})
@@ -177,7 +177,7 @@ func TestManyRowsMakeABoundedFinding(t *testing.T) {
 	f, err := decodeText(addr, 200, `{"query_status":"ok","data":[`+strings.Join(rows, ",")+`]}`)
 	require.NoError(t, err)
 	require.NoError(t, f.Validate())
-	require.Len(t, f.Attrs["threat_types"], httpx.MaxList)
+	require.Len(t, f.Attrs["threat_types"], rest.MaxList)
 	require.Less(t, len(f.Raw), 100)
 }
 

@@ -28,8 +28,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/decnet/enrich/internal/httpx"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/rest"
 )
 
 // Name is the provider's name.
@@ -56,7 +56,7 @@ type Options struct {
 // Provider implements [provider.Provider] and [provider.Limited]. It is safe
 // for concurrent use.
 type Provider struct {
-	client *httpx.Client
+	client *rest.Client
 	header http.Header
 	limits provider.Limits
 	now    func() time.Time
@@ -65,12 +65,12 @@ type Provider struct {
 // New returns a provider. It makes no request. The error wraps
 // [provider.ErrConfig] and names every option that is wrong.
 func New(o Options) (*Provider, error) {
-	key, keyErr := httpx.Key(o.Key, "DECNET_THREATFOX_API_KEY", true)
-	client, err := httpx.New(httpx.Options{
+	key, keyErr := rest.Key(o.Key, "DECNET_THREATFOX_API_KEY", true)
+	client, err := rest.New(rest.Options{
 		Provider: Name, Origin: "https://threatfox-api.abuse.ch", BaseURL: o.BaseURL, Transport: o.Transport,
 	})
 	limits := provider.Limits{Quotas: slices.Clone(o.Quotas)}
-	if err := httpx.ConfigError(Name, keyErr, err, limits.Validate()); err != nil {
+	if err := rest.ConfigError(Name, keyErr, err, limits.Validate()); err != nil {
 		return nil, err
 	}
 	if o.Now == nil {
@@ -96,12 +96,12 @@ type query struct {
 
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
-	addr, err := httpx.Admit(Name, addr)
+	addr, err := rest.Admit(Name, addr)
 	if err != nil {
 		return provider.Finding{}, err
 	}
 	body, _ := json.Marshal(query{Query: "search_ioc", SearchTerm: addr.String()}) // always fits
-	resp, err := p.client.Do(ctx, httpx.Request{Method: http.MethodPost, Path: "/api/v1/", Header: p.header, Body: body})
+	resp, err := p.client.Do(ctx, rest.Request{Method: http.MethodPost, Path: "/api/v1/", Header: p.header, Body: body})
 	if err != nil {
 		return provider.Finding{}, err
 	}

@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/decnet/enrich/internal/quota"
+	"github.com/decnet/enrich/intel/internal/quota"
 )
 
 // State is how a provider is doing.

@@ -1,10 +1,10 @@
-// Package httpx is the HTTP client under all providers: one request, one
+// Package rest is for providers over an HTTP API: one request, one
 // answer, read whole and within a limit, and errors that are safe to show.
 //
 // It says nothing about who is asking, follows no redirect, keeps no cookie and
 // never retries. No error it makes holds a key, a header, a path, a query or
 // any part of a body.
-package httpx
+package rest
 
 import (
 	"bytes"

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/decnet/enrich/internal/quota"
+	"github.com/decnet/enrich/intel/internal/quota"
 	"github.com/decnet/enrich/provider"
 )
 

@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/decnet/enrich/internal/quota"
+	"github.com/decnet/enrich/intel/internal/quota"
 	"github.com/decnet/enrich/provider"
 )
 
