@@ -67,7 +67,7 @@ func New(p provider.Provider, c Config) *Gate {
 	g.overdue = c.MaxWait + c.Timeout + c.Timeout/100 + time.Second
 	g.slots = make(chan struct{}, g.limits.MaxInFlight)
 	g.pace.interval = g.limits.MinInterval
-	g.budget = quota.NewGovernor(g.name, g.limits.Quotas, c.Ledger)
+	g.budget = quota.NewGovernor(g.name, g.limits, c.Ledger)
 	return g
 }
 
