@@ -120,6 +120,11 @@ func (*Provider) Name() string { return Name }
 // publishes no limit on concurrency or rate.
 func (p *Provider) Limits() provider.Limits { return p.limits }
 
+// Profile says that anybody may report, and that the terms forbid republishing.
+func (*Provider) Profile() provider.Profile {
+	return provider.Profile{Confidence: 0.7, NoRepublish: true}
+}
+
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
 	addr, err := rest.Admit(Name, addr)

@@ -91,6 +91,11 @@ func (*Provider) Name() string { return Name }
 // Limits returns the zero value: a lookup is one in memory.
 func (*Provider) Limits() provider.Limits { return provider.Limits{} }
 
+// Profile says that the list is verified, and shares its owner with ThreatFox.
+func (*Provider) Profile() provider.Profile {
+	return provider.Profile{Confidence: 0.95, Group: "abuse_ch", Rank: provider.RankVerified}
+}
+
 // Refresh implements [provider.Refresher].
 func (p *Provider) Refresh(ctx context.Context) error { return p.feed.Refresh(ctx) }
 

@@ -100,6 +100,9 @@ func (*Provider) Name() string { return Name }
 // service publishes no limit on concurrency or rate.
 func (p *Provider) Limits() provider.Limits { return p.limits }
 
+// Profile says that the service reports what its own sensors see.
+func (*Provider) Profile() provider.Profile { return provider.Profile{Confidence: 0.8} }
+
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
 	addr, err := rest.Admit(Name, addr)

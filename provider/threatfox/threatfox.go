@@ -86,6 +86,12 @@ func (*Provider) Name() string { return Name }
 // publishes no limit of its own.
 func (p *Provider) Limits() provider.Limits { return p.limits }
 
+// Profile says that analysts verify what is reported, and that the service
+// shares its owner with Feodo Tracker.
+func (*Provider) Profile() provider.Profile {
+	return provider.Profile{Confidence: 0.9, Group: "abuse_ch", Rank: provider.RankVerified}
+}
+
 // query is the body of a request.
 type query struct {
 	Query      string `json:"query"`
