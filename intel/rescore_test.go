@@ -577,10 +577,10 @@ func TestRescoreRefuses(t *testing.T) {
 }
 
 func TestNewWorkerValidatesThePolicy(t *testing.T) {
-	c := intel.Config{Store: memstore.New(), Policy: aggregate.Weighted{HalfLife: -1, Strong: math.NaN()}}
+	c := intel.Config{Store: memstore.New(), Policy: aggregate.Weighted{HalfLife: -1, Benign: math.NaN()}}
 	_, err := intel.NewWorker(c)
 	require.ErrorContains(t, err, "intel: Config.Policy: aggregate: Weighted.HalfLife is -1ns")
-	require.ErrorContains(t, err, "Strong is NaN")
+	require.ErrorContains(t, err, "Benign is NaN")
 	c.Policy = aggregate.Weighted{HalfLife: time.Hour}
 	_, err = intel.NewWorker(c)
 	require.NoError(t, err)

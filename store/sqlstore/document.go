@@ -298,6 +298,7 @@ func encodeDecision(d *aggregate.Decision) (string, error) {
 		r := &clean.Reasons[i]
 		r.Provider, r.ObservedAt = store.CleanText(r.Provider), precise(r.ObservedAt)
 		r.Group, r.Ignored = store.CleanText(r.Group), aggregate.Ignored(store.CleanText(string(r.Ignored)))
+		r.By = store.CleanText(r.By)
 	}
 	b, err := json.Marshal(clean)
 	if err != nil {
