@@ -39,9 +39,16 @@ type Config struct {
 	// Providers are asked about every attacker they apply to. There may be
 	// none: the worker then stays up and writes nothing.
 	Providers []Provider
-	// Policy decides on the verdict. If it has a method Validate() error,
-	// NewWorker refuses what that refuses. Default: aggregate.Strongest{}.
+	// Policy decides on the verdict. Default: aggregate.Strongest{}. NewWorker
+	// returns the error of its method Validate() error, if it has one, and
+	// rejects names in its Sources() []string that no provider has.
 	Policy aggregate.Policy
+	// Profiles replaces what providers declare about how much their opinions are
+	// worth: Confidence, Group, DerivedFrom and Rank, by provider name. To change
+	// one of the four, start from the provider's own profile. Local cannot be
+	// changed, NoRepublish can only be set. It must not be modified after
+	// NewWorker. Default: what the providers declare.
+	Profiles map[string]provider.Profile
 	// Spending decides who is asked about first when a provider cannot be asked
 	// about all.
 	Spending Spending
@@ -214,7 +221,7 @@ func (c *Config) validate() error {
 			refuse(true, "Policy: %w", err)
 		}
 	}
-	return errors.Join(append(errs, validateProviders(c.Providers))...)
+	return errors.Join(append(errs, validateProviders(c.Providers), c.validateProfiles())...)
 }
 
 // reserved are payload keys that a provider's attributes must not produce:

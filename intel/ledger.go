@@ -173,8 +173,9 @@ func (l *ledger) pending(names []string, now time.Time) (pending []string) {
 }
 
 // evidence returns the findings that count for the verdict at now: those of
-// the named providers, without the expired ones older than maxStale.
-func (l *ledger) evidence(names []string, now time.Time, maxStale time.Duration) []aggregate.Evidence {
+// the named providers, with their profiles, without the expired ones older than
+// maxStale.
+func (l *ledger) evidence(names []string, profiles map[string]provider.Profile, now time.Time, maxStale time.Duration) []aggregate.Evidence {
 	evidence := make([]aggregate.Evidence, 0, len(names))
 	for _, name := range names {
 		e := l.record.Entry(name)
@@ -182,7 +183,9 @@ func (l *ledger) evidence(names []string, now time.Time, maxStale time.Duration)
 			continue
 		}
 		if !tooOld(e, now, maxStale) {
-			evidence = append(evidence, aggregate.Evidence{Finding: e.Finding, Stale: !now.Before(e.Expires)})
+			evidence = append(evidence, aggregate.Evidence{
+				Finding: e.Finding, Profile: profiles[name], Stale: !now.Before(e.Expires),
+			})
 		}
 	}
 	return evidence

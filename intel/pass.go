@@ -86,8 +86,7 @@ func (p *pass) skip(g *lane) bool {
 	if !c.Spending.SkipDecided || !g.Scarce() {
 		return false
 	}
-	evidence := l.evidence(p.w.names, p.started, c.MaxStale)
-	if !settled(c.Policy, evidence, &l.record, g.Name(), p.started) {
+	if !p.w.settled(l, g.Name(), p.started) {
 		return false
 	}
 	due := p.started.Add(c.TTL)
@@ -105,9 +104,8 @@ func (p *pass) skip(g *lane) bool {
 // recheck makes providers that were spared due after all if their word counts
 // now.
 func (p *pass) recheck(now time.Time) {
-	evidence := p.ledger.evidence(p.w.names, now, p.w.config.MaxStale)
 	for _, g := range p.skipped {
-		if !settled(p.w.config.Policy, evidence, &p.ledger.record, g.Name(), now) {
+		if !p.w.settled(p.ledger, g.Name(), now) {
 			p.ledger.putOff(g.Name(), now)
 		}
 	}
@@ -242,7 +240,7 @@ func (p *pass) update(hold bool) *job {
 	}
 	news := learnt || len(l.changed) > 0 && r.Revision > 0
 	if news || r.Revision > 0 && l.outlived(w.names, now, w.config.MaxStale) {
-		decision := w.config.Policy.Decide(l.evidence(w.names, now, w.config.MaxStale), now)
+		decision := w.decide(l, now)
 		if news || !alike(&r.Decision, &decision) {
 			r.Decision, u.Decision = decision, &decision
 			changed = decision.Verdict != p.verdict

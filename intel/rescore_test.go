@@ -87,6 +87,7 @@ func (r *rig) rescored(before map[uuid.UUID]store.Record, ids ...uuid.UUID) {
 				evidence = append(evidence, aggregate.Evidence{Finding: e.Finding, Stale: !time.Now().Before(e.Expires)})
 			}
 			was.Decision = r.config.Policy.Decide(evidence, time.Now().UTC())
+			was.Decision.Policy = aggregate.Fingerprint(r.config.Policy, nil)
 		}
 		require.Equal(r.t, was, after[id])
 	}

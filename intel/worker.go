@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/intel/internal/quota"
 	"github.com/decnet/enrich/internal/backoff"
@@ -42,6 +43,9 @@ type Worker struct {
 	late    chan struct{} // cap 1: events are to be left to the outbox from now on
 	flying  inFlight
 	busBack chan struct{} // cap 1: the bus, lost before, can be listened to
+
+	profiles map[string]provider.Profile // of the providers, by name; constant
+	policy   string                      // identifies the policy and the profiles; constant
 }
 
 // NewWorker returns a worker for c. It does no I/O. It returns one error that
@@ -59,6 +63,8 @@ func NewWorker(c Config) (*Worker, error) {
 		late:    make(chan struct{}, 1),
 		busBack: make(chan struct{}, 1),
 	}
+	w.profiles = c.profiles()
+	w.policy = aggregate.Fingerprint(c.Policy, w.profiles)
 	var ledger quota.Ledger // nil if the store is none
 	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
 		ledger = l
