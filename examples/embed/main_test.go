@@ -40,6 +40,18 @@ func TestREADME(t *testing.T) {
 	}
 }
 
+var colour = regexp.MustCompile(`#[0-9a-f]{6}`)
+
+// TestDiagram: the light and the dark variant differ in nothing but colours.
+func TestDiagram(t *testing.T) {
+	light, err := os.ReadFile("../../docs/flow-light.svg")
+	require.NoError(t, err)
+	dark, err := os.ReadFile("../../docs/flow-dark.svg")
+	require.NoError(t, err)
+	require.NotEqual(t, string(light), string(dark))
+	require.Equal(t, colour.ReplaceAllString(string(light), "#"), colour.ReplaceAllString(string(dark), "#"))
+}
+
 // outdented returns a text without blank space at the ends of its lines.
 func outdented(text []byte) string {
 	var b strings.Builder
