@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -27,50 +26,6 @@ func (c *config) providers() []intel.Provider {
 	return ps
 }
 
-// environment reads variables and collects what is wrong with them. Its errors
-// repeat no value that could be a secret.
-type environment struct {
-	lookup   func(string) (string, bool) // as os.LookupEnv
-	errs     []error
-	warnings []string
-}
-
-// get returns a variable, and "" if it is not set.
-func (e *environment) get(name string) string {
-	value, _ := e.lookup(name)
-	return value
-}
-
-// text returns a variable without surrounding white space.
-func (e *environment) text(name string) string { return strings.TrimSpace(e.get(name)) }
-
-// isEmpty reports whether a variable is set, and to nothing but white space.
-func (e *environment) isEmpty(name string) bool {
-	value, set := e.lookup(name)
-	return set && strings.TrimSpace(value) == ""
-}
-
-func (e *environment) warn(format string, args ...any) {
-	e.warnings = append(e.warnings, fmt.Sprintf(format, args...))
-}
-
-func (e *environment) refuse(format string, args ...any) {
-	e.errs = append(e.errs, fmt.Errorf(format, args...))
-}
-
-// boolean returns a variable that is true or false, and true if it is not set.
-func (e *environment) boolean(name string) bool {
-	switch value := e.text(name); strings.ToLower(value) {
-	case "", "1", "true", "yes", "on":
-		return true
-	case "0", "false", "no", "off":
-		return false
-	default:
-		e.refuse("%s is %.40q; it must be true or false", name, value)
-		return false
-	}
-}
-
 // enabled reads DECNET_INTEL_ENABLED. As in DECNET, only "false" switches off.
 func (e *environment) enabled() bool {
 	const name = "DECNET_INTEL_ENABLED"
@@ -83,13 +38,14 @@ func (e *environment) enabled() bool {
 	return true
 }
 
-// readConfig reads the environment. The error names everything that is wrong
-// with it.
-func readConfig(lookup func(string) (string, bool)) (config, error) {
+// readConfig reads the environment and DECNET's configuration files. The error
+// names everything that is wrong with them.
+func readConfig(o options, lookup lookup) (config, error) {
 	e := &environment{lookup: lookup}
+	e.addFiles(o.decnet)
 	c := config{
 		enabled:  e.enabled(),
-		database: e.database(),
+		database: e.database(o),
 		bus:      e.bus(),
 		sources:  e.sources(),
 	}

@@ -114,6 +114,9 @@ func TestBadEnvironment(t *testing.T) {
 		{map[string]string{"DECNET_DB_URL": "sqlite:///x%zz.db"}, "%25"},
 		{map[string]string{"DECNET_DB_URL": "sqlite:///a/x.db?mode=ro"}, "parameters are not supported"},
 		{map[string]string{"DECNET_DB_URL": "sqlite+aiosqlite:///decnet.db"}, "write sqlite://decnet.db for the current directory, sqlite:///decnet.db for the root"},
+		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_URL": "sqlite://x.db"}, "DECNET_DB_URL: it is a URL of SQLite, and DECNET_DB_TYPE is \"mysql\"; make them agree"},
+		{map[string]string{"DECNET_DB_TYPE": "sqlite", "DECNET_DB_URL": "mysql://u:" + secret + "@h/n"}, "DECNET_DB_URL: it is a URL of MySQL, and DECNET_DB_TYPE is \"sqlite\""},
+		{map[string]string{"DECNET_CONFIG": "/nowhere/decnet.ini"}, "DECNET_CONFIG: open /nowhere/decnet.ini"},
 		{map[string]string{"DECNET_DB_TYPE": "oracle"}, `DECNET_DB_TYPE: it is "oracle"; it must be sqlite, postgres or mysql`},
 		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_PORT": "mysql"}, "the port is not a number"},
 	} {
@@ -161,7 +164,7 @@ func TestProviders(t *testing.T) {
 		if c.list != "unset" {
 			env["DECNET_INTEL_PROVIDERS"] = c.list
 		}
-		got, err := readConfig(setting(env))
+		got, err := readConfig(options{}, setting(env))
 		require.NoError(t, err)
 		require.Equal(t, c.names, got.names())
 		require.Len(t, got.warnings, len(c.warnings), got.warnings)
@@ -174,7 +177,7 @@ func TestProviders(t *testing.T) {
 // TestNoProviders: a list that is set and empty names no provider.
 func TestNoProviders(t *testing.T) {
 	for _, list := range []string{"", " ", "\t\n"} {
-		c, err := readConfig(setting(map[string]string{"DECNET_INTEL_PROVIDERS": list, "DECNET_GREYNOISE_API_KEY": "g", "DECNET_FEODO_URL": "nonsense"}))
+		c, err := readConfig(options{}, setting(map[string]string{"DECNET_INTEL_PROVIDERS": list, "DECNET_GREYNOISE_API_KEY": "g", "DECNET_FEODO_URL": "nonsense"}))
 		require.NoError(t, err)
 		require.Empty(t, c.sources, "%q", list)
 		require.Equal(t, []string{"no provider is queried: DECNET_INTEL_PROVIDERS is set and empty; remove it to query all"}, c.warnings)
@@ -186,7 +189,7 @@ func TestOnlyFalseDisables(t *testing.T) {
 	for value, enabled := range map[string]bool{
 		"": true, "true": true, "1": true, "0": true, "no": true, "off": true, "False": false, " false\n": false,
 	} {
-		c, err := readConfig(setting(map[string]string{"DECNET_INTEL_ENABLED": value, "DECNET_INTEL_PROVIDERS": "feodo"}))
+		c, err := readConfig(options{}, setting(map[string]string{"DECNET_INTEL_ENABLED": value, "DECNET_INTEL_PROVIDERS": "feodo"}))
 		require.NoError(t, err)
 		require.Equal(t, enabled, c.enabled, "%q", value)
 		switch value {
@@ -238,7 +241,7 @@ func TestAmbiguousPath(t *testing.T) {
 		"sqlite+aiosqlite://" + there:          false,
 		"sqlite+aiosqlite://x/y.db":            false,
 	} {
-		c, err := readConfig(setting(map[string]string{"DECNET_DB_URL": url, "DECNET_INTEL_PROVIDERS": "feodo"}))
+		c, err := readConfig(options{}, setting(map[string]string{"DECNET_DB_URL": url, "DECNET_INTEL_PROVIDERS": "feodo"}))
 		require.NoError(t, err)
 		if !warns {
 			require.Empty(t, c.warnings, url)
@@ -256,16 +259,15 @@ func TestDatabaseByParts(t *testing.T) {
 	}{
 		{map[string]string{}, "SQLite enrich.db"},
 		{map[string]string{"DECNET_DB_TYPE": "sqlite"}, "SQLite enrich.db"},
-		{map[string]string{"DECNET_DB_TYPE": "sqlite", "DECNET_DB_NAME": "/var/lib/decnet.db"}, "SQLite /var/lib/decnet.db"},
+		{map[string]string{"DECNET_DB_TYPE": "sqlite", "DECNET_DB_NAME": "decnet"}, "SQLite enrich.db"},
 		{map[string]string{"DECNET_DB_TYPE": "MySQL"}, "MySQL decnet on localhost:3306"},
 		{map[string]string{"DECNET_DB_TYPE": "postgresql", "DECNET_DB_HOST": "db", "DECNET_DB_PORT": "6432", "DECNET_DB_NAME": "intel"}, "PostgreSQL intel on db:6432"},
-		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_URL": "sqlite://x.db"}, "SQLite x.db"},
 	} {
 		e := &environment{lookup: setting(c.env)}
-		require.Equal(t, c.want, e.database().String())
+		require.Equal(t, c.want, e.database(options{}).String())
 	}
 	e := &environment{lookup: setting(map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_USER": "me", "DECNET_DB_PASSWORD": " p@:/ "})}
-	d := e.database()
+	d := e.database(options{})
 	require.Equal(t, []string{"me", " p@:/ "}, []string{d.user, d.password}, "a password is taken as it is")
 }
 

@@ -57,7 +57,7 @@ func open(o options, c config, log *slog.Logger) (*daemon, error) {
 
 // serve works until ctx is done, a command on the bus says stop, or something
 // fails that does not pass by itself.
-func serve(ctx context.Context, o options, c config, lookup func(string) (string, bool), log *slog.Logger) (err error) {
+func serve(ctx context.Context, o options, c config, lookup lookup, log *slog.Logger) (err error) {
 	tell, err := newNotifier(lookup)
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func serve(ctx context.Context, o options, c config, lookup func(string) (string
 	}
 	group.Go(func() error {
 		defer stop()
-		err := c.database.prepare(ctx, d.store, log)
+		err := c.database.prepare(ctx, d.store, o.pollInterval, log)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -121,7 +121,7 @@ func serve(ctx context.Context, o options, c config, lookup func(string) (string
 }
 
 // rest does nothing, which for systemd is a success only after a start.
-func rest(lookup func(string) (string, bool), log *slog.Logger) error {
+func rest(lookup lookup, log *slog.Logger) error {
 	tell, err := newNotifier(lookup)
 	if err != nil {
 		return err

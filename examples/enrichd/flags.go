@@ -23,6 +23,12 @@ Flags:
   -ttl 24h                how long a finding is fresh if its source does not say
   -batch 50               attackers claimed at once
   -concurrency 64         attackers worked on at once
+  -db FILE                the database: an SQLite file, or a URL as in
+                          DECNET_DB_URL
+  -decnet /opt/decnet     DECNET's install directory
+  -create                 create DECNET's tables where they are missing; without
+                          it, a database that is named here, in the environment
+                          or by DECNET's install directory must have them
   -keep-raw 720h          once a day, or with -once at the end, remove what
                           services said verbatim that is older, from DECNET's
                           rows, too; findings stay; 0, the default: keep it
@@ -51,14 +57,19 @@ Environment:
                            free accounts: 25/week, 1000/day, none
   DECNET_GREYNOISE_URL, DECNET_ABUSEIPDB_URL, DECNET_FEODO_URL,
   DECNET_THREATFOX_URL     another origin to ask, like http://127.0.0.1:8080
+  DECNET_DB_TYPE           mysql or postgres: the server in DECNET_DB_URL, or in
+                           DECNET_DB_HOST, _PORT, _NAME, _USER and _PASSWORD;
+                           sqlite, or not set: decnet.db in DECNET's install
+                           directory if there is one, and else DECNET_DB_URL
   DECNET_DB_URL            sqlite:///var/lib/x.db (absolute), sqlite://x.db
                            (relative), postgres://user:password@host:port/name,
                            mysql://...; drivers of SQLAlchemy, as in
                            mysql+asyncmy://, are ignored; default:
                            sqlite://enrich.db
-  DECNET_DB_TYPE           instead of the URL: sqlite, postgres or mysql, with
-                           DECNET_DB_HOST, _PORT, _NAME, _USER and _PASSWORD;
-                           for sqlite, _NAME is the file
+  DECNET_CONFIG            DECNET's ini file; default: /etc/decnet/decnet.ini.
+                           The variables above and below may also be in there,
+                           and in .env.local and .env in DECNET's install
+                           directory; the environment takes precedence
   DECNET_BUS_ENABLED       false: no bus, only looks at the database
   DECNET_BUS_TYPE          unix, nats, or memory, which is heard by nobody else;
                            default unix
@@ -79,6 +90,9 @@ type options struct {
 	pollInterval, ttl    time.Duration
 	batch, concurrency   int
 	keepRaw              time.Duration // 0 for ever
+	db                   string        // a URL or an SQLite file; empty: as the environment says
+	decnet               string        // DECNET's install directory; empty: the default one
+	create               bool          // DECNET's tables, where they are missing
 	listen               string
 	expose               bool
 	once, check, version bool
@@ -108,6 +122,9 @@ func parseFlags(args []string) (options, error) {
 	fs.IntVar(&o.batch, "batch", 50, "")
 	fs.IntVar(&o.concurrency, "concurrency", 64, "")
 	fs.DurationVar(&o.keepRaw, "keep-raw", 0, "")
+	fs.StringVar(&o.db, "db", "", "")
+	fs.StringVar(&o.decnet, "decnet", "", "")
+	fs.BoolVar(&o.create, "create", false, "")
 	fs.StringVar(&o.listen, "listen", "127.0.0.1:8089", "")
 	fs.BoolVar(&o.expose, "expose", false, "")
 	fs.BoolVar(&o.once, "once", false, "")
