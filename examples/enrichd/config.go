@@ -13,7 +13,8 @@ type config struct {
 	enabled  bool
 	database database
 	bus      busConfig
-	sources  []source // the providers to query; none if the environment asks for none
+	sources  []source // the providers to query; none if none is wanted
+	chosen   string   // the flag or variable that names them; empty for the default
 	warnings []string // for the log
 }
 
@@ -47,23 +48,57 @@ func readConfig(o options, lookup lookup) (config, error) {
 		enabled:  e.enabled(),
 		database: e.database(o),
 		bus:      e.bus(),
-		sources:  e.sources(),
+	}
+	list := e.providerList(o)
+	c.sources, c.chosen = e.sources(list), list.chosen
+	if o.daemon {
+		e.warn("-d has no effect: enrichd stays in the foreground; let systemd run it")
 	}
 	c.warnings = e.warnings
 	return c, errors.Join(e.errs...)
 }
 
-// sources reads which providers to query.
-func (e *environment) sources() (sources []source) {
-	if e.isEmpty(providersVariable) {
-		e.warn("no provider is queried: %s is set and empty; remove it to query all", providersVariable)
+// providerList is which providers to query.
+type providerList struct {
+	chosen string // what names them: a flag or a variable; empty for the default
+	text   string
+}
+
+// providerList returns the list in -providers, or in DECNET_INTEL_PROVIDERS. If
+// neither is set, all providers are queried. If the one that counts is set and
+// empty, none is, as in DECNET.
+func (e *environment) providerList(o options) providerList {
+	const variable = "DECNET_INTEL_PROVIDERS"
+	if o.providers != nil {
+		return providerList{"-providers", strings.TrimSpace(*o.providers)}
+	}
+	if _, set := e.lookup(variable); set {
+		return providerList{variable, e.text(variable)}
+	}
+	return providerList{text: strings.Join(known(), ",")}
+}
+
+// names returns the names in the list, each once.
+func (l providerList) names() (names []string) {
+	for name := range strings.SplitSeq(l.text, ",") {
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// sources reads how to query the providers in a list.
+func (e *environment) sources(list providerList) (sources []source) {
+	if list.text == "" {
+		e.warn("no provider is queried: %s is set and empty; remove it to query all", list.chosen)
 		return nil
 	}
 	wrong := len(e.errs)
-	for _, name := range e.providers() {
+	for _, name := range list.names() {
 		i := slices.IndexFunc(services, func(s service) bool { return s.name == name })
 		if i < 0 {
-			e.refuse("%s names %.40q, which is not known; known are %s", providersVariable, name, strings.Join(known(), ", "))
+			e.refuse("%s names %.40q, which is not known; known are %s", list.chosen, name, strings.Join(known(), ", "))
 			continue
 		}
 		s := source{service: &services[i], key: e.text(services[i].variable("API_KEY"))}
@@ -81,28 +116,9 @@ func (e *environment) sources() (sources []source) {
 		sources = append(sources, s)
 	}
 	if len(sources) == 0 && len(e.errs) == wrong {
-		e.refuse("no provider is left to ask; set the keys of those in %s, or add feodo, which needs none", providersVariable)
+		e.refuse("no provider is left to ask; set the keys of those in %s, or add feodo, which needs none", list.chosen)
 	}
 	return sources
-}
-
-// providersVariable names the providers to query. If it is not set, all are
-// queried. If it is set and empty, none is, as in DECNET.
-const providersVariable = "DECNET_INTEL_PROVIDERS"
-
-// providers returns the names of the providers to query, each once.
-func (e *environment) providers() []string {
-	list := e.text(providersVariable)
-	if list == "" {
-		return known()
-	}
-	var names []string
-	for name := range strings.SplitSeq(list, ",") {
-		if name = strings.ToLower(strings.TrimSpace(name)); name != "" && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // names returns the names of the providers to query.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -58,6 +59,12 @@ func TestBadArguments(t *testing.T) {
 		{"-poll-interval 0", "-poll-interval is 0s; it must be 10ms or more, like 60s"},
 		{"-poll-interval 9999us", "-poll-interval is 9.999ms; it must be 10ms or more"},
 		{"-poll-interval fast", "fast"},
+		{"-poll-interval NaN", "neither a duration, like 60s, nor a number of seconds"},
+		{"-i 1e300", "neither a duration"},
+		{"-i -60", "-poll-interval is -1m0s"},
+		{"-ttl-hours 1.5", "not a number of hours"},
+		{"-ttl-hours 2562048", "not a number of hours"},
+		{"-ttl-hours 0", "-ttl is 0s"},
 		{"-ttl -1h", "-ttl is -1h0m0s"},
 		{"-batch 0", "-batch is 0; it must be between 1 and 4096"},
 		{"-concurrency 5000", "-concurrency is 5000"},
@@ -81,6 +88,50 @@ func TestBadArguments(t *testing.T) {
 	o, err := parseFlags(strings.Fields("-listen 0.0.0.0:8089 -expose -poll-interval 10ms"))
 	require.NoError(t, err)
 	require.Equal(t, "0.0.0.0:8089", o.listen)
+}
+
+// TestSpellings: the flags of "decnet enrich" mean what they mean there.
+func TestSpellings(t *testing.T) {
+	for args, want := range map[string][2]time.Duration{
+		"":                                   {time.Minute, 24 * time.Hour},
+		"-i 30":                              {30 * time.Second, 24 * time.Hour},
+		"--poll-interval 0.5 --ttl-hours 48": {500 * time.Millisecond, 48 * time.Hour},
+		"--poll-interval=2m --ttl 90m -d":    {2 * time.Minute, 90 * time.Minute},
+		"-poll-interval 60 -ttl-hours 1 --daemon": {time.Minute, time.Hour},
+	} {
+		o, err := parseFlags(strings.Fields(args))
+		require.NoError(t, err, args)
+		require.Equal(t, want, [2]time.Duration{o.pollInterval, o.ttl}, args)
+		c, err := readConfig(o, setting(map[string]string{"DECNET_INTEL_PROVIDERS": "feodo"}))
+		require.NoError(t, err)
+		if !o.daemon {
+			require.Empty(t, c.warnings)
+		} else {
+			require.Equal(t, []string{"-d has no effect: enrichd stays in the foreground; let systemd run it"}, c.warnings)
+		}
+	}
+}
+
+// TestProvidersFlag: -providers takes precedence over the variable, also to query
+// none, and -check says which of them applies.
+func TestProvidersFlag(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		args []string
+		want string
+	}{
+		{map[string]string{"DECNET_INTEL_PROVIDERS": ""}, []string{"-providers", "feodo"}, "asks feodo, as -providers says"},
+		{map[string]string{"DECNET_INTEL_PROVIDERS": "greynoise"}, []string{"-providers", ""}, "no provider is queried: -providers is set and empty; remove it to query all"},
+		{map[string]string{"DECNET_INTEL_PROVIDERS": "feodo"}, nil, "asks feodo, as DECNET_INTEL_PROVIDERS says"},
+		{nil, []string{"-providers", "shodan"}, `-providers names "shodan", which is not known`},
+	} {
+		o, err := parseFlags(c.args)
+		require.NoError(t, err)
+		got, wrong := readConfig(o, setting(c.env))
+		rows := checkConfig(got, wrong)
+		require.Len(t, rows, 1)
+		require.Contains(t, rows[0].detail, c.want)
+	}
 }
 
 // TestBadEnvironment: what makes no sense is named, and no secret is repeated.

@@ -30,12 +30,6 @@ func (e *environment) get(name string) string {
 // text returns a variable without surrounding white space.
 func (e *environment) text(name string) string { return strings.TrimSpace(e.get(name)) }
 
-// isEmpty reports whether a variable is set, and to nothing but white space.
-func (e *environment) isEmpty(name string) bool {
-	value, set := e.lookup(name)
-	return set && strings.TrimSpace(value) == ""
-}
-
 func (e *environment) warn(format string, args ...any) {
 	e.warnings = append(e.warnings, fmt.Sprintf(format, args...))
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"strconv"
 	"time"
 
 	"github.com/decnet/enrich/intel/httpapi"
@@ -19,8 +21,12 @@ announces one. What is learnt goes to the table attacker_intel and, as event
 attacker.intel.enriched, to the bus. It takes the place of "decnet enrich".
 
 Flags:
-  -poll-interval 60s      time between two looks at the database without events
-  -ttl 24h                how long a finding is fresh if its source does not say
+  -poll-interval 60s      time between two polls of the database without events;
+                          a number is in seconds; -i is the same
+  -ttl 24h                how long a finding is fresh unless its provider says;
+                          -ttl-hours 24 is the same
+  -providers LIST         the providers to query, instead of those in
+                          DECNET_INTEL_PROVIDERS; empty: none
   -batch 50               attackers claimed at once
   -concurrency 64         attackers worked on at once
   -db FILE                the database: an SQLite file, or a URL as in
@@ -39,6 +45,7 @@ Flags:
   -check                  check configuration, database, bus and keys without
                           spending a lookup or changing anything, print a table,
                           and exit; a bus that is not there is no failure
+  -d, -daemon             accepted because "decnet enrich" has it; no effect
   -log-format text        text or json; the log goes to standard error
   -log-level info         debug, info, warn or error
   -version                print the version, and exit
@@ -93,6 +100,8 @@ type options struct {
 	db                   string        // a URL or an SQLite file; empty: as the environment says
 	decnet               string        // DECNET's install directory; empty: the default one
 	create               bool          // DECNET's tables, where they are missing
+	providers            *string       // nil: as the environment says
+	daemon               bool          // without effect
 	listen               string
 	expose               bool
 	once, check, version bool
@@ -117,8 +126,17 @@ func parseFlags(args []string) (options, error) {
 	var o options
 	fs := flag.NewFlagSet("enrichd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.DurationVar(&o.pollInterval, "poll-interval", 60*time.Second, "")
+	o.pollInterval = 60 * time.Second
+	fs.Func("poll-interval", "", o.setPollInterval)
+	fs.Func("i", "", o.setPollInterval)
 	fs.DurationVar(&o.ttl, "ttl", 24*time.Hour, "")
+	fs.Func("ttl-hours", "", o.setTTLHours)
+	fs.Func("providers", "", func(list string) error {
+		o.providers = &list
+		return nil
+	})
+	fs.BoolVar(&o.daemon, "d", false, "")
+	fs.BoolVar(&o.daemon, "daemon", false, "")
 	fs.IntVar(&o.batch, "batch", 50, "")
 	fs.IntVar(&o.concurrency, "concurrency", 64, "")
 	fs.DurationVar(&o.keepRaw, "keep-raw", 0, "")
@@ -139,6 +157,31 @@ func parseFlags(args []string) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	return o, o.validate()
+}
+
+// setPollInterval reads a duration, or a number of seconds as "decnet enrich"
+// takes it.
+func (o *options) setPollInterval(text string) error {
+	if d, err := time.ParseDuration(text); err == nil {
+		o.pollInterval = d
+		return nil
+	}
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(math.Abs(seconds) <= math.MaxInt32) {
+		return errors.New("it is neither a duration, like 60s, nor a number of seconds")
+	}
+	o.pollInterval = time.Duration(seconds * float64(time.Second))
+	return nil
+}
+
+// setTTLHours reads a number of hours, as "decnet enrich" takes it.
+func (o *options) setTTLHours(text string) error {
+	hours, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || hours > int64(math.MaxInt64/time.Hour) {
+		return errors.New("it is not a number of hours, like 24")
+	}
+	o.ttl = time.Duration(hours) * time.Hour
+	return nil
 }
 
 func (o *options) validate() error {
