@@ -97,12 +97,15 @@ func openPostgres(d database) (*sql.DB, error) {
 }
 
 func openMySQL(d database) (*sql.DB, error) {
-	c, err := mysql.ParseDSN("/?" + d.params.Encode())
+	params, err := translateMySQL(d.params)
 	if err != nil {
-		return nil, errors.New("the parameters make no sense to the driver") // whose error may repeat them
+		return nil, err
+	}
+	c, err := params.config(net.JoinHostPort(d.host, d.port))
+	if err != nil {
+		return nil, err
 	}
 	c.User, c.Passwd, c.DBName = d.user, d.password, d.name
-	c.Net, c.Addr = "tcp", net.JoinHostPort(d.host, d.port)
 	c.InterpolateParams = true // saves a round trip for each statement
 	if c.Timeout == 0 {
 		c.Timeout = connectTimeout

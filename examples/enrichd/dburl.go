@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/decnet/enrich/store/sqlstore"
 )
 
 // database says where attackers and what is learnt about them are kept.
@@ -33,6 +35,9 @@ func (d database) String() string {
 	}
 	if d.path != "" {
 		return d.title + " " + d.path
+	}
+	if socket := d.params.Get("unix_socket"); socket != "" {
+		return d.title + " " + d.name + " on " + socket
 	}
 	return d.title + " " + d.name + " on " + net.JoinHostPort(d.host, d.port)
 }
@@ -130,6 +135,11 @@ func parseDatabaseURL(text string) (database, error) {
 	d := database{
 		engine: eng, host: u.Hostname(), port: u.Port(), name: strings.TrimPrefix(u.Path, "/"),
 		user: u.User.Username(), password: password, params: u.Query(),
+	}
+	if eng.dialect == sqlstore.MySQL {
+		if _, err := translateMySQL(d.params); err != nil {
+			return database{}, err
+		}
 	}
 	return d.complete()
 }

@@ -71,8 +71,8 @@ Environment:
   DECNET_DB_URL            sqlite:///var/lib/x.db (absolute), sqlite://x.db
                            (relative), postgres://user:password@host:port/name,
                            mysql://...; drivers of SQLAlchemy, as in
-                           mysql+asyncmy://, are ignored; default:
-                           sqlite://enrich.db
+                           mysql+asyncmy://, are ignored, and their options are
+                           translated; default: sqlite://enrich.db
   DECNET_CONFIG            DECNET's ini file; default: /etc/decnet/decnet.ini.
                            The variables above and below may also be in there,
                            and in .env.local and .env in DECNET's install
