@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -13,9 +14,10 @@ type config struct {
 	enabled  bool
 	database database
 	bus      busConfig
-	sources  []source // the providers to query; none if none is wanted
-	chosen   string   // the flag or variable that names them; empty for the default
-	warnings []string // for the log
+	sources  []source       // the providers to query; none if none is wanted
+	chosen   string         // the flag or variable that names them; empty for the default
+	own      []netip.Prefix // networks that no provider is asked about
+	warnings []string       // for the log
 }
 
 // providers returns the providers to query.
@@ -50,7 +52,13 @@ func readConfig(o options, lookup lookup) (config, error) {
 		bus:      e.bus(),
 	}
 	list := e.providerList(o)
-	c.sources, c.chosen = e.sources(list), list.chosen
+	c.sources, c.chosen = e.sources(list, o.abuseipdbDays), list.chosen
+	if o.own != "" {
+		var err error
+		if c.own, err = ownNetworks(o.own); err != nil {
+			e.refuse("-own: %w", err)
+		}
+	}
 	if o.daemon {
 		e.warn("-d has no effect: enrichd stays in the foreground; let systemd run it")
 	}
@@ -89,7 +97,7 @@ func (l providerList) names() (names []string) {
 }
 
 // sources reads how to query the providers in a list.
-func (e *environment) sources(list providerList) (sources []source) {
+func (e *environment) sources(list providerList, days int) (sources []source) {
 	if list.text == "" {
 		e.warn("no provider is queried: %s is set and empty; remove it to query all", list.chosen)
 		return nil
@@ -101,7 +109,12 @@ func (e *environment) sources(list providerList) (sources []source) {
 			e.refuse("%s names %.40q, which is not known; known are %s", list.chosen, name, strings.Join(known(), ", "))
 			continue
 		}
-		s := source{service: &services[i], key: e.text(services[i].variable("API_KEY"))}
+		s := source{service: &services[i]}
+		var err error
+		if s.key, err = e.key(s.variable("API_KEY")); err != nil {
+			e.errs = append(e.errs, err)
+			continue
+		}
 		if s.key == "" && s.needsKey {
 			e.warn("leaving out %s: %s is not set", name, s.variable("API_KEY"))
 			continue
@@ -109,7 +122,7 @@ func (e *environment) sources(list providerList) (sources []source) {
 		if s.key == "" && s.ping != "" {
 			e.warn("asking %s without a key, which allows only a few lookups a week: %s is not set", name, s.variable("API_KEY"))
 		}
-		if err := s.configure(e); err != nil {
+		if err := s.configure(e, days); err != nil {
 			e.errs = append(e.errs, err)
 			continue
 		}

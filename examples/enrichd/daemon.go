@@ -13,6 +13,7 @@ import (
 
 	"github.com/decnet/enrich/intel"
 	"github.com/decnet/enrich/intel/httpapi"
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store/sqlstore"
 )
 
@@ -46,6 +47,7 @@ func open(o options, c config, log *slog.Logger) (*daemon, error) {
 	}
 	d.worker, err = intel.NewWorker(intel.Config{
 		Store: s, Bus: b, Providers: c.providers(),
+		Policy: policies[o.policy], LookupTimeout: o.lookupTimeout, Guard: provider.Guard{Own: c.own},
 		PollInterval: o.pollInterval, TTL: o.ttl, Batch: o.batch, Concurrency: o.concurrency,
 		Logger: log, Hooks: d.pulse.hooks(),
 	})

@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/intel/httpapi"
+	"github.com/decnet/enrich/provider/abuseipdb"
 )
 
 const usage = `Usage: enrichd [flags]
@@ -29,6 +31,11 @@ Flags:
                           DECNET_INTEL_PROVIDERS; empty: none
   -batch 50               attackers claimed at once
   -concurrency 64         attackers worked on at once
+  -policy strongest       how opinions become a verdict: strongest or weighted
+  -lookup-timeout 10s     how long one lookup may take
+  -abuseipdb-days 30      how many days back reports to AbuseIPDB count
+  -own FILE               your own networks, one a line: no provider is queried
+                          about an address in them
   -db FILE                the database: an SQLite file, or a URL as in
                           DECNET_DB_URL
   -decnet /opt/decnet     DECNET's install directory
@@ -56,9 +63,13 @@ Environment:
   DECNET_INTEL_PROVIDERS   the providers to query, separated by commas; not set:
                            greynoise, abuseipdb, feodo, threatfox; set and
                            empty: none, and enrichd stays up
-  DECNET_GREYNOISE_API_KEY, DECNET_ABUSEIPDB_API_KEY, DECNET_THREATFOX_API_KEY
-                           GreyNoise answers a little without a key; AbuseIPDB
-                           and ThreatFox are left out; Feodo Tracker needs none
+  DECNET_GREYNOISE_API_KEY, DECNET_ABUSEIPDB_API_KEY, DECNET_THREATFOX_API_KEY,
+  DECNET_FEODO_API_KEY     without its key, GreyNoise allows a few lookups,
+                           AbuseIPDB and ThreatFox are left out; Feodo Tracker
+                           works without a key
+  DECNET_GREYNOISE_API_KEY_FILE and the like
+                           a file with the key in it; a systemd credential named
+                           DECNET_GREYNOISE_API_KEY is read as well
   DECNET_GREYNOISE_QUOTA, DECNET_ABUSEIPDB_QUOTA, DECNET_THREATFOX_QUOTA
                            what the plan allows, like 3000/day or none; default:
                            free accounts: 25/week, 1000/day, none
@@ -102,6 +113,10 @@ type options struct {
 	create               bool          // DECNET's tables, where they are missing
 	providers            *string       // nil: as the environment says
 	daemon               bool          // without effect
+	policy               string
+	lookupTimeout        time.Duration
+	abuseipdbDays        int
+	own                  string // the file of our own networks; empty for none
 	listen               string
 	expose               bool
 	once, check, version bool
@@ -120,6 +135,9 @@ const minKeepRaw = time.Hour
 // at once.
 const maxAtOnce = 4096
 
+// policies are those that -policy names.
+var policies = map[string]aggregate.Policy{"strongest": aggregate.Strongest{}, "weighted": aggregate.Weighted{}}
+
 // parseFlags returns flag.ErrHelp if help is wanted, and an error that names
 // everything else that is wrong.
 func parseFlags(args []string) (options, error) {
@@ -135,6 +153,10 @@ func parseFlags(args []string) (options, error) {
 		o.providers = &list
 		return nil
 	})
+	fs.StringVar(&o.policy, "policy", "strongest", "")
+	fs.DurationVar(&o.lookupTimeout, "lookup-timeout", 10*time.Second, "")
+	fs.IntVar(&o.abuseipdbDays, "abuseipdb-days", abuseipdb.DefaultMaxAgeDays, "")
+	fs.StringVar(&o.own, "own", "", "")
 	fs.BoolVar(&o.daemon, "d", false, "")
 	fs.BoolVar(&o.daemon, "daemon", false, "")
 	fs.IntVar(&o.batch, "batch", 50, "")
@@ -196,6 +218,9 @@ func (o *options) validate() error {
 	refuse(o.batch < 1 || o.batch > maxAtOnce, "-batch is %d; it must be between 1 and %d", o.batch, maxAtOnce)
 	refuse(o.concurrency < 1 || o.concurrency > maxAtOnce, "-concurrency is %d; it must be between 1 and %d", o.concurrency, maxAtOnce)
 	refuse(o.keepRaw != 0 && o.keepRaw < minKeepRaw, "-keep-raw is %v; it must be 0, for ever, or %v or more, like 720h", o.keepRaw, minKeepRaw)
+	refuse(policies[o.policy] == nil, "-policy is %.40q; it must be strongest or weighted", o.policy)
+	refuse(o.lookupTimeout < time.Second || o.lookupTimeout > time.Minute, "-lookup-timeout is %v; it must be between 1s and 1m", o.lookupTimeout)
+	refuse(o.abuseipdbDays < 1 || o.abuseipdbDays > 365, "-abuseipdb-days is %d; it must be between 1 and 365", o.abuseipdbDays)
 	refuse(o.logFormat != "text" && o.logFormat != "json", "-log-format is %q; it must be text or json", o.logFormat)
 	refuse(o.once && o.check, "-once and -check exclude each other")
 	if o.listen != "" {
