@@ -11,6 +11,7 @@ import (
 
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
 
@@ -246,7 +247,7 @@ func (p *publisher) fail(ctx context.Context) time.Duration {
 	p.w.behind.Store(true)
 	p.yield(ctx) // the bus of another worker may work
 	p.failures++
-	return backoff(publishRetryMin, publishRetryMax, p.failures)
+	return backoff.Delay(publishRetryMin, publishRetryMax, p.failures)
 }
 
 // recover returns to direct publishing.
