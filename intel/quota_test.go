@@ -171,6 +171,29 @@ func TestAQuotaSpentByOthers(t *testing.T) {
 	}
 }
 
+// TestAConfiguredQuotaIsACeiling: what a source says of its plan does not raise
+// what somebody configured.
+func TestAConfiguredQuotaIsACeiling(t *testing.T) {
+	for _, c := range []struct {
+		assumed bool
+		calls   int
+	}{{false, 5}, {true, 200}} {
+		synctest.Test(t, func(t *testing.T) {
+			daily := scarce("daily", 5, provider.Day)
+			daily.limits.Assumed = c.assumed
+			daily.will(func(_ context.Context, addr netip.Addr) (provider.Finding, error) {
+				return provider.Finding{Usage: &provider.Usage{Limit: 1000, Remaining: 500, Window: provider.Day}}, nil
+			})
+			r := newRig(t, intel.Config{}, daily)
+			r.observe(ips(200)...)
+			r.start()
+			time.Sleep(12 * time.Hour)
+			synctest.Wait()
+			require.Equal(t, c.calls, daily.asked())
+		})
+	}
+}
+
 // TestABurstLimitIsShort: a source that was asked too fast is asked again soon.
 func TestABurstLimitIsShort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

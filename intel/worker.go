@@ -397,7 +397,12 @@ func (w *Worker) refresh(ctx context.Context, name string, r provider.Refresher)
 	defer ticker.Stop()
 	failing := false
 	for {
-		err := safely(func() error { return r.Refresh(ctx) })
+		err := safely(func() error {
+			if err := r.Refresh(ctx); err != nil {
+				return gate.OwnError(name, err)
+			}
+			return nil
+		})
 		switch {
 		case ctx.Err() != nil:
 			return

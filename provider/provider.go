@@ -62,8 +62,13 @@ type Limits struct {
 	// Zero means no such restriction.
 	MinInterval time.Duration
 	// Quotas are the allowances of the plan, all of which apply at once. None
-	// means no such restriction.
+	// means no such restriction. They are a ceiling: a limit that the source
+	// reports counts only if it is lower.
 	Quotas []Quota
+	// Assumed says that nobody configured Quotas: they are what the provider
+	// assumes of the plan. A higher limit that the source reports then counts,
+	// too.
+	Assumed bool
 	// IPv4Only says that the source knows no IPv6 address: it is never asked
 	// about one.
 	IPv4Only bool

@@ -53,8 +53,9 @@ type Options struct {
 	// MaxAgeDays is how many days back reports count: 1 to 365. Zero means
 	// DefaultMaxAgeDays.
 	MaxAgeDays int
-	// Quotas are the allowances of the account's plan. Nil means those of a free
-	// account, 1,000 calls a day; an empty slice that is not nil means none.
+	// Quotas are the allowances of the account's plan, and a ceiling. Nil means
+	// those of a free account, 1,000 calls a day, or what the service reports
+	// instead; an empty slice that is not nil means none.
 	Quotas []provider.Quota
 	// BaseURL is an origin (scheme, host and port) to ask in place of
 	// https://api.abuseipdb.com.
@@ -93,8 +94,8 @@ func New(o Options) (*Provider, error) {
 	if o.MaxAgeDays < 1 || o.MaxAgeDays > 365 {
 		daysErr = fmt.Errorf("MaxAgeDays is %d; it must be between 1 and 365", o.MaxAgeDays)
 	}
-	limits := provider.Limits{Quotas: slices.Clone(o.Quotas)}
-	if o.Quotas == nil {
+	limits := provider.Limits{Quotas: slices.Clone(o.Quotas), Assumed: o.Quotas == nil}
+	if limits.Assumed {
 		limits.Quotas = []provider.Quota{{Calls: 1000, Window: provider.Day}}
 	}
 	if err := rest.ConfigError(Name, keyErr, err, daysErr, limits.Validate()); err != nil {

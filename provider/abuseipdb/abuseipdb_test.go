@@ -82,7 +82,7 @@ func TestQuotas(t *testing.T) {
 	} {
 		p, err := abuseipdb.New(abuseipdb.Options{Key: "k", Quotas: c.given})
 		require.NoError(t, err)
-		require.Equal(t, provider.Limits{Quotas: c.want}, p.Limits())
+		require.Equal(t, provider.Limits{Quotas: c.want, Assumed: c.given == nil}, p.Limits())
 	}
 	_, err := abuseipdb.New(abuseipdb.Options{Key: "k", Quotas: []provider.Quota{{Calls: -1, Window: provider.Day}}})
 	require.ErrorIs(t, err, provider.ErrConfig)

@@ -46,8 +46,9 @@ type Options struct {
 	// Key is the API key, conventionally from DECNET_GREYNOISE_API_KEY. Without
 	// one the service answers all the same, but less often.
 	Key string
-	// Quotas are the allowances of the account's plan. Nil means those of the
-	// community plan, 25 calls a week; an empty slice that is not nil means none.
+	// Quotas are the allowances of the account's plan, and a ceiling. Nil means
+	// those of the community plan, 25 calls a week, or what the service reports
+	// instead; an empty slice that is not nil means none.
 	Quotas []provider.Quota
 	// BaseURL is an origin (scheme, host and port) to ask in place of
 	// https://api.greynoise.io.
@@ -75,8 +76,8 @@ func New(o Options) (*Provider, error) {
 	client, err := rest.New(rest.Options{
 		Provider: Name, Origin: "https://api.greynoise.io", BaseURL: o.BaseURL, Transport: o.Transport,
 	})
-	limits := provider.Limits{IPv4Only: true, Quotas: slices.Clone(o.Quotas)}
-	if o.Quotas == nil {
+	limits := provider.Limits{IPv4Only: true, Quotas: slices.Clone(o.Quotas), Assumed: o.Quotas == nil}
+	if limits.Assumed {
 		limits.Quotas = []provider.Quota{{Calls: 25, Window: provider.Week}}
 	}
 	if err := rest.ConfigError(Name, keyErr, err, limits.Validate()); err != nil {

@@ -74,3 +74,17 @@ func TestAsksOnlyAboutPublicIPv4(t *testing.T) {
 		require.ErrorIs(t, err, provider.ErrUnsupported)
 	}
 }
+
+func TestQuotas(t *testing.T) {
+	t.Parallel()
+	own := []provider.Quota{{Calls: 100, Window: provider.Day}}
+	for _, c := range []struct{ given, want []provider.Quota }{
+		{nil, []provider.Quota{{Calls: 25, Window: provider.Week}}},
+		{[]provider.Quota{}, []provider.Quota{}},
+		{own, own},
+	} {
+		p, err := greynoise.New(greynoise.Options{Quotas: c.given})
+		require.NoError(t, err)
+		require.Equal(t, provider.Limits{IPv4Only: true, Quotas: c.want, Assumed: c.given == nil}, p.Limits())
+	}
+}

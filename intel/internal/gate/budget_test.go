@@ -301,7 +301,7 @@ func TestCallsStaySpent(t *testing.T) {
 		{"usage of a failure", fails(&provider.Error{Kind: provider.ErrUnavailable, StatusCode: 500,
 			Usage: &provider.Usage{Limit: 10, Remaining: 3, Window: provider.Day}}), 3},
 		{"usage of a refusal", fails(refused(provider.ErrRateLimited, 0, &provider.Usage{Limit: 10, Remaining: 3, Window: provider.Day})), 3},
-		{"another plan", says(provider.Finding{Usage: &provider.Usage{Limit: 500, Remaining: 499, Window: provider.Day}}), 499},
+		{"a larger plan than configured", says(provider.Finding{Usage: &provider.Usage{Limit: 500, Remaining: 499, Window: provider.Day}}), 9},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -314,6 +314,15 @@ func TestCallsStaySpent(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAssumedQuotaIsRaised: of a quota that nobody configured the source knows
+// more.
+func TestAssumedQuotaIsRaised(t *testing.T) {
+	usage := &provider.Usage{Limit: 500, Remaining: 499, Window: provider.Day}
+	g := scarce(&source{limits: provider.Limits{Assumed: true}, answer: says(provider.Finding{Usage: usage})}, 10)
+	require.NotNil(t, lookup(t.Context(), g, addr).Finding)
+	require.Equal(t, 499, unspent(g))
 }
 
 func TestCutCallStaysSpent(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -67,7 +66,7 @@ func New(p provider.Provider, c Config) *Gate {
 	g.overdue = c.MaxWait + c.Timeout + c.Timeout/100 + time.Second
 	g.slots = make(chan struct{}, g.limits.MaxInFlight)
 	g.pace.interval = g.limits.MinInterval
-	g.budget = quota.NewGovernor(g.name, g.limits.Quotas, c.Ledger)
+	g.budget = quota.NewGovernor(g.name, g.limits, c.Ledger)
 	return g
 }
 
@@ -393,15 +392,12 @@ func (g *Gate) call(ctx context.Context, addr netip.Addr) (f *provider.Finding, 
 		}
 	}()
 	finding, err := g.provider.Lookup(ctx, addr)
-	switch {
-	case err == nil:
-	case errors.Is(context.Cause(ctx), errDeadline) && provider.Kind(err) == provider.ErrUnavailable:
-		return nil, g.fail(provider.ErrUnavailable, context.Cause(ctx))
-	default:
-		if _, ok := errors.AsType[*provider.Error](err); ok {
-			return nil, err
+	if err != nil {
+		own := OwnError(g.name, err)
+		if errors.Is(context.Cause(ctx), errDeadline) && provider.Kind(own) == provider.ErrUnavailable {
+			return nil, g.fail(provider.ErrUnavailable, context.Cause(ctx))
 		}
-		return nil, g.fail(provider.Kind(err), err)
+		return nil, own
 	}
 	if finding.Provider == "" {
 		finding.Provider = g.name
@@ -423,20 +419,4 @@ func (g *Gate) call(ctx context.Context, addr netip.Addr) (f *provider.Finding, 
 
 func (g *Gate) fail(kind, err error) error {
 	return &provider.Error{Provider: g.name, Kind: kind, Err: err}
-}
-
-// PanicError is a panic of a provider, turned into an error.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error says what the run time found wrong. Of a value that the provider chose
-// itself it tells only the type, for that may hold a key or a piece of an
-// answer; the stack says where it was.
-func (e *PanicError) Error() string {
-	if err, ok := e.Value.(runtime.Error); ok {
-		return "panic: " + err.Error()
-	}
-	return fmt.Sprintf("panic with a %T", e.Value)
 }

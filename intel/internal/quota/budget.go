@@ -25,6 +25,7 @@ const maxRest = 24 * time.Hour
 // concurrent use.
 type Budget struct {
 	windows []window
+	assumed bool      // nobody configured the quotas: the source may raise them
 	until   time.Time // no call before that
 	why     Reason    // why not
 }
@@ -39,11 +40,11 @@ const (
 	Spent   Reason = "quota exhausted" // by our own count, or because the source said so
 )
 
-// NewBudget returns a budget of which nothing is spent. The quotas must be
-// valid.
-func NewBudget(quotas []provider.Quota) *Budget {
-	b := &Budget{windows: make([]window, len(quotas))}
-	for i, q := range quotas {
+// NewBudget returns a budget of the quotas in l, which must be valid. Nothing is
+// spent.
+func NewBudget(l provider.Limits) *Budget {
+	b := &Budget{windows: make([]window, len(l.Quotas)), assumed: l.Assumed}
+	for i, q := range l.Quotas {
 		b.windows[i] = newWindow(q)
 	}
 	return b
@@ -119,9 +120,9 @@ func (b *Budget) Idle(now time.Time) bool {
 	return !b.until.After(now)
 }
 
-// Correct takes over what the source said at now. It believes every limit, and
-// a number of calls left if it is smaller than ours: calls that we do not know
-// of have been made. It reports whether anything has changed.
+// Correct takes over what the source said at now: its limit, as far as the
+// quota allows, and a number of calls left that is smaller than ours: calls that
+// we do not know of have been made. It reports whether anything has changed.
 func (b *Budget) Correct(now time.Time, u provider.Usage) (changed bool) {
 	return b.correct(now, now, u)
 }
@@ -132,14 +133,23 @@ func (b *Budget) correct(now, at time.Time, u provider.Usage) (changed bool) {
 	if w == nil || u.Limit <= 0 {
 		return false
 	}
-	if u.Limit != w.Calls {
-		w.Calls, changed = u.Limit, true
+	if limit := b.limit(w, u.Limit); limit != w.Calls {
+		w.Calls, changed = limit, true
 	}
 	if unknown := w.left(now) - max(u.Remaining, 0); unknown > 0 {
 		w.add(at, unknown)
 		changed = true
 	}
 	return changed
+}
+
+// limit returns the limit of a window for which the source reports the given
+// one: a configured quota is a ceiling.
+func (b *Budget) limit(w *window, reported int) int {
+	if b.assumed {
+		return reported
+	}
+	return min(reported, w.declared)
 }
 
 // window returns the window of that length, or, if the source did not say
@@ -294,7 +304,7 @@ func (b *Budget) decode(text []byte) error {
 			continue
 		}
 		if wd.Declared == w.declared && wd.Calls > 0 {
-			w.Calls = wd.Calls
+			w.Calls = b.limit(w, wd.Calls)
 		}
 		stored := wd.empty()
 		for _, used := range wd.Used {

@@ -23,7 +23,12 @@ func calendar(calls int, window time.Duration) provider.Quota {
 	return provider.Quota{Calls: calls, Window: window, Calendar: true}
 }
 
-func budget(quotas ...provider.Quota) *Budget { return NewBudget(quotas) }
+func budget(quotas ...provider.Quota) *Budget { return NewBudget(provider.Limits{Quotas: quotas}) }
+
+// assumed returns a budget of quotas that nobody configured.
+func assumed(quotas ...provider.Quota) *Budget {
+	return NewBudget(provider.Limits{Quotas: quotas, Assumed: true})
+}
 
 // spend spends n calls that end when they start.
 func spend(t *testing.T, b *Budget, n int, at time.Time) {
@@ -217,7 +222,7 @@ func TestCorrect(t *testing.T) {
 		{"a month of 30 days", []provider.Quota{day, month}, provider.Usage{Limit: 100, Remaining: 4, Window: 30 * provider.Day}, true, 4},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := budget(c.quotas...)
+			b := assumed(c.quotas...)
 			spend(t, b, 2, noon)
 			require.Equal(t, c.changed, b.Correct(noon, c.usage))
 			require.Equal(t, c.left, left(b, noon))
@@ -232,6 +237,28 @@ func TestCorrect(t *testing.T) {
 			require.Equal(t, all, left(b, noon.Add(2*provider.Month)))
 		})
 	}
+}
+
+// TestConfiguredIsACeiling: what the source says of a quota that somebody
+// configured can only lower it, also when it comes out of a document.
+func TestConfiguredIsACeiling(t *testing.T) {
+	day := rolling(5, provider.Day)
+	b := budget(day)
+	require.False(t, b.Correct(noon, provider.Usage{Limit: 1000, Remaining: 999, Window: provider.Day}))
+	require.Equal(t, 5, left(b, noon))
+	require.True(t, b.Correct(noon, provider.Usage{Limit: 3, Remaining: 3, Window: provider.Day}))
+	require.Equal(t, 3, left(b, noon))
+	require.True(t, b.Correct(noon, provider.Usage{Limit: 1000, Remaining: 997, Window: provider.Day}))
+	require.Equal(t, 5, left(b, noon))
+	b.Exhaust(noon, provider.Usage{Limit: 1000, Remaining: 990, Window: provider.Day}, time.Minute)
+	require.Equal(t, 5, left(b, noon.Add(time.Minute)))
+
+	raised := assumed(day) // stored by a program that believed the source
+	require.True(t, raised.Correct(noon, provider.Usage{Limit: 1000, Remaining: 999, Window: provider.Day}))
+	require.NoError(t, b.decode(raised.encode()))
+	require.LessOrEqual(t, left(b, noon), 5)
+	spend(t, b, left(b, noon), noon)
+	require.False(t, b.Spend(noon, noon))
 }
 
 func TestRest(t *testing.T) {
@@ -337,14 +364,14 @@ func TestExhaustBelievesLimit(t *testing.T) {
 // copied returns what another process makes of the budget.
 func copied(t *testing.T, b *Budget, quotas ...provider.Quota) *Budget {
 	t.Helper()
-	c := NewBudget(quotas)
+	c := NewBudget(provider.Limits{Quotas: quotas, Assumed: b.assumed})
 	require.NoError(t, c.decode(b.encode()))
 	return c
 }
 
 func TestDocument(t *testing.T) {
 	quotas := []provider.Quota{rolling(4, time.Minute), calendar(50, provider.Day), rolling(50, provider.Day), calendar(900, provider.Month)}
-	b := budget(quotas...)
+	b := assumed(quotas...)
 	spend(t, b, 3, noon)
 	require.True(t, b.Spend(noon.Add(20*time.Second), noon.Add(30*time.Second)))
 	b.Correct(noon, provider.Usage{Limit: 1000, Remaining: 700, Window: provider.Month})
@@ -402,7 +429,7 @@ func TestConfigured(t *testing.T) {
 // TestConfiguredLimit: the limit that the source told is forgotten when the
 // operator changes what he configured.
 func TestConfiguredLimit(t *testing.T) {
-	b := budget(rolling(100, provider.Day))
+	b := assumed(rolling(100, provider.Day))
 	b.Correct(noon, provider.Usage{Limit: 1000, Remaining: 1000, Window: provider.Day})
 	require.Equal(t, 1000, left(copied(t, b, rolling(100, provider.Day)), noon))
 	require.Equal(t, 50, left(copied(t, b, rolling(50, provider.Day)), noon))
@@ -446,7 +473,7 @@ func TestNewerDocument(t *testing.T) {
 // FuzzDocument: whatever was stored, no quota is exceeded.
 func FuzzDocument(f *testing.F) {
 	quotas := []provider.Quota{rolling(4, time.Minute), calendar(25, provider.Week), rolling(100, provider.Month)}
-	b := NewBudget(quotas)
+	b := budget(quotas...)
 	for n := range 10 {
 		at := noon.Add(time.Duration(n) * 17 * time.Second)
 		b.Spend(at, at.Add(10*time.Second))
@@ -466,7 +493,7 @@ func FuzzDocument(f *testing.F) {
 	f.Add([]byte(`{"v":1,"until":9223372036854775807,"why":"x","windows":[{"window":60000000000,"calls":-5,"declared":4}]}`))
 	f.Add([]byte(`{"v":2}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		b := NewBudget(quotas)
+		b := budget(quotas...)
 		if b.decode(text) != nil {
 			require.Equal(t, 4, left(b, noon))
 			return
@@ -496,7 +523,7 @@ func FuzzDocument(f *testing.F) {
 		}
 		var doc document
 		require.NoError(t, json.Unmarshal(b.encode(), &doc))
-		require.NoError(t, NewBudget(quotas).decode(b.encode()))
+		require.NoError(t, budget(quotas...).decode(b.encode()))
 	})
 }
 

@@ -33,9 +33,10 @@ type Governor struct {
 	read    time.Time // when that was last compared with the ledger; zero if not yet
 }
 
-// NewGovernor returns the governor of the named provider. The ledger may be nil.
-func NewGovernor(name string, quotas []provider.Quota, ledger Ledger) *Governor {
-	return &Governor{name: name, ledger: ledger, budget: NewBudget(quotas), quotas: len(quotas) > 0}
+// NewGovernor returns the governor of the quotas in l, those of the named
+// provider. The ledger may be nil.
+func NewGovernor(name string, l provider.Limits, ledger Ledger) *Governor {
+	return &Governor{name: name, ledger: ledger, budget: NewBudget(l), quotas: len(l.Quotas) > 0}
 }
 
 // Scarce reports whether there are quotas at all.

@@ -65,14 +65,16 @@ func (l *ledger) SwapBudget(ctx context.Context, name string, version uint64, do
 
 // used returns how many calls the ledger's first quota counts.
 func (l *ledger) used(t *testing.T, quotas ...provider.Quota) int {
-	b := NewBudget(quotas)
+	b := budget(quotas...)
 	require.NoError(t, b.decode(l.doc))
 	return b.windows[0].total
 }
 
 var day = rolling(10, provider.Day)
 
-func govern(l Ledger, quotas ...provider.Quota) *Governor { return NewGovernor("source", quotas, l) }
+func govern(l Ledger, quotas ...provider.Quota) *Governor {
+	return NewGovernor("source", provider.Limits{Quotas: quotas}, l)
+}
 
 // pay spends a call that must be granted.
 func pay(t *testing.T, g *Governor, now time.Time) {
@@ -91,7 +93,7 @@ func broke(t *testing.T, g *Governor, now time.Time) {
 }
 
 func TestGovernorAlone(t *testing.T) {
-	g := govern(nil, rolling(2, time.Minute))
+	g := NewGovernor("source", provider.Limits{Quotas: []provider.Quota{rolling(2, time.Minute)}, Assumed: true}, nil)
 	require.True(t, g.Scarce())
 	by := noon.Add(10 * time.Second)
 	for range 5 {
@@ -142,7 +144,7 @@ func TestGovernorWithoutQuotas(t *testing.T) {
 
 func TestGovernorWindows(t *testing.T) {
 	day := calendar(100, provider.Day)
-	g := govern(nil, rolling(4, time.Minute), day)
+	g := NewGovernor("source", provider.Limits{Quotas: []provider.Quota{rolling(4, time.Minute), day}, Assumed: true}, nil)
 	require.Equal(t, []Window{{Quota: rolling(4, time.Minute), Left: 4}, {Quota: day, Left: 100}}, g.Windows(noon))
 	pay(t, g, noon)
 	pay(t, g, noon.Add(30*time.Second))

@@ -193,7 +193,7 @@ func testModel(t *testing.T, rnd *rand.Rand, steps int) (granted, refused int) {
 		return time.Duration(rnd.Float64() * rnd.Float64() * rnd.Float64() * float64(usual))
 	}
 
-	b := NewBudget(quotas)
+	b := NewBudget(provider.Limits{Quotas: quotas, Assumed: rnd.IntN(2) == 0})
 	m := &model{t: t, quotas: slices.Clone(quotas), others: make([][]call, len(quotas))}
 	now := noon.Add(time.Duration(rnd.Int64N(int64(2 * provider.Month))))
 	pick := func() (c *call) { // a call under way
@@ -250,9 +250,9 @@ func testModel(t *testing.T, rnd *rand.Rand, steps int) (granted, refused int) {
 			}
 			u := provider.Usage{Limit: 1 + rnd.IntN(15), Window: quotas[i].Window}
 			u.Remaining = rnd.IntN(u.Limit + 1)
-			m.quotas[i].Calls = u.Limit
+			m.quotas[i].Calls = b.limit(&b.windows[i], u.Limit)
 			b.windows[i].forget(now)
-			for range u.Limit - b.windows[i].total - u.Remaining {
+			for range m.quotas[i].Calls - b.windows[i].total - u.Remaining {
 				m.others[i] = append(m.others[i], call{now, now, now})
 			}
 			b.Correct(now, u)
@@ -305,7 +305,7 @@ func TestBacklog(t *testing.T) {
 			require.NoError(t, err)
 			// Calendar windows begin with the year's first.
 			start := time.Date(2029, 1, 1, 0, 0, 0, 0, time.UTC) // a Monday
-			b, made := NewBudget(quotas), 0
+			b, made := budget(quotas...), 0
 			for now := start; now.Before(start.Add(c.span)); {
 				if by := now.Add(10 * time.Second); b.Spend(now, by) {
 					made++
