@@ -100,6 +100,8 @@ func only(value []byte, ok bool) json.RawMessage {
 // Append appends e as JSON, for an event on topic. It writes a new ID, the
 // current time, an empty type and an empty payload where these are missing.
 func (e *Envelope) Append(dst []byte, topic string) []byte {
+	const keys, id, ts = len(`{"v":1,"id":,"topic":"","type":"","ts":,"payload":{}}`), len(`""`) + 32, len(`1767225600.123456`)
+	dst = slices.Grow(dst, keys+max(len(e.ID), id)+len(topic)+len(e.Type)+max(len(e.TS), ts)+len(e.Payload))
 	dst = append(dst, `{"v":1,"id":`...)
 	if e.ID != nil {
 		dst = append(dst, e.ID...)

@@ -102,8 +102,8 @@ func appendFrame(dst []byte, verb, arg string) []byte {
 
 // seal returns a frame with an event on topic as its body.
 func seal(verb, topic string, e *bus.Envelope) []byte {
-	const fixed = len("VERB \n1234" + `{"v":1,"id":"0123456789abcdef0123456789abcdef","topic":"","type":"","ts":1767225600.123456,"payload":{}}`)
-	b := make([]byte, 0, fixed+2*len(topic)+len(e.ID)+len(e.Type)+len(e.Payload))
+	const fixed, id, ts = 62, 34, 17 // the rest of the header and of the envelope; an ID and a time that the envelope lacks
+	b := make([]byte, 0, fixed+2*len(topic)+max(len(e.ID), id)+len(e.Type)+max(len(e.TS), ts)+len(e.Payload))
 	b = appendFrame(b, verb, topic)
 	start := len(b)
 	b = e.Append(b, topic)
