@@ -519,17 +519,61 @@ func TestOneCallForManyAttackersBehindOneAddress(t *testing.T) {
 	}
 }
 
+// foreignTexts is a store in which others wrote the addresses of some attackers: as
+// texts that Observe rejects.
+type foreignTexts struct {
+	*memstore.Store
+	texts map[uuid.UUID]string
+}
+
+func (s *foreignTexts) show(recs ...*store.Record) {
+	for _, rec := range recs {
+		if text, ok := s.texts[rec.ID]; ok {
+			rec.IP = text
+		}
+	}
+}
+
+func (s *foreignTexts) Claim(ctx context.Context, req store.ClaimRequest) (store.Claimed, error) {
+	c, err := s.Store.Claim(ctx, req)
+	for i := range c.Records {
+		s.show(&c.Records[i])
+	}
+	return c, err
+}
+
+func (s *foreignTexts) Save(ctx context.Context, ups ...store.Update) error {
+	ups = slices.Clone(ups)
+	for i := range ups {
+		if text, ok := s.texts[ups[i].ID]; ok && ups[i].IP == text {
+			ups[i].IP = foreignIP
+		}
+	}
+	return s.Store.Save(ctx, ups...)
+}
+
+// foreignIP is the address that the store below has for such attackers.
+const foreignIP = "45.66.6.6"
+
 func TestPrivateAddressesReachNobody(t *testing.T) {
 	private := []string{
 		"192.168.1.1", "10.0.0.1", "172.16.3.4", "127.0.0.1", "169.254.1.1", "100.64.0.1", "224.0.0.1",
 		"198.51.100.7", "0.0.0.0", "255.255.255.255", "fc00::1", "fe80::1%eth0", "::1", "::", "ff02::1",
 		"2001:db8::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:c0a8:101::1",
-		"not-an-ip", "1.2.3.4/../../admin", "", "45.1.1.1:22", " 45.1.1.1", "45.77.0.9", "45.77.0.0/16",
+		"45.77.0.9",
 	}
+	texts := []string{"not-an-ip", "1.2.3.4/../../admin", "", "45.1.1.1:22", " 45.1.1.1", "45.77.0.0/16"}
 	synctest.Test(t, func(t *testing.T) {
 		a := newSource("a")
-		r := newRig(t, intel.Config{Guard: provider.Guard{Own: []netip.Prefix{netip.MustParsePrefix("45.77.0.0/16")}}}, a)
+		s := &foreignTexts{memstore.New(), make(map[uuid.UUID]string)}
+		r := newRig(t, intel.Config{Store: s, Guard: provider.Guard{Own: []netip.Prefix{netip.MustParsePrefix("45.77.0.0/16")}}}, a)
+		r.store = s.Store
 		ids := r.observe(private...)
+		foreign := r.observe(slices.Repeat([]string{foreignIP}, len(texts))...)
+		for i, id := range foreign {
+			s.texts[id] = texts[i]
+		}
+		ids = append(ids, foreign...)
 		good := r.observe(ip(7))[0]
 		r.start()
 		time.Sleep(100 * time.Hour)
@@ -548,15 +592,16 @@ func TestPrivateAddressesReachNobody(t *testing.T) {
 		require.Equal(t, 1, stats.Due, "only the public address is ever due again")
 
 		// A new address makes it an ordinary attacker.
-		require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: ids[19], IP: ip(8)}))
+		require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: foreign[0], IP: ip(8)}))
+		delete(s.texts, foreign[0])
 		r.worker.Wake()
 		synctest.Wait()
-		require.EqualValues(t, 1, r.get(ids[19]).Revision)
+		require.EqualValues(t, 1, r.get(foreign[0]).Revision)
 		r.stop()
 
 		// A provider of the operator's own may see them, and makes them due.
 		local := &localSource{newSource("local")}
-		next := newRig(t, intel.Config{Store: r.store}, a, local)
+		next := newRig(t, intel.Config{Store: s}, a, local)
 		require.NoError(t, next.worker.Drain(t.Context()))
 		require.EqualValues(t, 1, r.get(ids[0]).Revision)
 		require.Nil(t, r.get(ids[0]).Entry("a").Finding)
