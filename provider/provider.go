@@ -30,8 +30,8 @@ type Provider interface {
 	// [ValidateName]: it prefixes the provider's columns and payload keys.
 	Name() string
 
-	// Lookup asks about addr, which the caller has passed through [Normalize]
-	// and a [Guard].
+	// Lookup asks about addr, which is [Canonical] and which the caller has passed
+	// through a [Guard].
 	//
 	// It returns a Finding whenever the source answered, also when the answer
 	// is that it does not know the address. Everything else is an error, best

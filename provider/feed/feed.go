@@ -49,7 +49,7 @@ type Options[T any] struct {
 	// MaxBody is the greatest size of the list in bytes, compressed or not.
 	// Zero means DefaultMaxBody.
 	MaxBody int64
-	// Decode parses a list. The keys of the map are normalized addresses; the
+	// Decode parses a list. The keys of the map are canonical addresses; the
 	// map belongs to the feed from then on. The text of an error must not hold
 	// any part of body.
 	Decode func(body []byte) (map[netip.Addr]T, error)
@@ -161,7 +161,7 @@ type Answer[T any] struct {
 	LoadedAt time.Time
 }
 
-// Lookup looks addr, which must be normalized, up in the list.
+// Lookup looks up addr, which must be in the form of [provider.Canonical].
 //
 // If there is no list yet it is downloaded first, or the download that runs is
 // waited for, as long as ctx lives; the error is then that of the download. If

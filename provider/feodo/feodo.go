@@ -101,7 +101,7 @@ func (p *Provider) Stats() feed.Stats { return p.feed.Stats() }
 // Lookup implements [provider.Provider]. It makes no request unless a download
 // of the list is due.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
-	addr = provider.Normalize(addr)
+	addr = provider.Canonical(addr)
 	if !addr.IsValid() {
 		return provider.Finding{}, &provider.Error{Provider: Name, Kind: provider.ErrUnsupported}
 	}

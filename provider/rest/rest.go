@@ -173,7 +173,7 @@ func (c *Client) fail(kind error, status int, err error) *provider.Error {
 // [provider.ErrUnsupported] if it is not an address to name to anyone outside.
 // The caller has seen to that already; this is the last door.
 func Admit(name string, addr netip.Addr) (netip.Addr, error) {
-	addr = provider.Normalize(addr)
+	addr = provider.Canonical(addr)
 	if !(provider.Guard{}).Allows(addr) {
 		return netip.Addr{}, &provider.Error{Provider: name, Kind: provider.ErrUnsupported, Err: errors.New("not a public address; nothing was sent")}
 	}
