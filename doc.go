@@ -10,7 +10,9 @@
 // never a verdict.
 //
 //	s := memstore.New()
-//	gn, err := greynoise.New(greynoise.Options{Key: os.Getenv("DECNET_GREYNOISE_API_KEY")})
+//	gn, err := greynoise.New(greynoise.Options{
+//		KeyFunc: func() string { return os.Getenv("DECNET_GREYNOISE_API_KEY") },
+//	})
 //	if err != nil {
 //		return err
 //	}

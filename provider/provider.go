@@ -90,6 +90,15 @@ type Refresher interface {
 	Refresh(ctx context.Context) error
 }
 
+// Accounted is implemented by a provider whose quota belongs to an account that
+// can change while it runs. Find it with [As].
+type Accounted interface {
+	// Account returns a short text that stands for the present account, such as
+	// a hash of provider name and API key, and "" if there is none. The key
+	// cannot be found out from it. It is cheap to call.
+	Account() string
+}
+
 // Func adapts a function to the [Provider] interface.
 type Func struct {
 	// ID is what Name returns.

@@ -50,7 +50,8 @@ Environment:
                            what the plan allows, like 3000/day or none; default:
                            free accounts: 25/week, 1000/day, none
   DECNET_GREYNOISE_URL, DECNET_ABUSEIPDB_URL, DECNET_FEODO_URL,
-  DECNET_THREATFOX_URL     another origin to ask, like http://127.0.0.1:8080
+  DECNET_THREATFOX_URL     a URL to query instead; one without a path, like
+                           http://127.0.0.1:8080, keeps the path of the service
   DECNET_DB_URL            sqlite:///var/lib/x.db (absolute), sqlite://x.db
                            (relative), postgres://user:password@host:port/name,
                            mysql://...; drivers of SQLAlchemy, as in

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/decnet/enrich/provider"
@@ -27,13 +27,13 @@ var services = []service{
 	{
 		name: greynoise.Name, origin: "https://api.greynoise.io", ping: "/ping",
 		open: func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-			return greynoise.New(greynoise.Options{Key: key, BaseURL: origin, Quotas: quotas})
+			return greynoise.New(greynoise.Options{KeyFunc: func() string { return key }, BaseURL: origin, Quotas: quotas})
 		},
 	},
 	{
 		name: abuseipdb.Name, origin: "https://api.abuseipdb.com", needsKey: true,
 		open: func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-			return abuseipdb.New(abuseipdb.Options{Key: key, BaseURL: origin, Quotas: quotas})
+			return abuseipdb.New(abuseipdb.Options{KeyFunc: func() string { return key }, BaseURL: origin, Quotas: quotas})
 		},
 	},
 	{
@@ -45,7 +45,7 @@ var services = []service{
 	{
 		name: threatfox.Name, origin: "https://threatfox-api.abuse.ch", needsKey: true,
 		open: func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-			return threatfox.New(threatfox.Options{Key: key, BaseURL: origin, Quotas: quotas})
+			return threatfox.New(threatfox.Options{KeyFunc: func() string { return key }, BaseURL: origin, Quotas: quotas})
 		},
 	},
 }
@@ -78,10 +78,13 @@ func (s *source) configure(e *environment) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.variable("QUOTA"), err)
 	}
-	origin := e.text(s.variable("URL"))
-	if s.Provider, err = s.open(s.key, origin, quotas); err != nil {
+	base := e.text(s.variable("URL"))
+	if s.Provider, err = s.open(s.key, base, quotas); err != nil {
 		return fmt.Errorf("%s or %s: %w", s.variable("API_KEY"), s.variable("URL"), err)
 	}
-	s.asked = strings.TrimSuffix(cmp.Or(origin, s.origin), "/")
+	s.asked = s.origin
+	if u, err := url.Parse(base); err == nil && base != "" {
+		s.asked = u.Scheme + "://" + u.Host
+	}
 	return nil
 }

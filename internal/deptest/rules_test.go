@@ -66,6 +66,7 @@ var rules = []rule{
 	{packages: "bus/natsbus", inside: []string{"bus"}, outside: client},
 	{packages: "bus/*", inside: []string{"bus", "internal/..."}, outside: outside},
 
+	{packages: "internal/lenient"},
 	{packages: "internal/...", contracts: true, inside: []string{"internal/..."}, outside: outside},
 }
 
