@@ -22,8 +22,8 @@ type Attacker struct {
 	FirstSeen, LastSeen time.Time
 }
 
-// Addr returns the attacker's address, normalized, and the zero Addr if IP is
-// not the text of one.
+// Addr returns the attacker's address in the form of [provider.Canonical], and
+// the zero Addr if IP is not an address.
 func (a *Attacker) Addr() netip.Addr {
 	addr, err := provider.ParseAddr(a.IP)
 	if err != nil {

@@ -147,7 +147,7 @@ func TestBadEnvironment(t *testing.T) {
 		{map[string]string{"DECNET_GREYNOISE_API_KEY": secret + "\n" + secret}, "DECNET_GREYNOISE_API_KEY"},
 		{map[string]string{"DECNET_GREYNOISE_QUOTA": "many"}, "DECNET_GREYNOISE_QUOTA"},
 		{map[string]string{"DECNET_FEODO_URL": "https://user:" + secret + "@example.org"}, "DECNET_FEODO_URL"},
-		{map[string]string{"DECNET_FEODO_URL": "https://example.org/path"}, "has a path"},
+		{map[string]string{"DECNET_FEODO_URL": "https://example.org/#part"}, "has a fragment"},
 		{map[string]string{"DECNET_BUS_ENABLED": "2"}, "DECNET_BUS_ENABLED"},
 		{map[string]string{"DECNET_BUS_TYPE": "kafka"}, `DECNET_BUS_TYPE is "kafka"; it must be unix, nats or memory`},
 		{map[string]string{"DECNET_BUS_TYPE": "nats", "DECNET_NATS_URL": "http://user:" + secret + "@host"}, "DECNET_NATS_URL"},

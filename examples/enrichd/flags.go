@@ -74,7 +74,8 @@ Environment:
                            what the plan allows, like 3000/day or none; default:
                            free accounts: 25/week, 1000/day, none
   DECNET_GREYNOISE_URL, DECNET_ABUSEIPDB_URL, DECNET_FEODO_URL,
-  DECNET_THREATFOX_URL     another origin to ask, like http://127.0.0.1:8080
+  DECNET_THREATFOX_URL     a URL to query instead; one without a path, like
+                           http://127.0.0.1:8080, keeps the path of the service
   DECNET_DB_TYPE           mysql or postgres: the server in DECNET_DB_URL, or in
                            DECNET_DB_HOST, _PORT, _NAME, _USER and _PASSWORD;
                            sqlite, or not set: decnet.db in DECNET's install

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/decnet/enrich/provider"
@@ -34,25 +34,25 @@ var services = []service{
 	{
 		name: greynoise.Name, origin: "https://api.greynoise.io", ping: "/ping",
 		open: func(o serviceOptions) (provider.Provider, error) {
-			return greynoise.New(greynoise.Options{Key: o.key, BaseURL: o.origin, Quotas: o.quotas})
+			return greynoise.New(greynoise.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas})
 		},
 	},
 	{
 		name: abuseipdb.Name, origin: "https://api.abuseipdb.com", needsKey: true,
 		open: func(o serviceOptions) (provider.Provider, error) {
-			return abuseipdb.New(abuseipdb.Options{Key: o.key, BaseURL: o.origin, Quotas: o.quotas, MaxAgeDays: o.days})
+			return abuseipdb.New(abuseipdb.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas, MaxAgeDays: o.days})
 		},
 	},
 	{
 		name: feodo.Name, origin: "https://feodotracker.abuse.ch",
 		open: func(o serviceOptions) (provider.Provider, error) {
-			return feodo.New(feodo.Options{Key: o.key, BaseURL: o.origin})
+			return feodo.New(feodo.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin})
 		},
 	},
 	{
 		name: threatfox.Name, origin: "https://threatfox-api.abuse.ch", needsKey: true,
 		open: func(o serviceOptions) (provider.Provider, error) {
-			return threatfox.New(threatfox.Options{Key: o.key, BaseURL: o.origin, Quotas: o.quotas})
+			return threatfox.New(threatfox.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas})
 		},
 	},
 }
@@ -85,10 +85,13 @@ func (s *source) configure(e *environment, days int) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.variable("QUOTA"), err)
 	}
-	origin := e.text(s.variable("URL"))
-	if s.Provider, err = s.open(serviceOptions{s.key, origin, quotas, days}); err != nil {
+	base := e.text(s.variable("URL"))
+	if s.Provider, err = s.open(serviceOptions{s.key, base, quotas, days}); err != nil {
 		return fmt.Errorf("%s or %s: %w", s.variable("API_KEY"), s.variable("URL"), err)
 	}
-	s.asked = strings.TrimSuffix(cmp.Or(origin, s.origin), "/")
+	s.asked = s.origin
+	if u, err := url.Parse(base); err == nil && base != "" {
+		s.asked = u.Scheme + "://" + u.Host
+	}
 	return nil
 }

@@ -71,6 +71,7 @@ var rules = []rule{
 	{packages: "bus/*", inside: []string{"bus", "internal/..."}, outside: outside},
 
 	{packages: text},
+	{packages: "internal/lenient"},
 	{packages: "internal/...", contracts: true, inside: []string{"internal/..."}, outside: outside},
 }
 

@@ -104,7 +104,7 @@ func appendFinding(b []byte, f *provider.Finding, raw bool) ([]byte, error) {
 	}
 	b = append(b, `{"addr":"`...)
 	if f.Addr.IsValid() {
-		b = f.Addr.WithZone("").AppendTo(b)
+		b = provider.Canonical(f.Addr).AppendTo(b)
 	}
 	b = append(b, '"')
 	if f.Known {

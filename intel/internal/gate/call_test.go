@@ -117,7 +117,7 @@ func TestRaw(t *testing.T) {
 	}
 }
 
-func TestFindingNormalized(t *testing.T) {
+func TestFindingAddressIsCanonical(t *testing.T) {
 	mapped := netip.AddrFrom16(addr.As16())
 	out := lookup(t.Context(), newGate(&source{answer: func(context.Context, netip.Addr) (provider.Finding, error) {
 		return provider.Finding{Provider: "source", Addr: mapped}, nil

@@ -402,7 +402,7 @@ func (g *Gate) call(ctx context.Context, addr netip.Addr) (f *provider.Finding, 
 	if finding.Provider == "" {
 		finding.Provider = g.name
 	}
-	if finding.Provider != g.name || provider.Normalize(finding.Addr) != addr {
+	if finding.Provider != g.name || provider.Canonical(finding.Addr) != addr {
 		return nil, g.fail(provider.ErrBadResponse, fmt.Errorf("asked about %v, got a finding of %q about %v", addr, finding.Provider, finding.Addr))
 	}
 	finding.Addr = addr
