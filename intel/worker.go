@@ -16,7 +16,6 @@ import (
 
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/intel/internal/quota"
-	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -47,9 +46,11 @@ type Worker struct {
 // names everything that is wrong with c.
 func NewWorker(c Config) (*Worker, error) {
 	c = c.withDefaults()
-	if err := c.validate(); err != nil {
+	providers, err := c.validate()
+	if err != nil {
 		return nil, err
 	}
+	c.Hooks = c.Hooks.guarded(c.Logger)
 	w := &Worker{
 		config:  c,
 		log:     c.Logger.With("worker", c.Owner),
@@ -62,8 +63,8 @@ func NewWorker(c Config) (*Worker, error) {
 	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
 		ledger = l
 	}
-	for _, p := range c.Providers {
-		w.gates = append(w.gates, &lane{Gate: gate.New(p, gate.Config{
+	for _, id := range providers {
+		w.gates = append(w.gates, &lane{Gate: gate.New(id, gate.Config{
 			Guard:       c.Guard,
 			TTL:         c.ttl,
 			Jitter:      c.Jitter,
@@ -72,7 +73,7 @@ func NewWorker(c Config) (*Worker, error) {
 			MaxInFlight: c.Concurrency,
 			Ledger:      ledger,
 			Opened:      w.Wake,
-			Trouble:     func(err error) { w.ledgerTrouble(p.Name(), err) },
+			Trouble:     func(err error) { w.ledgerTrouble(id.Name, err) },
 		})})
 	}
 	slices.SortFunc(w.gates, func(a, b *lane) int { return strings.Compare(a.Name(), b.Name()) })
@@ -146,8 +147,8 @@ func (w *Worker) run(parent context.Context, once bool) error {
 		background.Go(func() { w.heartbeat(ctx) })
 	}
 	for _, g := range w.gates {
-		if r, ok := provider.As[provider.Refresher](g.Provider()); ok {
-			background.Go(func() { w.refresh(ctx, g.Name(), r) })
+		if g.Refreshes() {
+			background.Go(func() { w.refresh(ctx, g) })
 		}
 	}
 	pub := newPublisher(w, once)
@@ -391,12 +392,13 @@ func (w *Worker) lane(name string) *lane {
 }
 
 // refresh keeps a provider's bulk data loaded.
-func (w *Worker) refresh(ctx context.Context, name string, r provider.Refresher) {
+func (w *Worker) refresh(ctx context.Context, g *lane) {
+	name := g.Name()
 	ticker := time.NewTicker(min(w.config.PollInterval, time.Minute))
 	defer ticker.Stop()
 	failing := false
 	for {
-		err := safely(func() error { return r.Refresh(ctx) })
+		err := g.Refresh(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return

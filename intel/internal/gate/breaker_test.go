@@ -239,7 +239,7 @@ func newcomer(s *source, change ...func(*Config)) *Gate {
 	for _, f := range change {
 		f(&c)
 	}
-	return New(s, c)
+	return New(identify(s), c)
 }
 
 var errBroken = errors.New("broken")

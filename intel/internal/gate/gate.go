@@ -3,13 +3,14 @@
 package gate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"runtime"
-	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -41,26 +42,24 @@ type Config struct {
 //  5. budget: the provider's quotas, spent just before the call.
 //  6. call: the call itself, under its deadline, with panics caught.
 type Gate struct {
-	provider provider.Provider
-	limits   provider.Limits
-	config   Config
-	name     string
-	flights  flights
-	breaker  breaker
-	slots    chan struct{}
-	pace     pace
-	budget   *quota.Governor
-	bursts   atomic.Int32  // refusals for asking too fast since the last answer
-	hoping   atomic.Int32  // lookups that wait for a probe
-	overdue  time.Duration // after which a probe counts as failed
+	provider  provider.Provider
+	refresher provider.Refresher // nil if the provider is none
+	limits    provider.Limits
+	config    Config
+	name      string
+	flights   flights
+	breaker   breaker
+	slots     chan struct{}
+	pace      pace
+	budget    *quota.Governor
+	bursts    atomic.Int32  // refusals for asking too fast since the last answer
+	hoping    atomic.Int32  // lookups that wait for a probe
+	overdue   time.Duration // after which a probe counts as failed
 }
 
-// New returns a gate in front of p, whose quotas must be valid.
-func New(p provider.Provider, c Config) *Gate {
-	g := &Gate{provider: p, config: c, name: p.Name()}
-	if l, ok := provider.As[provider.Limited](p); ok {
-		g.limits = l.Limits()
-	}
+// New returns a gate in front of a provider, whose limits must be valid.
+func New(id Identity, c Config) *Gate {
+	g := &Gate{provider: id.Provider, refresher: id.refresher, limits: id.Limits, config: c, name: id.Name}
 	if g.limits.MaxInFlight <= 0 {
 		g.limits.MaxInFlight = c.MaxInFlight
 	}
@@ -73,9 +72,6 @@ func New(p provider.Provider, c Config) *Gate {
 
 // Name returns the provider's name.
 func (g *Gate) Name() string { return g.name }
-
-// Provider returns the provider behind the gate.
-func (g *Gate) Provider() provider.Provider { return g.provider }
 
 // Applies reports whether the provider may be asked about addr at all.
 func (g *Gate) Applies(addr netip.Addr) bool {
@@ -134,8 +130,7 @@ func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr
 		now := time.Now()
 		f, done, leader := g.flights.join(addr, now)
 		if leader {
-			g.ask(ctx, deadlines, now, addr, patient, &f.out)
-			g.flights.land(addr, f)
+			g.lead(ctx, deadlines, now, addr, patient, f)
 			return &f.out
 		}
 		if done != nil {
@@ -150,6 +145,20 @@ func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr
 			return &out
 		}
 	}
+}
+
+// lead makes the lookup of a flight and lands it, even if the provider ends the
+// goroutine.
+func (g *Gate) lead(ctx context.Context, deadlines *Deadlines, now time.Time, addr netip.Addr, patient bool, f *flight) {
+	ended := true
+	defer func() {
+		if ended {
+			f.out = Outcome{Err: g.fail(provider.ErrUnavailable, errEnded)}
+		}
+		g.flights.land(addr, f)
+	}()
+	g.ask(ctx, deadlines, now, addr, patient, &f.out)
+	ended = false
 }
 
 // ask makes a lookup and writes down what became of it.
@@ -203,6 +212,7 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 		out.Wait = true
 		return
 	}
+	told = failure // unless the provider returns
 	finding, err := g.call(deadlines.Next(start), addr)
 	now = time.Now()
 	out.Called, out.Took = true, now.Sub(start)
@@ -214,6 +224,7 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 		g.settle(ctx, by, now, finding.Usage)
 		finding.Usage = nil
 	case ctx.Err() != nil:
+		told = noResult
 		out.Cut = true
 		g.settle(ctx, by, now, nil)
 	default:
@@ -253,6 +264,9 @@ func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
 	if f.ObservedAt.IsZero() || f.ObservedAt.After(now) {
 		f.ObservedAt = now
 	}
+	if f.ObservedAt.Before(oldest) {
+		f.ObservedAt = oldest
+	}
 	f.ObservedAt = f.ObservedAt.UTC().Truncate(precision)
 	out.Finding, out.Expires = f, now.Add(g.ttl(f)).UTC().Truncate(precision)
 	if g.bursts.Load() > 0 {
@@ -265,7 +279,7 @@ func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
 // to wait.
 func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Outcome) result {
 	e, _ := errors.AsType[*provider.Error](err) // call returns no other
-	kind := provider.Kind(err)
+	kind := e.Kind
 	ctx = context.WithoutCancel(ctx) // what was learnt is kept
 	unsent := e.StatusCode == 0 && (kind == provider.ErrUnsupported || kind == provider.ErrConfig)
 	if unsent {
@@ -303,7 +317,7 @@ const (
 // limited leaves the provider alone because it said so: shortly if it was asked
 // too fast, and until its quota is restored if that is spent.
 func (g *Gate) limited(ctx context.Context, e *provider.Error, now time.Time) {
-	if provider.Kind(e) == provider.ErrQuotaExhausted || e.RetryAfter > burstMax {
+	if e.Kind == provider.ErrQuotaExhausted || e.RetryAfter > burstMax {
 		g.check(g.budget.Exhaust(ctx, now, e.Usage, e.RetryAfter))
 		return
 	}
@@ -342,6 +356,9 @@ func (g *Gate) ttl(f *provider.Finding) time.Duration {
 // minTTL keeps a finding that claims to expire at once from being asked for
 // over and over.
 const minTTL = time.Second
+
+// oldest is the earliest time of a finding, which every store can hold.
+var oldest = time.Unix(0, 0)
 
 // precision is that of times in every store, so that what is at hand and what
 // is stored expire together.
@@ -385,58 +402,63 @@ func (g *Gate) admit(ctx context.Context, now, deadline time.Time) (start, notBe
 	return now, time.Time{}
 }
 
-// call makes one lookup and returns a finding that is fit to be stored.
-func (g *Gate) call(ctx context.Context, addr netip.Addr) (f *provider.Finding, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			f, err = nil, g.fail(provider.ErrUnavailable, &PanicError{Value: v, Stack: debug.Stack()})
+// call makes one lookup and returns a finding that is fit to be stored, or an
+// error as [wellFormed] returns it. Nothing else sees what the provider returned.
+func (g *Gate) call(ctx context.Context, addr netip.Addr) (*provider.Finding, error) {
+	var f provider.Finding
+	var err error
+	if panicked := guard(func() {
+		if f, err = g.provider.Lookup(ctx, addr); err == nil {
+			f = own(f)
 		}
-	}()
-	finding, err := g.provider.Lookup(ctx, addr)
-	switch {
-	case err == nil:
-	case errors.Is(context.Cause(ctx), errDeadline) && provider.Kind(err) == provider.ErrUnavailable:
-		return nil, g.fail(provider.ErrUnavailable, context.Cause(ctx))
-	default:
-		if _, ok := errors.AsType[*provider.Error](err); ok {
-			return nil, err
+	}); panicked != nil {
+		return nil, g.fail(provider.ErrUnavailable, panicked)
+	}
+	if err != nil {
+		err = wellFormed(g.name, err)
+		if errors.Is(context.Cause(ctx), errDeadline) && provider.Kind(err) == provider.ErrUnavailable {
+			err = g.fail(provider.ErrUnavailable, context.Cause(ctx))
 		}
-		return nil, g.fail(provider.Kind(err), err)
+		return nil, err
 	}
-	if finding.Provider == "" {
-		finding.Provider = g.name
+	if f.Provider == "" {
+		f.Provider = g.name
 	}
-	if finding.Provider != g.name || provider.Normalize(finding.Addr) != addr {
-		return nil, g.fail(provider.ErrBadResponse, fmt.Errorf("asked about %v, got a finding of %q about %v", addr, finding.Provider, finding.Addr))
+	if f.Provider != g.name || provider.Normalize(f.Addr) != addr {
+		return nil, g.fail(provider.ErrBadResponse, fmt.Errorf("asked about %v, got a finding of %q about %v", addr, f.Provider, f.Addr))
 	}
-	finding.Addr = addr
-	if len(finding.Raw) > provider.MaxRaw {
-		if raw := provider.CapRaw(finding.Raw); raw != nil {
-			finding.Raw = raw
+	f.Addr = addr
+	if len(f.Raw) > provider.MaxRaw {
+		if raw := provider.CapRaw(f.Raw); raw != nil {
+			f.Raw = raw
 		}
 	}
-	if err := finding.Validate(); err != nil {
+	if err := f.Validate(); err != nil {
 		return nil, g.fail(provider.ErrBadResponse, err)
 	}
-	return &finding, nil
+	return &f, nil
+}
+
+// own returns a finding that shares nothing with the provider, which may go on
+// using its maps and buffers.
+func own(f provider.Finding) provider.Finding {
+	f.Attrs = maps.Clone(f.Attrs)
+	for name, v := range f.Attrs {
+		switch v := v.(type) {
+		case []string:
+			f.Attrs[name] = slices.Clone(v)
+		case []int64:
+			f.Attrs[name] = slices.Clone(v)
+		}
+	}
+	f.Raw = bytes.Clone(f.Raw)
+	if f.Usage != nil {
+		usage := *f.Usage
+		f.Usage = &usage
+	}
+	return f
 }
 
 func (g *Gate) fail(kind, err error) error {
 	return &provider.Error{Provider: g.name, Kind: kind, Err: err}
-}
-
-// PanicError is a panic of a provider, turned into an error.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error says what the run time found wrong. Of a value that the provider chose
-// itself it tells only the type, for that may hold a key or a piece of an
-// answer; the stack says where it was.
-func (e *PanicError) Error() string {
-	if err, ok := e.Value.(runtime.Error); ok {
-		return "panic: " + err.Error()
-	}
-	return fmt.Sprintf("panic with a %T", e.Value)
 }

@@ -87,9 +87,18 @@ const timeout = 10 * time.Second
 
 // newGate returns a gate in front of a source that has answered before.
 func newGate(s *source) *Gate {
-	g := New(s, Config{TTL: hour, MaxWait: time.Second, Timeout: timeout, MaxInFlight: 2})
+	g := New(identify(s), Config{TTL: hour, MaxWait: time.Second, Timeout: timeout, MaxInFlight: 2})
 	g.breaker.proven = true
 	return g
+}
+
+// identify identifies a provider that does not panic.
+func identify(p provider.Provider) Identity {
+	id, err := Identify(p)
+	if err != nil {
+		panic(err)
+	}
+	return id
 }
 
 // hour is the TTL of findings that bring none.
@@ -125,14 +134,14 @@ func (w wrapper) Unwrap() provider.Provider { return w.Provider }
 func TestNew(t *testing.T) {
 	s := &source{limits: provider.Limits{MaxInFlight: 7, MinInterval: time.Second}}
 	for _, p := range []provider.Provider{s, wrapper{s}, wrapper{wrapper{s}}} {
-		g := New(p, Config{MaxInFlight: 3})
+		g := New(identify(p), Config{MaxInFlight: 3})
 		require.Equal(t, "source", g.Name())
-		require.Equal(t, p, g.Provider())
+		require.Equal(t, p, g.provider)
 		require.Equal(t, 7, cap(g.slots))
 		require.Equal(t, time.Second, g.pace.interval)
 	}
-	require.Equal(t, 3, cap(New(&source{}, Config{MaxInFlight: 3}).slots))
-	require.Equal(t, 3, cap(New(provider.Func{ID: "bare"}, Config{MaxInFlight: 3}).slots))
+	require.Equal(t, 3, cap(New(identify(&source{}), Config{MaxInFlight: 3}).slots))
+	require.Equal(t, 3, cap(New(identify(provider.Func{ID: "bare"}), Config{MaxInFlight: 3}).slots))
 }
 
 func TestApplies(t *testing.T) {
@@ -160,7 +169,7 @@ func TestApplies(t *testing.T) {
 		{"private of an IPv4 provider", provider.Limits{IPv4Only: true}, provider.Guard{}, private, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := New(&source{limits: c.limits}, Config{Guard: c.guard, MaxInFlight: 1})
+			g := New(identify(&source{limits: c.limits}), Config{Guard: c.guard, MaxInFlight: 1})
 			require.Equal(t, c.want, g.Applies(c.addr))
 		})
 	}

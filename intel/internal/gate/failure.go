@@ -1,0 +1,113 @@
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/decnet/enrich/provider"
+)
+
+// wellFormed returns what a provider returned as an error that is safe to use,
+// whatever the provider does: it wraps a [*provider.Error] that is not nil,
+// whose kind is one of package provider's, that nobody modifies, and none of its
+// methods panics. What err wraps stays within reach of [errors.Is] and
+// [errors.As].
+func wellFormed(name string, err error) error {
+	var typed *provider.Error
+	var kind error
+	var text, detail string
+	broken := guard(func() {
+		typed, _ = errors.AsType[*provider.Error](err)
+		kind = provider.Kind(err)
+		text = err.Error()
+		if typed != nil && typed.Err != nil {
+			detail = typed.Err.Error()
+		}
+	})
+	e := &provider.Error{Provider: name, Kind: kind}
+	switch {
+	case broken != nil:
+		e.Kind, e.Err = provider.ErrUnavailable, fmt.Errorf("an error of type %T is broken: %w", err, broken)
+		return e
+	case typed == nil:
+		e.Err = &foreign{text: text, err: err}
+		return e
+	}
+	*e = *typed
+	e.Kind, e.RetryAfter = kind, max(e.RetryAfter, 0)
+	if e.Provider == "" {
+		e.Provider = name
+	}
+	if e.Usage != nil {
+		usage := *e.Usage
+		e.Usage = &usage
+	}
+	if e.Err != nil {
+		e.Err = &foreign{text: detail, err: e.Err}
+	}
+	if error(typed) != err {
+		return &foreign{text: text, err: err, typed: e}
+	}
+	return e
+}
+
+// foreign stands in for an error that a provider made.
+type foreign struct {
+	text  string
+	err   error
+	typed *provider.Error // replaces the one that err wraps; nil if there is none
+}
+
+func (f *foreign) Error() string { return f.text }
+
+func (f *foreign) Unwrap() error {
+	if f.typed == nil {
+		return nil
+	}
+	return f.typed
+}
+
+// Is reports what err reports, except of what kind it is: that was settled when
+// it was returned.
+func (f *foreign) Is(target error) (is bool) {
+	_ = guard(func() { is = provider.Kind(target) != target && errors.Is(f.err, target) })
+	return is
+}
+
+func (f *foreign) As(target any) (as bool) {
+	if _, ok := target.(**provider.Error); ok {
+		return false
+	}
+	_ = guard(func() { as = errors.As(f.err, target) })
+	return as
+}
+
+// guard calls f and returns its panic, if any, as an error.
+func guard(f func()) (panicked error) {
+	defer func() {
+		if v := recover(); v != nil {
+			panicked = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	f()
+	return nil
+}
+
+// PanicError is a panic, turned into an error.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error returns what the run time found wrong. Of a value that a provider chose
+// itself it gives only the type, for that may hold a key or a piece of an
+// answer; the stack says where it was.
+func (e *PanicError) Error() string {
+	text := fmt.Sprintf("panic with a %T", e.Value)
+	if err, ok := e.Value.(runtime.Error); ok {
+		_ = guard(func() { text = "panic: " + err.Error() })
+	}
+	return text
+}
