@@ -28,17 +28,17 @@ type pass struct {
 
 // shift is what passes made together have in common.
 type shift struct {
-	crew     crew            // makes the lookups
-	lookup   *gate.Deadlines // for one lookup
-	patience *gate.Deadlines // for all lookups of one attacker
+	crew     crew       // makes the lookups
+	lookup   *deadlines // for one lookup
+	patience *deadlines // for all lookups of one attacker
 }
 
 // newShift returns a shift whose crew is to be dismissed.
 func (w *Worker) newShift(ctx context.Context) *shift {
 	return &shift{
 		crew:     newCrew(),
-		lookup:   gate.NewDeadlines(ctx, w.config.LookupTimeout),
-		patience: gate.NewDeadlines(ctx, w.config.Patience),
+		lookup:   newDeadlines(ctx, w.config.LookupTimeout),
+		patience: newDeadlines(ctx, w.config.Patience),
 	}
 }
 

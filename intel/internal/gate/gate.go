@@ -24,7 +24,7 @@ type Config struct {
 	TTL         func(provider.Finding) time.Duration // how long it is fresh, before jitter
 	Jitter      float64                              // fraction of a TTL by which it is shortened at random
 	MaxWait     time.Duration                        // for a probe, a slot and the provider's interval together
-	Timeout     time.Duration                        // of one lookup, as its Deadlines have it
+	Timeout     time.Duration                        // of one call; its Deadlines may add a hundredth
 	MaxInFlight int                                  // if the provider does not limit itself
 	Ledger      quota.Ledger                         // shares the budget; nil if there is none
 	Opened      func()                               // called when calls are possible that were not before; may be nil
@@ -84,6 +84,13 @@ func (g *Gate) Applies(addr netip.Addr) bool {
 	return g.config.Guard.Allows(addr)
 }
 
+// Deadlines give calls their deadlines.
+type Deadlines interface {
+	// Next returns the context of a call that begins at start. It ends a Timeout
+	// later or when that of the lookup ends, with the reason as its cause.
+	Next(start time.Time) context.Context
+}
+
 // Outcome is what became of a lookup: it was answered (Finding), it failed
 // (Err), it was not made and may be made at that time (NotBefore) or once the
 // provider can be asked at all (Wait, with Err if a call told), or it was cut
@@ -121,11 +128,11 @@ func (g *Gate) Learn(f *provider.Finding, expires time.Time) {
 // lookup of addr that is under way. The end of ctx ends the waiting and, if this
 // lookup is the one that calls, the call; one of those who waited for it then
 // calls in its place. A patient lookup waits up to MaxWait for its turn, others
-// only go if it is now. The deadlines must not outlive ctx.
+// only go if it is now.
 //
 // Lookup returns when the provider does, which for a provider that ignores its
 // context may be never.
-func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr, patient bool) *Outcome {
+func (g *Gate) Lookup(ctx context.Context, deadlines Deadlines, addr netip.Addr, patient bool) *Outcome {
 	for {
 		now := time.Now()
 		f, done, leader := g.flights.join(addr, now)
@@ -149,7 +156,7 @@ func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr
 
 // lead makes the lookup of a flight and lands it, even if the provider ends the
 // goroutine.
-func (g *Gate) lead(ctx context.Context, deadlines *Deadlines, now time.Time, addr netip.Addr, patient bool, f *flight) {
+func (g *Gate) lead(ctx context.Context, deadlines Deadlines, now time.Time, addr netip.Addr, patient bool, f *flight) {
 	ended := true
 	defer func() {
 		if ended {
@@ -162,7 +169,7 @@ func (g *Gate) lead(ctx context.Context, deadlines *Deadlines, now time.Time, ad
 }
 
 // ask makes a lookup and writes down what became of it.
-func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, addr netip.Addr, patient bool, out *Outcome) {
+func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr netip.Addr, patient bool, out *Outcome) {
 	latest := now
 	if patient {
 		latest = now.Add(g.config.MaxWait)
@@ -416,7 +423,7 @@ func (g *Gate) call(ctx context.Context, addr netip.Addr) (*provider.Finding, er
 	}
 	if err != nil {
 		err = wellFormed(g.name, err)
-		if errors.Is(context.Cause(ctx), errDeadline) && provider.Kind(err) == provider.ErrUnavailable {
+		if ctx.Err() != nil && provider.Kind(err) == provider.ErrUnavailable {
 			err = g.fail(provider.ErrUnavailable, context.Cause(ctx))
 		}
 		return nil, err

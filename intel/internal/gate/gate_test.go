@@ -3,6 +3,7 @@ package gate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"testing"
@@ -85,6 +86,18 @@ func takes(d time.Duration) func(context.Context, netip.Addr) (provider.Finding,
 // timeout is that of the lookups in these tests.
 const timeout = 10 * time.Second
 
+// deadlines give every call a deadline of its own, a little late as those of
+// the worker.
+type deadlines struct{ ctx context.Context }
+
+var errDeadline = errors.New("no answer in time (10s)")
+
+func (d deadlines) Next(start time.Time) context.Context {
+	ctx, cancel := context.WithDeadlineCause(d.ctx, start.Add(timeout+timeout/100), errDeadline)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
 // newGate returns a gate in front of a source that has answered before.
 func newGate(s *source) *Gate {
 	g := New(identify(s), Config{TTL: hour, MaxWait: time.Second, Timeout: timeout, MaxInFlight: 2})
@@ -106,12 +119,12 @@ func hour(f provider.Finding) time.Duration { return cmp.Or(f.TTL, time.Hour) }
 
 // lookup makes a patient lookup.
 func lookup(ctx context.Context, g *Gate, addr netip.Addr) Outcome {
-	return *g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, true)
+	return *g.Lookup(ctx, deadlines{ctx}, addr, true)
 }
 
 // hurried makes a lookup that does not wait for its turn.
 func hurried(ctx context.Context, g *Gate, addr netip.Addr) Outcome {
-	return *g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, false)
+	return *g.Lookup(ctx, deadlines{ctx}, addr, false)
 }
 
 // begin starts a patient lookup and returns where its outcome will arrive.
