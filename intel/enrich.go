@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
 
@@ -41,7 +42,7 @@ func (w *Worker) Enrich(ctx context.Context, id uuid.UUID) (store.Record, error)
 		select {
 		case <-ctx.Done():
 			return store.Record{}, fmt.Errorf("intel: attacker %s is being worked on: %w", id, ctx.Err())
-		case <-time.After(backoff(10*time.Millisecond, time.Second, attempt)):
+		case <-time.After(backoff.Delay(10*time.Millisecond, time.Second, attempt)):
 		}
 	}
 }

@@ -3,7 +3,6 @@ package intel
 import (
 	"context"
 	"encoding/json"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -81,16 +80,4 @@ func (w *Worker) heartbeat(ctx context.Context) {
 		case <-ticker.C:
 		}
 	}
-}
-
-// backoff returns a delay that doubles with each failure in a row from lo up
-// to hi and varies by a fifth.
-func backoff(lo, hi time.Duration, failures int) time.Duration {
-	d := lo
-	for range min(failures, 64) - 1 {
-		if d *= 2; d >= hi {
-			break
-		}
-	}
-	return time.Duration(float64(min(d, hi)) * (0.8 + 0.4*rand.Float64()))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -207,7 +208,7 @@ type retrySchedule struct{ min, max time.Duration }
 // last of which was err: exponential, varied by a fifth, and at least what the
 // provider asked for.
 func (r retrySchedule) after(err error, failures int) time.Duration {
-	delay := backoff(r.min, r.max, failures)
+	delay := backoff.Delay(r.min, r.max, failures)
 	if e, ok := errors.AsType[*provider.Error](err); ok {
 		delay = max(delay, min(e.RetryAfter, maxRetryAfter))
 	}

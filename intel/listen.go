@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/internal/backoff"
 )
 
 // The delays between two attempts to subscribe. A bus that is back is to be
@@ -39,7 +40,7 @@ func (w *Worker) listen(ctx context.Context, stop func()) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(backoff(subscribeRetryMin, subscribeRetryMax, failures)):
+		case <-time.After(backoff.Delay(subscribeRetryMin, subscribeRetryMax, failures)):
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
 
@@ -245,7 +246,7 @@ func (p *publisher) fail(ctx context.Context) time.Duration {
 	p.w.behind.Store(true)
 	p.yield(ctx) // the bus of another worker may work
 	p.failures++
-	return backoff(publishRetryMin, publishRetryMax, p.failures)
+	return backoff.Delay(publishRetryMin, publishRetryMax, p.failures)
 }
 
 // recover returns to direct publishing.
@@ -360,7 +361,12 @@ func (w *Worker) mustQueue(ctx context.Context, records []store.Record, own bool
 // send makes one attempt to publish an event about an attacker. An event that
 // the bus will never take counts as sent.
 func (w *Worker) send(ctx context.Context, ev *bus.Event) error {
-	err := safely(func() error { return w.config.Bus.Publish(ctx, *ev) })
+	invalid := false
+	err := safely(func() error { // the bus may return an error whose methods panic
+		err := w.config.Bus.Publish(ctx, *ev)
+		invalid = errors.Is(err, bus.ErrInvalid)
+		return err
+	})
 	if w.config.Hooks.Published != nil {
 		w.config.Hooks.Published(PublishedInfo{ID: ev.ID, Err: err})
 	}
@@ -370,7 +376,7 @@ func (w *Worker) send(ctx context.Context, ev *bus.Event) error {
 		if w.busDown.Swap(false) {
 			w.log.Info("the bus works again")
 		}
-	case errors.Is(err, bus.ErrInvalid):
+	case invalid:
 		w.counts.unpublished.Add(1)
 		w.log.Error("the bus refuses an event; dropping it", "topic", ev.Topic, "event", ev.ID, "error", err)
 		return nil

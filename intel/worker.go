@@ -16,6 +16,7 @@ import (
 
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/intel/internal/quota"
+	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
 
@@ -258,7 +259,7 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 			return err
 		case err != nil:
 			failures++
-			sleep = backoff(storeRetryMin, storeRetryMax, failures)
+			sleep = backoff.Delay(storeRetryMin, storeRetryMax, failures)
 			w.log.Error("the store fails; trying again", "error", err, "in", sleep)
 		case once:
 			sleep = 0

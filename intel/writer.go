@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
 
@@ -252,7 +253,7 @@ func (t *trouble) delay(id uuid.UUID, lo, hi time.Duration) time.Duration {
 		t.failures = make(map[uuid.UUID]int)
 	}
 	t.failures[id]++
-	return backoff(lo, hi, t.failures[id])
+	return backoff.Delay(lo, hi, t.failures[id])
 }
 
 // over forgets an attacker whose record was saved.

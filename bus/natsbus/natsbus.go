@@ -296,7 +296,7 @@ func (b *Bus) run() {
 	defer close(b.done)
 	tried := sync.OnceFunc(func() { close(b.tried) })
 	defer tried()
-	for failures := 0; b.ctx.Err() == nil; {
+	for delay := retryMin; b.ctx.Err() == nil; delay = min(2*delay, retryMax) {
 		started := time.Now()
 		nc, err := b.options.Connect()
 		if err == nil {
@@ -310,12 +310,12 @@ func (b *Bus) run() {
 			b.set(nil, b.lost(err))
 			tried()
 		}
-		if failures++; time.Since(started) > retryMax {
-			failures = 1
+		if time.Since(started) > retryMax {
+			delay = retryMin
 		}
 		select {
 		case <-b.ctx.Done():
-		case <-time.After(backoff(failures)):
+		case <-time.After(delay - rand.N(delay/5)): // processes that lost the server together do not return together
 		}
 	}
 }
@@ -335,10 +335,4 @@ func (b *Bus) lost(why error) error {
 		why = fmt.Errorf("cannot connect: %w", syscall.ECONNREFUSED) // which the client calls so
 	}
 	return fmt.Errorf("%w: %s: %w", bus.ErrLost, b.servers, why)
-}
-
-// backoff returns how long to wait after so many failures in a row.
-func backoff(failures int) time.Duration {
-	d := min(retryMin<<min(failures-1, 10), retryMax)
-	return time.Duration(float64(d) * (0.8 + 0.2*rand.Float64()))
 }

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/internal/backoff"
 )
 
 // The values that [Options] and [ServerOptions] leave open.
@@ -254,7 +254,7 @@ func (b *Bus) connected(ctx context.Context) (*link, error) {
 func (b *Bus) run() {
 	defer close(b.done)
 	tried := sync.OnceFunc(func() { close(b.tried) })
-	for delay := time.Duration(0); b.ctx.Err() == nil; {
+	for failures := 0; b.ctx.Err() == nil; {
 		started := time.Now()
 		l, err := b.dial()
 		if err == nil {
@@ -264,12 +264,21 @@ func (b *Bus) run() {
 		}
 		b.set(nil, err)
 		tried()
-		delay = backoff(delay, time.Since(started))
+		failures = failed(failures, time.Since(started))
 		select {
 		case <-b.ctx.Done():
-		case <-time.After(delay):
+		case <-time.After(backoff.Delay(retryMin, retryMax, failures)):
 		}
 	}
+}
+
+// failed returns how many failures in a row there are after one more. A
+// connection that lasted longer than the longest delay starts a new row.
+func failed(failures int, lasted time.Duration) int {
+	if lasted > retryMax {
+		return 1
+	}
+	return failures + 1
 }
 
 // set tells what connection there is, or why there is none.
@@ -301,14 +310,4 @@ func lost(path string, why error) error {
 		why = op.Err // the rest of it is the path again
 	}
 	return fmt.Errorf("%w: %s: %w", bus.ErrLost, path, why)
-}
-
-// backoff returns how long to wait before the next attempt, after one that
-// came after the given delay and lasted so long. Delays grow unless connections
-// last longer than they do.
-func backoff(delay, lasted time.Duration) time.Duration {
-	if delay *= 2; delay == 0 || lasted > delay {
-		delay = retryMin
-	}
-	return time.Duration(float64(min(delay, retryMax)) * (0.8 + 0.2*rand.Float64()))
 }

@@ -265,19 +265,8 @@ func TestOddServer(t *testing.T) {
 	})
 }
 
-func TestBackoff(t *testing.T) {
-	var delays []time.Duration
-	for range 100 {
-		last := time.Duration(0)
-		if len(delays) > 0 {
-			last = delays[len(delays)-1]
-		}
-		d := backoff(last, last/2)
-		require.Greater(t, d, retryMin/2)
-		require.LessOrEqual(t, d, retryMax)
-		require.LessOrEqual(t, d, max(2*last, retryMin))
-		delays = append(delays, d)
-	}
-	require.Greater(t, delays[99], retryMax/2)
-	require.LessOrEqual(t, backoff(retryMax, 3*retryMax), retryMin, "it was up for long")
+func TestFailed(t *testing.T) {
+	require.Equal(t, 1, failed(0, 0))
+	require.Equal(t, 5, failed(4, retryMax))
+	require.Equal(t, 1, failed(4, retryMax+1), "it was up for long")
 }

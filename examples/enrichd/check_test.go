@@ -123,6 +123,20 @@ func TestCheckWithoutBus(t *testing.T) {
 	}
 }
 
+// TestCheckWithoutProviders: -check says that no provider is queried, and why,
+// and queries none.
+func TestCheckWithoutProviders(t *testing.T) {
+	s := newSite(t, upstream.Options{Handler: pinged(secret + "greynoise")})
+	defer s.startBus()()
+	s.env["DECNET_INTEL_PROVIDERS"] = ""
+	r := runWith(t, s.env, "-check", "-listen", "")
+	require.Equal(t, exitOK, r.code, r.stdout)
+	rows := table(t, r.stdout)
+	require.Equal(t, [2]string{"note", "no provider is queried: DECNET_INTEL_PROVIDERS is set and empty; remove it to query all"}, rows["configuration"])
+	require.Len(t, rows, 4, r.stdout)
+	require.Zero(t, s.calls()+s.up.Calls(upstream.Custom))
+}
+
 // TestCheckOfPings: what the answers of GreyNoise's /ping mean.
 func TestCheckOfPings(t *testing.T) {
 	for status, want := range map[int]string{
@@ -132,7 +146,7 @@ func TestCheckOfPings(t *testing.T) {
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(status)
 		})})
-		c, err := readConfig(s.getenv)
+		c, err := readConfig(setting(s.env))
 		require.NoError(t, err)
 		require.Equal(t, want, c.sources[0].check(t.Context()).result, status)
 		require.Equal(t, 1, s.up.Calls(upstream.Custom), "redirects are not followed")
@@ -142,7 +156,7 @@ func TestCheckOfPings(t *testing.T) {
 // TestCheckOfLittle: nothing is set, and nothing is there.
 func TestCheckOfLittle(t *testing.T) {
 	s := newSite(t, upstream.Options{})
-	env := map[string]string{"DECNET_BUS_ENABLED": "no", "DECNET_DB_URL": "sqlite://" + filepath.Join(t.TempDir(), "enrich.db"), "DECNET_INTEL_ENABLED": "0"}
+	env := map[string]string{"DECNET_BUS_ENABLED": "no", "DECNET_DB_URL": "sqlite://" + filepath.Join(t.TempDir(), "enrich.db"), "DECNET_INTEL_ENABLED": "false"}
 	for _, name := range known() {
 		env["DECNET_"+strings.ToUpper(name)+"_URL"] = s.up.URL()
 	}

@@ -14,11 +14,11 @@ type config struct {
 	enabled  bool
 	database database
 	bus      busConfig
-	sources  []source // whom to ask
+	sources  []source // the providers to query; none if the environment asks for none
 	warnings []string // for the log
 }
 
-// providers returns whom to ask.
+// providers returns the providers to query.
 func (c *config) providers() []intel.Provider {
 	ps := make([]intel.Provider, len(c.sources))
 	for i, s := range c.sources {
@@ -30,12 +30,29 @@ func (c *config) providers() []intel.Provider {
 // environment reads variables and collects what is wrong with them. Its errors
 // repeat no value that could be a secret.
 type environment struct {
-	get  func(string) string
-	errs []error
+	lookup   func(string) (string, bool) // as os.LookupEnv
+	errs     []error
+	warnings []string
+}
+
+// get returns a variable, and "" if it is not set.
+func (e *environment) get(name string) string {
+	value, _ := e.lookup(name)
+	return value
 }
 
 // text returns a variable without surrounding white space.
 func (e *environment) text(name string) string { return strings.TrimSpace(e.get(name)) }
+
+// isEmpty reports whether a variable is set, and to nothing but white space.
+func (e *environment) isEmpty(name string) bool {
+	value, set := e.lookup(name)
+	return set && strings.TrimSpace(value) == ""
+}
+
+func (e *environment) warn(format string, args ...any) {
+	e.warnings = append(e.warnings, fmt.Sprintf(format, args...))
+}
 
 func (e *environment) refuse(format string, args ...any) {
 	e.errs = append(e.errs, fmt.Errorf(format, args...))
@@ -54,53 +71,72 @@ func (e *environment) boolean(name string) bool {
 	}
 }
 
+// enabled reads DECNET_INTEL_ENABLED. As in DECNET, only "false" switches off.
+func (e *environment) enabled() bool {
+	const name = "DECNET_INTEL_ENABLED"
+	if strings.EqualFold(e.text(name), "false") {
+		return false
+	}
+	if !e.boolean(name) {
+		e.warn("%s is %.40q, which does not switch enrichd off; only false does", name, e.text(name))
+	}
+	return true
+}
+
 // readConfig reads the environment. The error names everything that is wrong
 // with it.
-func readConfig(getenv func(string) string) (config, error) {
-	e := &environment{get: getenv}
+func readConfig(lookup func(string) (string, bool)) (config, error) {
+	e := &environment{lookup: lookup}
 	c := config{
-		enabled:  e.boolean("DECNET_INTEL_ENABLED"),
+		enabled:  e.enabled(),
 		database: e.database(),
 		bus:      e.bus(),
+		sources:  e.sources(),
 	}
-	if doubt := c.database.doubt(); doubt != "" {
-		c.warnings = append(c.warnings, doubt)
-	}
-	e.sources(&c)
+	c.warnings = e.warnings
 	return c, errors.Join(e.errs...)
 }
 
-// sources reads whom to ask.
-func (e *environment) sources(c *config) {
+// sources reads which providers to query.
+func (e *environment) sources() (sources []source) {
+	if e.isEmpty(providersVariable) {
+		e.warn("no provider is queried: %s is set and empty; remove it to query all", providersVariable)
+		return nil
+	}
 	wrong := len(e.errs)
 	for _, name := range e.providers() {
 		i := slices.IndexFunc(services, func(s service) bool { return s.name == name })
 		if i < 0 {
-			e.refuse("DECNET_INTEL_PROVIDERS names %.40q, which is not known; known are %s", name, strings.Join(known(), ", "))
+			e.refuse("%s names %.40q, which is not known; known are %s", providersVariable, name, strings.Join(known(), ", "))
 			continue
 		}
 		s := source{service: &services[i], key: e.text(services[i].variable("API_KEY"))}
 		if s.key == "" && s.needsKey {
-			c.warnings = append(c.warnings, "leaving out "+name+": "+s.variable("API_KEY")+" is not set")
+			e.warn("leaving out %s: %s is not set", name, s.variable("API_KEY"))
 			continue
 		}
 		if s.key == "" && s.ping != "" {
-			c.warnings = append(c.warnings, "asking "+name+" without a key, which allows only a few lookups a week: "+s.variable("API_KEY")+" is not set")
+			e.warn("asking %s without a key, which allows only a few lookups a week: %s is not set", name, s.variable("API_KEY"))
 		}
 		if err := s.configure(e); err != nil {
 			e.errs = append(e.errs, err)
 			continue
 		}
-		c.sources = append(c.sources, s)
+		sources = append(sources, s)
 	}
-	if len(c.sources) == 0 && len(e.errs) == wrong {
-		e.refuse("no provider is left to ask; set the keys of those in DECNET_INTEL_PROVIDERS, or add feodo, which needs none")
+	if len(sources) == 0 && len(e.errs) == wrong {
+		e.refuse("no provider is left to ask; set the keys of those in %s, or add feodo, which needs none", providersVariable)
 	}
+	return sources
 }
 
-// providers returns the names of the providers that are wanted, each once.
+// providersVariable names the providers to query. If it is not set, all are
+// queried. If it is set and empty, none is, as in DECNET.
+const providersVariable = "DECNET_INTEL_PROVIDERS"
+
+// providers returns the names of the providers to query, each once.
 func (e *environment) providers() []string {
-	list := e.text("DECNET_INTEL_PROVIDERS")
+	list := e.text(providersVariable)
 	if list == "" {
 		return known()
 	}
@@ -113,7 +149,7 @@ func (e *environment) providers() []string {
 	return names
 }
 
-// names returns the names of those who are asked.
+// names returns the names of the providers to query.
 func (c *config) names() []string {
 	var names []string
 	for _, s := range c.sources {

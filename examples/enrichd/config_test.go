@@ -25,8 +25,16 @@ func runWith(t *testing.T, env map[string]string, args ...string) result {
 	var stdout, stderr bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
 	defer cancel()
-	code := run(ctx, args, func(name string) string { return env[name] }, &stdout, &stderr)
+	code := run(ctx, args, setting(env), &stdout, &stderr)
 	return result{code, stdout.String(), stderr.String()}
+}
+
+// setting returns a function that looks up variables in env, and nowhere else.
+func setting(env map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) {
+		value, set := env[name]
+		return value, set
+	}
 }
 
 func TestHelp(t *testing.T) {
@@ -140,9 +148,9 @@ func TestProviders(t *testing.T) {
 		names    []string
 		warnings []string
 	}{
-		{"", keys, []string{"greynoise", "abuseipdb", "feodo", "threatfox"}, []string{"greynoise"}},
+		{"unset", keys, []string{"greynoise", "abuseipdb", "feodo", "threatfox"}, []string{"greynoise"}},
 		{" Feodo , threatfox,feodo,", keys, []string{"feodo", "threatfox"}, nil},
-		{"", nil, []string{"greynoise", "feodo"}, []string{"greynoise", "abuseipdb", "threatfox"}},
+		{"unset", nil, []string{"greynoise", "feodo"}, []string{"greynoise", "abuseipdb", "threatfox"}},
 		{"abuseipdb,feodo,abuseipdb", map[string]string{"DECNET_ABUSEIPDB_API_KEY": "  "}, []string{"feodo"}, []string{"abuseipdb"}},
 		{"greynoise", map[string]string{"DECNET_GREYNOISE_API_KEY": "g"}, []string{"greynoise"}, nil},
 	} {
@@ -150,13 +158,42 @@ func TestProviders(t *testing.T) {
 		if env == nil {
 			env = map[string]string{}
 		}
-		env["DECNET_INTEL_PROVIDERS"] = c.list
-		got, err := readConfig(func(name string) string { return env[name] })
+		if c.list != "unset" {
+			env["DECNET_INTEL_PROVIDERS"] = c.list
+		}
+		got, err := readConfig(setting(env))
 		require.NoError(t, err)
 		require.Equal(t, c.names, got.names())
 		require.Len(t, got.warnings, len(c.warnings), got.warnings)
 		for i, name := range c.warnings {
 			require.Contains(t, got.warnings[i], "DECNET_"+strings.ToUpper(name)+"_API_KEY")
+		}
+	}
+}
+
+// TestNoProviders: a list that is set and empty names no provider.
+func TestNoProviders(t *testing.T) {
+	for _, list := range []string{"", " ", "\t\n"} {
+		c, err := readConfig(setting(map[string]string{"DECNET_INTEL_PROVIDERS": list, "DECNET_GREYNOISE_API_KEY": "g", "DECNET_FEODO_URL": "nonsense"}))
+		require.NoError(t, err)
+		require.Empty(t, c.sources, "%q", list)
+		require.Equal(t, []string{"no provider is queried: DECNET_INTEL_PROVIDERS is set and empty; remove it to query all"}, c.warnings)
+	}
+}
+
+// TestOnlyFalseDisables: the other words for it do not, as in DECNET.
+func TestOnlyFalseDisables(t *testing.T) {
+	for value, enabled := range map[string]bool{
+		"": true, "true": true, "1": true, "0": true, "no": true, "off": true, "False": false, " false\n": false,
+	} {
+		c, err := readConfig(setting(map[string]string{"DECNET_INTEL_ENABLED": value, "DECNET_INTEL_PROVIDERS": "feodo"}))
+		require.NoError(t, err)
+		require.Equal(t, enabled, c.enabled, "%q", value)
+		switch value {
+		case "0", "no", "off":
+			require.Equal(t, []string{`DECNET_INTEL_ENABLED is "` + value + `", which does not switch enrichd off; only false does`}, c.warnings)
+		default:
+			require.Empty(t, c.warnings, "%q", value)
 		}
 	}
 }
@@ -201,9 +238,7 @@ func TestAmbiguousPath(t *testing.T) {
 		"sqlite+aiosqlite://" + there:          false,
 		"sqlite+aiosqlite://x/y.db":            false,
 	} {
-		c, err := readConfig(func(name string) string {
-			return map[string]string{"DECNET_DB_URL": url, "DECNET_INTEL_PROVIDERS": "feodo"}[name]
-		})
+		c, err := readConfig(setting(map[string]string{"DECNET_DB_URL": url, "DECNET_INTEL_PROVIDERS": "feodo"}))
 		require.NoError(t, err)
 		if !warns {
 			require.Empty(t, c.warnings, url)
@@ -226,12 +261,10 @@ func TestDatabaseByParts(t *testing.T) {
 		{map[string]string{"DECNET_DB_TYPE": "postgresql", "DECNET_DB_HOST": "db", "DECNET_DB_PORT": "6432", "DECNET_DB_NAME": "intel"}, "PostgreSQL intel on db:6432"},
 		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_URL": "sqlite://x.db"}, "SQLite x.db"},
 	} {
-		e := &environment{get: func(name string) string { return c.env[name] }}
+		e := &environment{lookup: setting(c.env)}
 		require.Equal(t, c.want, e.database().String())
 	}
-	e := &environment{get: func(name string) string {
-		return map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_USER": "me", "DECNET_DB_PASSWORD": " p@:/ "}[name]
-	}}
+	e := &environment{lookup: setting(map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_USER": "me", "DECNET_DB_PASSWORD": " p@:/ "})}
 	d := e.database()
 	require.Equal(t, []string{"me", " p@:/ "}, []string{d.user, d.password}, "a password is taken as it is")
 }

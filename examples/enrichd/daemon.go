@@ -57,8 +57,8 @@ func open(o options, c config, log *slog.Logger) (*daemon, error) {
 
 // serve works until ctx is done, a command on the bus says stop, or something
 // fails that does not pass by itself.
-func serve(ctx context.Context, o options, c config, getenv func(string) string, log *slog.Logger) (err error) {
-	tell, err := newNotifier(getenv)
+func serve(ctx context.Context, o options, c config, lookup func(string) (string, bool), log *slog.Logger) (err error) {
+	tell, err := newNotifier(lookup)
 	if err != nil {
 		return err
 	}
@@ -99,6 +99,9 @@ func serve(ctx context.Context, o options, c config, getenv func(string) string,
 			return err
 		}
 		log.Info("enriching")
+		if len(c.sources) == 0 {
+			d.pulse.rest()
+		}
 		tell.send("READY=1\nSTATUS=Enriching")
 		group.Go(func() error {
 			pruneDaily(ctx, d.store, o.keepRaw, log)
@@ -118,8 +121,8 @@ func serve(ctx context.Context, o options, c config, getenv func(string) string,
 }
 
 // rest does nothing, which for systemd is a success only after a start.
-func rest(getenv func(string) string, log *slog.Logger) error {
-	tell, err := newNotifier(getenv)
+func rest(lookup func(string) (string, bool), log *slog.Logger) error {
+	tell, err := newNotifier(lookup)
 	if err != nil {
 		return err
 	}

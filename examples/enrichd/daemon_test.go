@@ -233,6 +233,44 @@ func TestCommandOnTheBusStops(t *testing.T) {
 	require.Equal(t, exitOK, p.code(), p.output())
 }
 
+// TestWithoutProviders: with an empty list of providers the daemon stays up, is
+// alive and ready, and sends nothing to anybody.
+func TestWithoutProviders(t *testing.T) {
+	s := newSite(t, upstream.Options{})
+	defer s.startBus()()
+	socket, address := filepath.Join(filepath.Dir(s.file), "notify.sock"), freePort(t)
+	manager := newSystemd(t, socket)
+	s.env["DECNET_INTEL_PROVIDERS"] = ""
+	s.env["NOTIFY_SOCKET"], s.env["WATCHDOG_USEC"] = socket, "400000"
+	ip := notorious(s.up, 1)
+	s.profile(uuid.New(), ip)
+	b := s.connect()
+	health := listenTo(t, b, intel.TopicHealth)
+	p := s.start("-poll-interval", "10ms", "-listen", address)
+	health.next()
+	p.until("no provider is queried: DECNET_INTEL_PROVIDERS is set and empty; remove it to query all")
+	observed(t, b, ip)
+	for range 3 {
+		manager.until("WATCHDOG=1")
+	}
+	status, body := get(t, "http://"+address+"/readyz")
+	require.Equal(t, http.StatusOK, status, body)
+	p.signal(syscall.SIGTERM)
+	require.Equal(t, exitOK, p.code(), p.output())
+	require.Zero(t, s.calls(), "lookups and downloads")
+	require.Empty(t, s.column("SELECT uuid FROM attacker_intel"))
+
+	delete(s.env, "NOTIFY_SOCKET")
+	p = s.start("-once")
+	require.Equal(t, exitOK, p.code(), p.output())
+	require.Zero(t, s.calls(), "lookups and downloads")
+
+	delete(s.env, "DECNET_INTEL_PROVIDERS")
+	p = s.start("-once")
+	require.Equal(t, exitOK, p.code(), p.output())
+	require.Equal(t, 4, s.calls(), "once the variable is not set, all are queried")
+}
+
 func TestDisabled(t *testing.T) {
 	s := newSite(t, upstream.Options{})
 	socket := filepath.Join(filepath.Dir(s.file), "notify.sock")

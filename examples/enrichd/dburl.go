@@ -54,6 +54,9 @@ func (e *environment) database() database {
 	if err != nil {
 		e.refuse("%s: %w", at, err)
 	}
+	if doubt := d.doubt(); doubt != "" {
+		e.warn("%s", doubt)
+	}
 	return d
 }
 

@@ -174,9 +174,6 @@ func (s *site) connect() *unixbus.Bus {
 	return b
 }
 
-// getenv is the environment of the site.
-func (s *site) getenv(name string) string { return s.env[name] }
-
 // process is a run of the program.
 type process struct {
 	tb  testing.TB

@@ -39,9 +39,10 @@ Flags:
   -h                      print this text, and exit
 
 Environment:
-  DECNET_INTEL_ENABLED     false: exit at once; default true
-  DECNET_INTEL_PROVIDERS   whom to ask, separated by commas; default: greynoise,
-                           abuseipdb, feodo, threatfox
+  DECNET_INTEL_ENABLED     false, and no other word: exit at once; default true
+  DECNET_INTEL_PROVIDERS   the providers to query, separated by commas; not set:
+                           greynoise, abuseipdb, feodo, threatfox; set and
+                           empty: none, and enrichd stays up
   DECNET_GREYNOISE_API_KEY, DECNET_ABUSEIPDB_API_KEY, DECNET_THREATFOX_API_KEY
                            GreyNoise answers a little without a key; AbuseIPDB
                            and ThreatFox are left out; Feodo Tracker needs none

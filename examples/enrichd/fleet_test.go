@@ -108,7 +108,7 @@ func fleet(tb testing.TB, eng *engine, attackers int) {
 	for _, p := range workers {
 		p.until("enriching")
 	}
-	c, err := readConfig(s.getenv)
+	c, err := readConfig(setting(s.env))
 	require.NoError(tb, err)
 	db, records, err := c.database.open(quiet)
 	require.NoError(tb, err)

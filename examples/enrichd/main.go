@@ -23,7 +23,7 @@ const (
 )
 
 func main() {
-	os.Exit(run(untilSignal(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+	os.Exit(run(untilSignal(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
 // untilSignal returns a context that the first signal ends. The second one ends
@@ -41,8 +41,8 @@ func untilSignal() context.Context {
 }
 
 // run is the whole program: it works until ctx is done and returns the exit
-// code. Getenv is where the configuration comes from.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+// code. It reads its environment with lookup, as with os.LookupEnv.
+func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
 	o, err := parseFlags(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		fmt.Fprintln(stdout, versionLine())
 		return exitOK
 	}
-	c, err := readConfig(getenv)
+	c, err := readConfig(lookup)
 	switch {
 	case o.check:
 		return check(ctx, o, c, err, stdout)
@@ -67,11 +67,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	}
 	switch {
 	case !c.enabled:
-		err = rest(getenv, log)
+		err = rest(lookup, log)
 	case o.once:
 		err = once(ctx, o, c, log)
 	default:
-		err = serve(ctx, o, c, getenv, log)
+		err = serve(ctx, o, c, lookup, log)
 	}
 	if err != nil {
 		log.Error("enrichd cannot go on", "error", err)

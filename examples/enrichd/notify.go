@@ -18,14 +18,14 @@ type notifier struct {
 }
 
 // newNotifier returns the notifier that the environment asks for.
-func newNotifier(getenv func(string) string) (*notifier, error) {
-	n := &notifier{}
-	socket := getenv("NOTIFY_SOCKET")
+func newNotifier(lookup func(string) (string, bool)) (*notifier, error) {
+	n, e := &notifier{}, environment{lookup: lookup}
+	socket := e.get("NOTIFY_SOCKET")
 	if socket == "" {
 		return n, nil
 	}
-	if pid := getenv("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
-		usec, _ := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64) // none is 0
+	if pid := e.get("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
+		usec, _ := strconv.ParseInt(e.get("WATCHDOG_USEC"), 10, 64) // none is 0
 		n.watchdog = time.Duration(max(usec, 0)) * time.Microsecond
 	}
 	conn, err := net.Dial("unixgram", socket)

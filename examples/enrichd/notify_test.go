@@ -70,9 +70,7 @@ func TestSystemd(t *testing.T) {
 func TestAbstractSocket(t *testing.T) {
 	name := "@enrichd-test-" + strconv.Itoa(os.Getpid())
 	manager := newSystemd(t, name)
-	n, err := newNotifier(func(variable string) string {
-		return map[string]string{"NOTIFY_SOCKET": name}[variable]
-	})
+	n, err := newNotifier(setting(map[string]string{"NOTIFY_SOCKET": name}))
 	require.NoError(t, err)
 	defer n.close()
 	require.Zero(t, n.watchdog)
@@ -90,14 +88,12 @@ func TestWatchdogInterval(t *testing.T) {
 		{"", "", 0}, {"3000000", "", 3 * time.Second}, {"3000000", strconv.Itoa(os.Getpid()), 3 * time.Second},
 		{"3000000", "1", 0}, {"-1", "", 0}, {"soon", "", 0},
 	} {
-		n, err := newNotifier(func(variable string) string {
-			return map[string]string{"NOTIFY_SOCKET": name, "WATCHDOG_USEC": c.usec, "WATCHDOG_PID": c.pid}[variable]
-		})
+		n, err := newNotifier(setting(map[string]string{"NOTIFY_SOCKET": name, "WATCHDOG_USEC": c.usec, "WATCHDOG_PID": c.pid}))
 		require.NoError(t, err)
 		require.Equal(t, c.want, n.watchdog, c)
 		n.close()
 	}
-	n, err := newNotifier(func(string) string { return "" })
+	n, err := newNotifier(setting(nil))
 	require.NoError(t, err)
 	n.send("READY=1") // to nobody
 	n.close()

@@ -15,6 +15,15 @@ type pulse struct {
 	last   time.Time // when it did anything
 	looked bool      // at the store
 	err    error     // of the last look
+	idle   bool      // it has no providers, and so never looks
+}
+
+// rest says that the worker has no providers: it is alive and ready without a
+// sign of it.
+func (p *pulse) rest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle = true
 }
 
 // hooks returns what the worker has to call.
@@ -37,6 +46,9 @@ func (p *pulse) hooks() intel.Hooks {
 func (p *pulse) since() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.idle {
+		return 0
+	}
 	return time.Since(p.last)
 }
 
@@ -44,7 +56,7 @@ func (p *pulse) since() time.Duration {
 func (p *pulse) ready() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.looked {
+	if !p.looked && !p.idle {
 		return errors.New("the worker has not seen the database yet")
 	}
 	return p.err

@@ -3,10 +3,10 @@ package feed
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"time"
 
+	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
 )
@@ -126,23 +126,12 @@ func (s *state[T]) failed(err error, now time.Time, interval time.Duration) *sta
 	next := *s
 	next.err = err
 	next.failures++
-	wait := backoff(s.failures, interval)
+	wait := backoff.Delay(time.Minute, interval, next.failures)
 	if e, ok := errors.AsType[*provider.Error](err); ok {
 		wait = max(wait, min(e.RetryAfter, interval))
 	}
 	next.due = now.Add(wait)
 	return &next
-}
-
-// backoff returns the wait after a failure that follows n others: a minute,
-// doubled n times, at most limit, and up to a quarter less so that many
-// processes do not come back at once.
-func backoff(n int, limit time.Duration) time.Duration {
-	d := limit
-	if n < 16 { // 2^16 minutes are more than any sensible limit
-		d = min(limit, time.Minute<<n)
-	}
-	return d - rand.N(d/4)
 }
 
 var _ provider.Refresher = (*Feed[int])(nil)

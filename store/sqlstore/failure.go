@@ -7,11 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"reflect"
 	"strconv"
 	"time"
+
+	"github.com/decnet/enrich/internal/backoff"
 )
 
 const (
@@ -27,14 +28,15 @@ const (
 func (s *Store) retry(ctx context.Context, f func() error) error {
 	var gone time.Time // since when the database is gone
 	raced := 0
-	for pause := time.Millisecond; ; pause = min(2*pause, time.Second) {
+	for failures := 1; ; failures++ {
 		err := f()
 		if err == nil {
 			return nil
 		}
+		longest := time.Second
 		switch s.classify(err) {
 		case busy:
-			gone, pause = time.Time{}, min(pause, 100*time.Millisecond)
+			gone, longest = time.Time{}, 100*time.Millisecond
 		case lost:
 			if gone.IsZero() {
 				gone = time.Now()
@@ -49,7 +51,7 @@ func (s *Store) retry(ctx context.Context, f func() error) error {
 		default:
 			return err
 		}
-		timer := time.NewTimer(pause/2 + rand.N(pause))
+		timer := time.NewTimer(backoff.Delay(time.Millisecond, longest, failures))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

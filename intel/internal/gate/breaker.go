@@ -1,9 +1,10 @@
 package gate
 
 import (
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/decnet/enrich/internal/backoff"
 )
 
 const (
@@ -110,10 +111,9 @@ func (b *breaker) trip(now time.Time) {
 	if now.Before(b.until) { // by a call that was under way together with this one
 		return
 	}
-	cool := coolMin << min(b.trips, 16)
 	b.trips++
 	b.proven, b.banned, b.failures = false, false, 0
-	b.until = now.Add(time.Duration(float64(min(cool, coolMax)) * (0.8 + 0.4*rand.Float64())))
+	b.until = now.Add(backoff.Delay(coolMin, coolMax, b.trips))
 }
 
 // state returns what the breaker permits at now. If that is nothing it also

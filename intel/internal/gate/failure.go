@@ -9,12 +9,12 @@ import (
 	"github.com/decnet/enrich/provider"
 )
 
-// wellFormed returns what a provider returned as an error that is safe to use,
+// OwnError returns what a provider returned as an error that is safe to use,
 // whatever the provider does: it wraps a [*provider.Error] that is not nil,
 // whose kind is one of package provider's, that nobody modifies, and none of its
 // methods panics. What err wraps stays within reach of [errors.Is] and
 // [errors.As].
-func wellFormed(name string, err error) error {
+func OwnError(name string, err error) error {
 	var typed *provider.Error
 	var kind error
 	var text, detail string

@@ -410,7 +410,7 @@ func (g *Gate) admit(ctx context.Context, now, deadline time.Time) (start, notBe
 }
 
 // call makes one lookup and returns a finding that is fit to be stored, or an
-// error as [wellFormed] returns it. Nothing else sees what the provider returned.
+// error as [OwnError] returns it. Nothing else sees what the provider returned.
 func (g *Gate) call(ctx context.Context, addr netip.Addr) (*provider.Finding, error) {
 	var f provider.Finding
 	var err error
@@ -422,7 +422,7 @@ func (g *Gate) call(ctx context.Context, addr netip.Addr) (*provider.Finding, er
 		return nil, g.fail(provider.ErrUnavailable, panicked)
 	}
 	if err != nil {
-		err = wellFormed(g.name, err)
+		err = OwnError(g.name, err)
 		if ctx.Err() != nil && provider.Kind(err) == provider.ErrUnavailable {
 			err = g.fail(provider.ErrUnavailable, context.Cause(ctx))
 		}

@@ -58,7 +58,7 @@ func (g *Gate) Refresh(ctx context.Context) error {
 			err = panicked
 		}
 		if err != nil {
-			err = wellFormed(g.name, err)
+			err = OwnError(g.name, err)
 		}
 	}()
 	select {
