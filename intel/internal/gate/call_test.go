@@ -28,15 +28,17 @@ func TestAnswer(t *testing.T) {
 				Attrs: map[string]any{"score": int64(7)}, Raw: json.RawMessage(`{"score":7}`),
 			}, nil
 		}
+		start := time.Now()
 		out := lookup(t.Context(), newGate(s), addr)
 		now := time.Now().UTC()
 		require.Equal(t, Outcome{
+			Kind: Answered,
 			Finding: &provider.Finding{
 				Provider: "source", Addr: addr, Known: true, Verdict: provider.Suspicious,
 				Attrs: map[string]any{"score": int64(7)}, Raw: json.RawMessage(`{"score":7}`), ObservedAt: now,
 			},
 			Expires: now.Add(time.Hour),
-			Called:  true,
+			Started: start,
 			Took:    300 * time.Millisecond,
 		}, out)
 		require.Equal(t, []netip.Addr{addr}, s.asked)
@@ -195,7 +197,11 @@ func TestError(t *testing.T) {
 					require.ErrorIs(t, out.Err, c.err)
 				}
 				require.Equal(t, c.kind, provider.Kind(out.Err))
-				require.Equal(t, Outcome{Err: out.Err, Called: true, Wait: c.kind == provider.ErrRateLimited}, out)
+				kind := Failed
+				if c.kind == provider.ErrRateLimited {
+					kind = Waiting
+				}
+				require.Equal(t, Outcome{Kind: kind, Err: out.Err, Started: time.Now()}, out)
 				_, ok := errors.AsType[*provider.Error](out.Err)
 				require.True(t, ok)
 			})
@@ -209,7 +215,7 @@ func TestDeadline(t *testing.T) {
 		require.EqualError(t, out.Err, "source: unavailable: no answer in time (10s)")
 		require.Equal(t, provider.ErrUnavailable, provider.Kind(out.Err))
 		require.Equal(t, timeout+timeout/100, out.Took)
-		require.False(t, out.Cut)
+		require.NotEqual(t, Cut, out.Kind)
 	})
 }
 
@@ -274,10 +280,11 @@ func TestCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{answer: takes(time.Hour)}
 		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
 		out := begin(ctx, newGate(s), addr)
 		<-time.After(2 * time.Second)
 		cancel()
-		require.Equal(t, Outcome{Cut: true, Called: true, Took: 2 * time.Second}, <-out)
+		require.Equal(t, Outcome{Kind: Cut, Started: start, Took: 2 * time.Second}, <-out)
 		require.Equal(t, 1, s.calls())
 	})
 }
@@ -289,7 +296,7 @@ func TestCutBefore(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		g := newGate(s)
-		require.Equal(t, Outcome{Cut: true}, lookup(ctx, g, addr))
+		require.Equal(t, Outcome{Kind: Cut}, lookup(ctx, g, addr))
 		require.Zero(t, s.calls())
 		require.NotNil(t, lookup(t.Context(), g, addr).Finding)
 	})
@@ -306,6 +313,6 @@ func TestAnswerDespiteCut(t *testing.T) {
 		}})
 		out := lookup(ctx, g, addr)
 		require.NotNil(t, out.Finding)
-		require.False(t, out.Cut)
+		require.NotEqual(t, Cut, out.Kind)
 	})
 }

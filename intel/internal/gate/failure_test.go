@@ -119,7 +119,7 @@ func TestBrokenErrors(t *testing.T) {
 				e := look(t, out.Err)
 				require.Equal(t, provider.ErrUnavailable, e.Kind)
 				require.Zero(t, e.RetryAfter)
-				require.Equal(t, Outcome{Err: out.Err, Called: true}, out)
+				require.Equal(t, Outcome{Kind: Failed, Err: out.Err, Started: time.Now()}, out)
 			})
 		})
 	}

@@ -91,22 +91,43 @@ type Deadlines interface {
 	Next(start time.Time) context.Context
 }
 
-// Outcome is what became of a lookup: it was answered (Finding), it failed
-// (Err), it was not made and may be made at that time (NotBefore) or once the
-// provider can be asked at all (Wait, with Err if a call told), or it was cut
-// off by its context, which is no failure (Cut).
+// Kind is what became of a lookup.
+type Kind uint8
+
+// The kinds. The zero Kind is none of them.
+const (
+	Answered Kind = iota + 1 // there is a Finding, and until when it is fresh: Expires
+	Failed                   // the call failed: Err
+	Deferred                 // no call was made, and none may be before NotBefore
+	Waiting                  // the provider cannot be asked for now; Err is why if a call told
+	Cut                      // the context ended, which is no failure
+)
+
+// Outcome is what became of a lookup.
 type Outcome struct {
+	Kind      Kind
 	Finding   *provider.Finding
-	Expires   time.Time // of Finding
-	Reused    bool      // Finding was at hand, no call was made for this lookup
+	Expires   time.Time
 	Err       error
 	NotBefore time.Time
-	Wait      bool
-	Late      bool // it was not made although it had waited for MaxWait
-	Cut       bool
-	Called    bool          // a call was made for this lookup
-	Took      time.Duration // from its start to its end
+	// Started is when the call began that was made for this lookup; zero if none
+	// was: an answer was at hand, or another lookup called.
+	Started time.Time
+	// Took is how long the call took; if there was none, how long the lookup
+	// waited for its turn in vain.
+	Took time.Duration
 }
+
+// Called reports whether a call was made for this lookup.
+func (o *Outcome) Called() bool { return !o.Started.IsZero() }
+
+// Late reports whether the lookup waited for its turn for so long in vain.
+func (o *Outcome) Late(wait time.Duration) bool {
+	return (o.Kind == Deferred || o.Kind == Waiting) && !o.Called() && o.Took >= wait
+}
+
+// Reused reports whether the lookup was answered without a call of its own.
+func (o *Outcome) Reused() bool { return o.Kind == Answered && !o.Called() }
 
 // Recent returns the answer about addr if one is at hand and fresh at now.
 func (g *Gate) Recent(addr netip.Addr, now time.Time) (Outcome, bool) {
@@ -121,7 +142,7 @@ func (g *Gate) Forget(addr netip.Addr, by time.Time) {
 
 // Learn puts answers at hand that were obtained elsewhere.
 func (g *Gate) Learn(f *provider.Finding, expires time.Time) {
-	g.flights.learn(f.Addr, Outcome{Finding: f, Expires: expires})
+	g.flights.learn(f.Addr, Outcome{Kind: Answered, Finding: f, Expires: expires})
 }
 
 // Lookup asks the provider about addr, which it must apply to, or joins a
@@ -144,11 +165,11 @@ func (g *Gate) Lookup(ctx context.Context, deadlines Deadlines, addr netip.Addr,
 			select {
 			case <-done:
 			case <-ctx.Done():
-				return &Outcome{Cut: true}
+				return &Outcome{Kind: Cut}
 			}
 		}
-		if out := f.out; !out.Cut { // landed: not written any more
-			out.Reused, out.Called = out.Finding != nil, false
+		if out := f.out; out.Kind != Cut { // landed: not written any more
+			out.Started = time.Time{}
 			return &out
 		}
 	}
@@ -160,7 +181,7 @@ func (g *Gate) lead(ctx context.Context, deadlines Deadlines, now time.Time, add
 	ended := true
 	defer func() {
 		if ended {
-			f.out = Outcome{Err: g.fail(provider.ErrUnavailable, errEnded)}
+			f.out = Outcome{Kind: Failed, Err: g.fail(provider.ErrUnavailable, errEnded)}
 		}
 		g.flights.land(addr, f)
 	}()
@@ -170,7 +191,7 @@ func (g *Gate) lead(ctx context.Context, deadlines Deadlines, now time.Time, add
 
 // ask makes a lookup and writes down what became of it.
 func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr netip.Addr, patient bool, out *Outcome) {
-	latest := now
+	came, latest := now, now
 	if patient {
 		latest = now.Add(g.config.MaxWait)
 	}
@@ -179,9 +200,10 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 		p, now = g.enter(ctx, now, latest, p)
 	}
 	if !p.granted {
-		out.Cut = ctx.Err() != nil
-		out.Wait = !out.Cut
-		out.Late = out.Wait && p.late
+		out.Kind, out.Took = Waiting, time.Since(came)
+		if ctx.Err() != nil {
+			*out = Outcome{Kind: Cut}
+		}
 		return
 	}
 	told := noResult
@@ -191,38 +213,40 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 		}
 	}()
 	if g.budget.State(ctx, now).Left == 0 {
-		out.Wait = true
+		out.Kind = Waiting
 		return
 	}
 	start, notBefore := g.admit(ctx, now, latest)
 	if start.IsZero() {
-		out.NotBefore, out.Cut = notBefore, notBefore.IsZero()
-		out.Late = patient && !out.Cut && !time.Now().Before(latest)
+		out.Kind = Cut
+		if !notBefore.IsZero() {
+			out.Kind, out.NotBefore, out.Took = Deferred, notBefore, time.Since(came)
+		}
 		return
 	}
 	defer func() { <-g.slots }()
 	now = start
 	if ctx.Err() != nil {
-		out.Cut = true
+		out.Kind = Cut
 		return
 	}
 	by := start.Add(g.config.Timeout + g.config.Timeout/100)
 	switch ok, err := g.budget.Spend(ctx, start, by); {
 	case err != nil && ctx.Err() != nil:
-		out.Cut = true
+		out.Kind = Cut
 		return
 	case err != nil:
 		g.trouble(err)
-		out.NotBefore = start.Add(ledgerRetry).UTC()
+		out.Kind, out.NotBefore = Deferred, start.Add(ledgerRetry).UTC()
 		return
 	case !ok:
-		out.Wait = true
+		out.Kind = Waiting
 		return
 	}
 	told = failure // unless the provider returns
 	finding, err := g.call(deadlines.Next(start), addr)
 	now = time.Now()
-	out.Called, out.Took = true, now.Sub(start)
+	out.Started, out.Took = start, now.Sub(start)
 	g.pace.observe(out.Took)
 	switch {
 	case err == nil:
@@ -232,7 +256,7 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 		finding.Usage = nil
 	case ctx.Err() != nil:
 		told = noResult
-		out.Cut = true
+		out.Kind = Cut
 		g.settle(ctx, by, now, nil)
 	default:
 		told = g.fault(ctx, err, by, now, out)
@@ -258,7 +282,7 @@ func (g *Gate) enter(ctx context.Context, now, latest time.Time, p permit) (perm
 			now = time.Now()
 			p = g.breaker.pass(now, now.Add(g.overdue))
 		case <-timer.C:
-			return permit{late: true}, now
+			return permit{}, now
 		case <-ctx.Done():
 			return permit{}, now
 		}
@@ -275,7 +299,7 @@ func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
 		f.ObservedAt = oldest
 	}
 	f.ObservedAt = f.ObservedAt.UTC().Truncate(precision)
-	out.Finding, out.Expires = f, now.Add(g.ttl(f)).UTC().Truncate(precision)
+	out.Kind, out.Finding, out.Expires = Answered, f, now.Add(g.ttl(f)).UTC().Truncate(precision)
 	if g.bursts.Load() > 0 {
 		g.bursts.Store(0)
 	}
@@ -294,7 +318,7 @@ func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Out
 	} else {
 		g.settle(ctx, by, now, e.Usage)
 	}
-	out.Err = err
+	out.Kind, out.Err = Failed, err
 	switch kind {
 	case provider.ErrUnsupported:
 		if unsent {
@@ -302,10 +326,10 @@ func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Out
 		}
 		return success
 	case provider.ErrUnauthorized, provider.ErrConfig:
-		out.Wait = true
+		out.Kind = Waiting
 		return ban
 	case provider.ErrRateLimited, provider.ErrQuotaExhausted:
-		out.Wait = true
+		out.Kind = Waiting
 		g.limited(ctx, e, now)
 		return refusal
 	}

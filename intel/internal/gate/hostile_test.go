@@ -71,7 +71,7 @@ func TestHostileErrors(t *testing.T) {
 				g := newGate(&source{answer: func(context.Context, netip.Addr) (provider.Finding, error) { return provider.Finding{}, err }})
 				for range tripAfter + 1 { // the breaker looks at it, too
 					out := lookup(t.Context(), g, addr)
-					if out.Wait && out.Err == nil { // left alone by now
+					if out.Kind == Waiting && out.Err == nil { // left alone by now
 						return
 					}
 					require.Error(t, out.Err)
