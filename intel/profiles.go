@@ -8,48 +8,35 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/provider"
 )
 
-// profile returns what is known about how much a provider's opinion is worth:
-// what it declares, with what Config.Profiles overrides.
-func (c *Config) profile(p Provider) provider.Profile {
-	declared := declaredProfile(p)
-	profile, ok := c.Profiles[p.Name()]
-	if !ok {
-		return declared
-	}
-	profile.Local = declared.Local
-	profile.NoRepublish = profile.NoRepublish || declared.NoRepublish
-	return profile
-}
-
-func declaredProfile(p Provider) provider.Profile {
-	if d, ok := provider.As[provider.Profiled](p); ok {
-		return d.Profile()
-	}
-	return provider.Profile{}
-}
-
-// profiles returns the profiles of all providers by name.
-func (c *Config) profiles() map[string]provider.Profile {
-	profiles := make(map[string]provider.Profile, len(c.Providers))
-	for _, p := range c.Providers {
-		if p != nil {
-			profiles[p.Name()] = c.profile(p)
+// profiles returns how much the opinion of each provider is worth, by name: what
+// it declares, with what Config.Profiles overrides.
+func (c *Config) profiles(ids []gate.Identity) map[string]provider.Profile {
+	profiles := make(map[string]provider.Profile, len(ids))
+	for _, id := range ids {
+		profile, ok := c.Profiles[id.Name]
+		if !ok {
+			profiles[id.Name] = id.Profile
+			continue
 		}
+		profile.Local = id.Profile.Local
+		profile.NoRepublish = profile.NoRepublish || id.Profile.NoRepublish
+		profiles[id.Name] = profile
 	}
 	return profiles
 }
 
 // validateProfiles reports profiles that make no sense, and names in Profiles
 // and in the policy that no provider has.
-func (c *Config) validateProfiles() error {
+func (c *Config) validateProfiles(ids []gate.Identity) error {
 	var errs []error
 	refuse := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("intel: Config."+format, args...))
 	}
-	profiles := c.profiles()
+	profiles := c.profiles(ids)
 	var circle []string
 	for _, name := range slices.Sorted(maps.Keys(profiles)) {
 		err := profiles[name].Validate()
@@ -73,9 +60,9 @@ func (c *Config) validateProfiles() error {
 			refuse("Profiles names %q; there is no such provider", name)
 		}
 	}
-	for _, p := range c.Providers {
-		if p != nil && c.Profiles[p.Name()].Local && !declaredProfile(p).Local {
-			refuse("Profiles[%q].Local is set; only the provider itself can declare that", p.Name())
+	for _, id := range ids {
+		if c.Profiles[id.Name].Local && !id.Profile.Local {
+			refuse("Profiles[%q].Local is set; only the provider itself can declare that", id.Name)
 		}
 	}
 	if p, ok := c.Policy.(interface{ Sources() []string }); ok {

@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
-	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
@@ -49,7 +48,7 @@ type publisher struct {
 	lost    atomic.Int64  // events that were neither published nor kept
 	closing chan struct{} // closed by close
 
-	deadlines *gate.Deadlines
+	deadlines *deadlines
 	now       chan struct{} // cap 1: it is time to catch up
 	next      *time.Timer   // the same, later
 	catching  bool          // either of them is set, or it is at it
@@ -104,7 +103,7 @@ func (p *publisher) close() {
 // run publishes until close is called; once ctx is done it gives up on what is
 // left.
 func (p *publisher) run(ctx context.Context) {
-	p.deadlines = gate.NewDeadlines(ctx, publishTimeout)
+	p.deadlines = newDeadlines(ctx, publishTimeout)
 	p.schedule(0)
 	ack, sweep := time.NewTimer(ackDelay), time.NewTimer(patience)
 	ack.Stop()

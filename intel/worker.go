@@ -52,9 +52,11 @@ type Worker struct {
 // names everything that is wrong with c.
 func NewWorker(c Config) (*Worker, error) {
 	c = c.withDefaults()
-	if err := c.validate(); err != nil {
+	providers, err := c.validate()
+	if err != nil {
 		return nil, err
 	}
+	c.Hooks = c.Hooks.guarded(c.Logger)
 	w := &Worker{
 		config:  c,
 		log:     c.Logger.With("worker", c.Owner),
@@ -63,14 +65,14 @@ func NewWorker(c Config) (*Worker, error) {
 		late:    make(chan struct{}, 1),
 		busBack: make(chan struct{}, 1),
 	}
-	w.profiles = c.profiles()
+	w.profiles = c.profiles(providers)
 	w.policy = aggregate.Fingerprint(c.Policy, w.profiles)
 	var ledger quota.Ledger // nil if the store is none
 	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
 		ledger = l
 	}
-	for _, p := range c.Providers {
-		w.gates = append(w.gates, &lane{Gate: gate.New(p, gate.Config{
+	for _, id := range providers {
+		w.gates = append(w.gates, &lane{Gate: gate.New(id, gate.Config{
 			Guard:       c.Guard,
 			TTL:         c.ttl,
 			Jitter:      c.Jitter,
@@ -79,7 +81,7 @@ func NewWorker(c Config) (*Worker, error) {
 			MaxInFlight: c.Concurrency,
 			Ledger:      ledger,
 			Opened:      w.Wake,
-			Trouble:     func(err error) { w.ledgerTrouble(p.Name(), err) },
+			Trouble:     func(err error) { w.ledgerTrouble(id.Name, err) },
 		})})
 	}
 	slices.SortFunc(w.gates, func(a, b *lane) int { return strings.Compare(a.Name(), b.Name()) })
@@ -153,8 +155,8 @@ func (w *Worker) run(parent context.Context, once bool) error {
 		background.Go(func() { w.heartbeat(ctx) })
 	}
 	for _, g := range w.gates {
-		if r, ok := provider.As[provider.Refresher](g.Provider()); ok {
-			background.Go(func() { w.refresh(ctx, g.Name(), r) })
+		if g.Refreshes() {
+			background.Go(func() { w.refresh(ctx, g) })
 		}
 	}
 	pub := newPublisher(w, once)
@@ -398,17 +400,13 @@ func (w *Worker) lane(name string) *lane {
 }
 
 // refresh keeps a provider's bulk data loaded.
-func (w *Worker) refresh(ctx context.Context, name string, r provider.Refresher) {
+func (w *Worker) refresh(ctx context.Context, g *lane) {
+	name := g.Name()
 	ticker := time.NewTicker(min(w.config.PollInterval, time.Minute))
 	defer ticker.Stop()
 	failing := false
 	for {
-		err := safely(func() error {
-			if err := r.Refresh(ctx); err != nil {
-				return gate.OwnError(name, err)
-			}
-			return nil
-		})
+		err := g.Refresh(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -1,11 +1,13 @@
 package intel_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/bus/membus"
 	"github.com/decnet/enrich/intel"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
@@ -261,6 +264,14 @@ func TestProvidersFailAlone(t *testing.T) {
 		"attribute of a kind that cannot be stored": func(context.Context, netip.Addr) (provider.Finding, error) {
 			return provider.Finding{Attrs: map[string]any{"x": struct{}{}}}, nil
 		},
+		"typed nil error":                  fails((*provider.Error)(nil)),
+		"typed nil in an error":            fails(errors.Join((*provider.Error)(nil))),
+		"error that panics":                fails(booby{}),
+		"panics with an error that panics": func(context.Context, netip.Addr) (provider.Finding, error) { panic(booby{}) },
+		"ends its goroutine": func(context.Context, netip.Addr) (provider.Finding, error) {
+			runtime.Goexit()
+			return provider.Finding{}, nil
+		},
 		"10 MiB attribute": func(context.Context, netip.Addr) (provider.Finding, error) {
 			return provider.Finding{Verdict: provider.Malicious, Attrs: map[string]any{"x": strings.Repeat("x", 10<<20)}}, nil
 		},
@@ -294,6 +305,57 @@ func TestProvidersFailAlone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// booby is an error that panics when it is looked at.
+type booby struct{}
+
+func (booby) Error() string   { panic(booby{}) }
+func (booby) Is(error) bool   { panic(booby{}) }
+func (booby) As(any) bool     { panic(booby{}) }
+func (booby) Unwrap() []error { panic(booby{}) }
+func (booby) RuntimeError()   {}
+
+// TestHooksMayPanic: everything goes on as without them.
+func TestHooksMayPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := newRig(t, intel.Config{
+			Bus:    membus.New(membus.Options{}),
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Hooks: intel.Hooks{
+				Pass:      func(intel.PassInfo) { panic(booby{}) },
+				Lookup:    func(intel.LookupInfo) { panic(booby{}) },
+				Saved:     func(intel.SavedInfo) { panic(booby{}) },
+				Published: func(intel.PublishedInfo) { panic(booby{}) },
+			},
+		}, newSource("a"), newSource("b"))
+		ids := r.observe(ips(3)...)
+		r.start()
+		_, err := r.worker.Enrich(t.Context(), ids[0])
+		require.NoError(t, err)
+		r.stop()
+		for _, id := range ids {
+			require.Equal(t, provider.Malicious, r.get(id).Decision.Verdict)
+		}
+		for _, hook := range []string{"Pass", "Lookup", "Saved", "Published"} {
+			require.Equal(t, 1, strings.Count(log.String(), `msg="a hook panics" hook=`+hook), log.String())
+		}
+	})
+}
+
+// oddNamed is a provider whose name cannot be asked for.
+type oddNamed struct{ *source }
+
+func (oddNamed) Name() string { panic(booby{}) }
+
+// TestNewWorkerSurvivesProviders: a provider that panics when it is asked what
+// it is is refused.
+func TestNewWorkerSurvivesProviders(t *testing.T) {
+	var none *source
+	_, err := intel.NewWorker(intel.Config{Store: memstore.New(), Providers: []intel.Provider{newSource("a"), none, oddNamed{}}})
+	require.ErrorContains(t, err, "intel: Config.Providers: number 2: Name of a *intel_test.source: panic: ")
+	require.ErrorContains(t, err, "intel: Config.Providers: number 3: Name of a intel_test.oddNamed: panic")
 }
 
 func TestAHugeRawIsCut(t *testing.T) {
