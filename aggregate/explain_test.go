@@ -15,7 +15,7 @@ import (
 
 func TestDecisionInWords(t *testing.T) {
 	many := aggregate.Decision{Verdict: malicious}
-	for _, name := range strings.Split("abcdefghijkl", "") {
+	for name := range strings.SplitSeq("abcdefghijkl", "") {
 		many.Reasons = append(many.Reasons, aggregate.Reason{Provider: name, Verdict: malicious, Decisive: true})
 	}
 	type reasons = []aggregate.Reason

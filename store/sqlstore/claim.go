@@ -159,16 +159,17 @@ func (t *tx) claim(req *store.ClaimRequest) (*claim, error) {
 	clock, dest := t.clocked()
 	var expires *int64
 	dest = append([]any{&c.asleep, &expires, &c.parked}, dest...)
-	text := `SELECT (SELECT min(wake_at) FROM enrich_ledger WHERE state = 0), (SELECT min(wake_at) FROM enrich_ledger WHERE state = 2),
-		(SELECT min(queue) FROM enrich_queue WHERE queue > ? AND queue < ?)` + clock
+	var text strings.Builder
+	text.WriteString(`SELECT (SELECT min(wake_at) FROM enrich_ledger WHERE state = 0), (SELECT min(wake_at) FROM enrich_ledger WHERE state = 2),
+		(SELECT min(queue) FROM enrich_queue WHERE queue > ? AND queue < ?)` + clock)
 	args := []any{parkedWith[:len(parkedWith)-1], parkedWith + "~"}
 	granted := granted(req)
 	waiting := make([]bool, len(granted))
 	for i, name := range granted {
-		text += ", EXISTS (SELECT 1 FROM enrich_queue WHERE queue = ?)"
+		text.WriteString(", EXISTS (SELECT 1 FROM enrich_queue WHERE queue = ?)")
 		args, dest = append(args, waitingFor+name), append(dest, &waiting[i])
 	}
-	if _, err := t.one("find what there is to claim", text, args, dest...); err != nil {
+	if _, err := t.one("find what there is to claim", text.String(), args, dest...); err != nil {
 		return nil, err
 	}
 	for i, name := range granted {
