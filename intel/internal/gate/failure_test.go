@@ -208,7 +208,7 @@ func TestProviderEndsItsGoroutine(t *testing.T) {
 }
 
 // odd is a provider each of whose methods may panic.
-type odd struct{ name, limits, refresh, unwrap bool }
+type odd struct{ name, limits, unwrap bool }
 
 func (o odd) Name() string {
 	if o.name {
