@@ -67,12 +67,8 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 			w.giveBack(keep, []*job{j})
 			return ctx.Err()
 		}
-		failed, whole := store.UpdateErrors(w.config.Store.Save(keep, j.update))
-		if whole != nil {
-			return whole
-		}
-		if len(failed) > 0 {
-			return failed[0]
+		if err := w.config.Store.Save(keep, j.update); err != nil {
+			return err
 		}
 		w.counts.save(j)
 		w.waits(j.update.Entries)
@@ -81,7 +77,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 		}
 		switch ev := j.update.Event; {
 		case ev == nil:
-		case w.mustQueue(keep, []store.Record{r}, true):
+		case w.mustQueue([]store.Record{r}, true):
 			w.leaveToOutbox()
 		default:
 			w.publish(ctx, ev)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -228,10 +229,11 @@ func (p *pass) update(hold bool) *job {
 	}
 	pending, changed := l.pending(w.names, now), false
 	u := store.Update{
-		Lease:   store.Lease{ID: r.ID, Fence: r.Fence, Due: l.next(w.names, now)},
+		Lease:   store.Lease{ID: r.ID, Fence: r.Fence},
 		IP:      r.IP,
 		Changed: l.changed,
 		Hold:    hold,
+		Due:     l.next(w.names, now),
 	}
 	if !hold {
 		u.Ahead = w.config.sightingsFrom(l, w.names, now)
@@ -308,8 +310,8 @@ func (w *Worker) rescue(wr *writer, lease store.Lease) {
 	if v := recover(); v != nil {
 		w.log.Error("panic while enriching an attacker; trying again later",
 			"attacker", lease.ID, "panic", (&gate.PanicError{Value: v}).Error(), "stack", string(debug.Stack()))
-		lease.Due = time.Now().Add(w.trouble.delay(lease.ID, w.config.RetryMin, w.config.RetryMax)).UTC()
-		wr.put(&job{update: store.Update{Lease: lease}, release: true})
+		due := time.Now().Add(backoff.Delay(w.config.RetryMin, w.config.RetryMax, w.trouble.count(lease.ID))).UTC()
+		wr.put(&job{update: store.Update{Lease: lease, Due: due}, release: true})
 	}
 }
 

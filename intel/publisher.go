@@ -3,6 +3,7 @@ package intel
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -333,30 +334,13 @@ func (w *Worker) leaveToOutbox() {
 }
 
 // mustQueue reports whether events about the attackers, as they were claimed, are
-// to be left to the outbox because older ones about them wait there: those of one
-// attacker are published in order. If the last one does not wait, none before it
-// does, unless a worker without a bus saved it. Those that the publisher has count only with own, for an event that would
-// bypass it.
-func (w *Worker) mustQueue(ctx context.Context, records []store.Record, own bool) bool {
-	if w.outbox == nil {
-		return false
-	}
-	var last []string
-	for i := range records {
-		if r := &records[i]; r.Revision > 0 {
-			if id := EventID(r.ID, r.Revision); own || !w.flying.has(id) {
-				last = append(last, id)
-			}
-		}
-	}
-	if len(last) == 0 {
-		return false
-	}
-	waiting, err := w.outbox.Waiting(ctx, last...)
-	if err != nil && ctx.Err() == nil {
-		w.log.Warn("cannot find out which events wait in the outbox; new ones are left to it", "error", err)
-	}
-	return err != nil || len(waiting) > 0
+// left to the outbox because older events about them are there: events about one
+// attacker are published in order. Events that the publisher has are ignored
+// unless own is set, for an event that would bypass it.
+func (w *Worker) mustQueue(records []store.Record, own bool) bool {
+	return w.outbox != nil && slices.ContainsFunc(records, func(r store.Record) bool {
+		return r.Unpublished != "" && (own || !w.flying.has(r.Unpublished))
+	})
 }
 
 // send makes one attempt to publish an event about an attacker. An event that

@@ -108,10 +108,9 @@ func (w *Worker) rescore(ctx context.Context, records []store.Record, done *Resc
 		// due. Sightings get the effect back that the claim ended; to no time,
 		// since nothing was asked that could have had no budget.
 		updates[i] = store.Update{
-			Lease: store.Lease{
-				ID: r.ID, Fence: r.Fence, Ahead: w.config.sightingsFrom(&ledger{record: *r}, w.names, time.Time{}),
-			},
-			IP: r.IP, Entries: r.Entries, Revision: r.Revision, KeepDue: true,
+			Lease: store.Lease{ID: r.ID, Fence: r.Fence},
+			IP:    r.IP, Entries: r.Entries, Revision: r.Revision,
+			KeepDue: true, Ahead: w.config.sightingsFrom(&ledger{record: *r}, w.names, time.Time{}),
 		}
 		decision, another, err := w.redecide(r, now)
 		if err != nil {
@@ -159,26 +158,24 @@ func alike(a, b *aggregate.Decision) bool {
 
 // saveRescored saves updates of claimed records and counts what became of them.
 func (w *Worker) saveRescored(ctx context.Context, claimed []store.Record, updates []store.Update, page *Rescored) error {
-	failed, whole := store.UpdateErrors(w.config.Store.Save(ctx, updates...))
+	failed, whole := unsaved(w.config.Store.Save(ctx, updates...))
 	if whole != nil {
 		failed, whole = w.saveSingly(ctx, updates, whole)
 	}
 	if whole != nil {
 		return whole // the leases expire, and then the attackers are due when they were
 	}
-	lost := make(map[uuid.UUID]bool, len(failed))
-	for _, f := range failed {
-		lost[f.ID] = true
-		if errors.Is(f, store.ErrConflict) {
+	for id, err := range failed {
+		if errors.Is(err, store.ErrConflict) {
 			page.Busy++
 			continue
 		}
 		page.Failed++
-		w.log.Error("cannot save what was decided again", "attacker", f.ID, "error", f.Err)
+		w.log.Error("cannot save what was decided again", "attacker", id, "error", err)
 	}
 	for i := range updates {
 		d := updates[i].Decision
-		if d == nil || lost[updates[i].ID] {
+		if d == nil || failed[updates[i].ID] != nil {
 			continue
 		}
 		r := claimed[i]

@@ -357,7 +357,7 @@ func TestRescoreLosesALease(t *testing.T) {
 		r, ids := behind(t, 5, s, intel.Config{})
 		before := r.records()
 		s.claim = func(c store.Claimed) {
-			require.NoError(t, r.store.Release(t.Context(), store.Lease{ID: c.Records[0].ID, Fence: c.Records[0].Fence, Due: time.Now().Add(time.Hour)}))
+			require.NoError(t, r.store.Release(t.Context(), time.Now().Add(time.Hour), store.Lease{ID: c.Records[0].ID, Fence: c.Records[0].Fence}))
 			ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return id == c.Records[0].ID })
 		}
 		done, err := r.worker.Rescore(t.Context(), "")

@@ -326,7 +326,7 @@ func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *write
 		wr.claimed.Add(int64(len(c.Records)))
 		wr.open.Add(int64(len(c.Records)))
 		w.recall(ctx, c.Records, now)
-		if w.mustQueue(ctx, c.Records, false) && ctx.Err() == nil {
+		if w.mustQueue(c.Records, false) && ctx.Err() == nil {
 			w.leaveToOutbox()
 		}
 		for i, r := range c.Records {

@@ -599,7 +599,7 @@ func (s *picky) Save(ctx context.Context, ups ...store.Update) error {
 	for _, u := range ups {
 		if u.ID == s.poison {
 			s.tries.Add(1)
-			bad = &store.UpdateError{ID: u.ID, Err: errors.New("cannot be stored")}
+			bad = &store.SaveError{Failed: map[uuid.UUID]error{u.ID: errors.New("cannot be stored")}}
 		} else {
 			good = append(good, u)
 		}
@@ -607,7 +607,10 @@ func (s *picky) Save(ctx context.Context, ups ...store.Update) error {
 	if bad != nil && s.whole {
 		return errors.New("constraint violated")
 	}
-	return errors.Join(s.Store.Save(ctx, good...), bad)
+	if err := s.Store.Save(ctx, good...); err != nil {
+		return err
+	}
+	return bad
 }
 
 func TestARecordThatCannotBeSavedHoldsUpNobody(t *testing.T) {
@@ -658,11 +661,11 @@ func (s *down) Save(ctx context.Context, ups ...store.Update) error {
 	return s.Store.Save(ctx, ups...)
 }
 
-func (s *down) Release(ctx context.Context, ls ...store.Lease) error {
+func (s *down) Release(ctx context.Context, due time.Time, ls ...store.Lease) error {
 	if s.off.Load() {
 		return errors.New("no connection")
 	}
-	return s.Store.Release(ctx, ls...)
+	return s.Store.Release(ctx, due, ls...)
 }
 
 func TestAStoreThatIsDownIsTriedAgain(t *testing.T) {

@@ -154,20 +154,17 @@ func (w *Worker) save(ctx context.Context, jobs []*job, announce func(*bus.Event
 	for i := range jobs {
 		updates[i] = jobs[i].update
 	}
-	failed, whole := store.UpdateErrors(w.config.Store.Save(ctx, updates...))
+	failed, whole := unsaved(w.config.Store.Save(ctx, updates...))
 	if whole != nil && len(jobs) > 1 {
 		failed, whole = w.saveSingly(ctx, updates, whole)
 	} else if whole != nil {
-		failed = append(failed, &store.UpdateError{ID: updates[0].ID, Err: whole})
-	}
-	lost := make(map[uuid.UUID]error, len(failed))
-	for _, f := range failed {
-		lost[f.ID] = f.Err
+		failed = map[uuid.UUID]error{updates[0].ID: whole}
 	}
 	var putOff []*job
+	dues := make(map[int]time.Time) // by failures in a row, for few to be released at a time of their own
 	for i := range jobs {
 		id := jobs[i].update.ID
-		err, bad := lost[id]
+		err, bad := failed[id]
 		switch {
 		case !bad:
 			w.trouble.over(id)
@@ -184,11 +181,16 @@ func (w *Worker) save(ctx context.Context, jobs []*job, announce func(*bus.Event
 			w.log.Warn("lost the lease on an attacker before its record was saved; whoever has it goes on", "attacker", id)
 		default:
 			w.counts.unsaved.Add(1)
-			delay := w.trouble.delay(id, w.config.RetryMin, w.config.RetryMax)
-			if ctx.Err() == nil {
-				w.log.Error("cannot save a record; trying again", "attacker", id, "error", err, "in", delay)
+			failures := w.trouble.count(id)
+			due, ok := dues[failures]
+			if !ok {
+				due = time.Now().Add(backoff.Delay(w.config.RetryMin, w.config.RetryMax, failures)).UTC()
+				dues[failures] = due
 			}
-			jobs[i].update.Due, jobs[i].update.Hold = time.Now().Add(delay).UTC(), false
+			if ctx.Err() == nil {
+				w.log.Error("cannot save a record; trying again", "attacker", id, "error", err, "in", time.Until(due))
+			}
+			jobs[i].update.Due, jobs[i].update.Hold = due, false
 			putOff = append(putOff, jobs[i])
 		}
 	}
@@ -196,42 +198,57 @@ func (w *Worker) save(ctx context.Context, jobs []*job, announce func(*bus.Event
 	return whole
 }
 
+// unsaved takes apart an error of the store's Save: the updates that were not
+// stored, by attacker, and an error if none was.
+func unsaved(err error) (failed map[uuid.UUID]error, whole error) {
+	if e, ok := errors.AsType[*store.SaveError](err); ok {
+		return e.Failed, nil
+	}
+	return nil, err
+}
+
 // saveSingly finds out whether one update spoils the others or the store is
 // down: it saves them one by one and stops at the third failure if nothing
 // could be saved by then.
-func (w *Worker) saveSingly(ctx context.Context, updates []store.Update, whole error) ([]*store.UpdateError, error) {
-	var failed []*store.UpdateError
+func (w *Worker) saveSingly(ctx context.Context, updates []store.Update, whole error) (map[uuid.UUID]error, error) {
+	all := make(map[uuid.UUID]error)
 	saved := 0
 	for _, u := range updates {
-		if saved == 0 && len(failed) >= 3 {
-			failed = append(failed, &store.UpdateError{ID: u.ID, Err: whole})
+		if saved == 0 && len(all) >= 3 {
+			all[u.ID] = whole
 			continue
 		}
-		f, err := store.UpdateErrors(w.config.Store.Save(ctx, u))
-		if err != nil {
-			f = append(f, &store.UpdateError{ID: u.ID, Err: err})
-		}
-		if failed = append(failed, f...); len(f) == 0 {
+		failed, err := unsaved(w.config.Store.Save(ctx, u))
+		if err == nil && failed == nil {
 			saved++
+			continue
+		}
+		if all[u.ID] = failed[u.ID]; err != nil {
+			all[u.ID] = err
 		}
 	}
 	if saved > 0 {
 		whole = nil
 	}
-	return failed, whole
+	return all, whole
 }
 
-// giveBack releases leases. If that fails they expire by themselves.
+// giveBack releases the leases of updates; their attackers are then due when the
+// updates say, or at once. If that fails the leases expire by themselves.
 func (w *Worker) giveBack(ctx context.Context, jobs []*job) {
-	if len(jobs) == 0 {
-		return
+	now, leases := time.Now(), make(map[time.Time][]store.Lease)
+	for _, j := range jobs {
+		due := j.update.Due
+		if due.IsZero() {
+			due = now
+		}
+		leases[due] = append(leases[due], j.update.Lease)
 	}
-	leases := make([]store.Lease, len(jobs))
-	for i := range jobs {
-		leases[i] = jobs[i].update.Lease
-	}
-	if err := w.config.Store.Release(ctx, leases...); err != nil {
-		w.log.Warn("cannot release leases; they will expire", "leases", len(leases), "error", err)
+	for due, leases := range leases {
+		if err := w.config.Store.Release(ctx, due, leases...); err != nil {
+			w.log.Warn("cannot release leases; they will expire", "leases", len(jobs), "error", err)
+			return
+		}
 	}
 }
 
@@ -245,15 +262,15 @@ type trouble struct {
 // maxTrouble bounds how many attackers are remembered.
 const maxTrouble = 10_000
 
-// delay counts a failure and returns how long to leave the attacker alone.
-func (t *trouble) delay(id uuid.UUID, lo, hi time.Duration) time.Duration {
+// count counts a failure and returns how many in a row there were.
+func (t *trouble) count(id uuid.UUID) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.failures == nil || len(t.failures) >= maxTrouble {
 		t.failures = make(map[uuid.UUID]int)
 	}
 	t.failures[id]++
-	return backoff.Delay(lo, hi, t.failures[id])
+	return t.failures[id]
 }
 
 // over forgets an attacker whose record was saved.

@@ -1,8 +1,11 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 )
@@ -18,43 +21,40 @@ var (
 	ErrSchema = errors.New("unusable schema")
 )
 
-// UpdateError is the failure of one update in a call of [Store.Save].
-type UpdateError struct {
-	// ID is the attacker whose update was not stored.
-	ID uuid.UUID
-	// Err is the reason; it wraps [ErrConflict] if the lease was lost.
-	Err error
+// SaveError is returned by [Store.Save] when some of the updates of a call were
+// not stored. The updates of every attacker that it does not name were.
+type SaveError struct {
+	// Failed has the reason for each attacker of which an update was not stored;
+	// it wraps [ErrConflict] if the lease was lost. It is never empty.
+	Failed map[uuid.UUID]error
 }
 
-// Error names the attacker and the reason.
-func (e *UpdateError) Error() string {
-	return fmt.Sprintf("attacker %s: %v", e.ID, e.Err)
+// Error names the attacker and the reason. Of several failures it has the
+// number, and the one with the lowest ID.
+func (e *SaveError) Error() string {
+	ids := e.ids()
+	if len(ids) == 0 {
+		return "no update failed"
+	}
+	text := fmt.Sprintf("attacker %s: %v", ids[0], e.Failed[ids[0]])
+	if len(ids) > 1 {
+		text = fmt.Sprintf("%d updates failed, the first of %s", len(ids), text)
+	}
+	return text
 }
 
-// Unwrap returns e.Err.
-func (e *UpdateError) Unwrap() error { return e.Err }
+// Unwrap returns the reasons in order of attacker ID.
+func (e *SaveError) Unwrap() []error {
+	ids := e.ids()
+	errs := make([]error, len(ids))
+	for i, id := range ids {
+		errs[i] = e.Failed[id]
+	}
+	return errs
+}
 
-// UpdateErrors takes apart an error returned by [Store.Save]: the updates that
-// were not stored, and an error that concerns the whole call, either of which
-// may be empty. It looks through errors wrapped around them.
-func UpdateErrors(err error) (failed []*UpdateError, whole error) {
-	first, ok := errors.AsType[*UpdateError](err)
-	if !ok {
-		return nil, err
-	}
-	switch e := err.(type) {
-	case *UpdateError:
-		return []*UpdateError{e}, nil
-	case interface{ Unwrap() []error }:
-		for _, err := range e.Unwrap() {
-			f, w := UpdateErrors(err)
-			failed, whole = append(failed, f...), errors.Join(whole, w)
-		}
-		return failed, whole
-	case interface{ Unwrap() error }:
-		return UpdateErrors(e.Unwrap())
-	}
-	return []*UpdateError{first}, nil
+func (e *SaveError) ids() []uuid.UUID {
+	return slices.SortedFunc(maps.Keys(e.Failed), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 }
 
 // Validate returns an error that wraps [ErrInvalid] if the request is missing

@@ -12,75 +12,28 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-func TestUpdateError(t *testing.T) {
-	id := uuid.New()
-	err := &store.UpdateError{ID: id, Err: fmt.Errorf("%w: fence 3", store.ErrConflict)}
-	require.ErrorIs(t, err, store.ErrConflict)
-	require.EqualError(t, err, "attacker "+id.String()+": lease lost: fence 3")
-}
+func TestSaveError(t *testing.T) {
+	a, b := uuid.MustParse("5f6cbb9a-0b68-4c52-8a1b-9c42f0ad21b6"), uuid.MustParse("0f6cbb9a-0b68-4c52-8a1b-9c42f0ad21b6")
+	lost, poison := fmt.Errorf("%w: fence 3", store.ErrConflict), errors.New("cannot be stored")
 
-func TestUpdateErrors(t *testing.T) {
-	a := &store.UpdateError{ID: uuid.New(), Err: store.ErrConflict}
-	b := &store.UpdateError{ID: uuid.New(), Err: store.ErrInvalid}
-	down, late := errors.New("database is down"), errors.New("too late")
-	for what, test := range map[string]struct {
-		err    error
-		failed []*store.UpdateError
-		whole  []error
-	}{
-		"nil":             {},
-		"one":             {a, []*store.UpdateError{a}, nil},
-		"wrapped":         {fmt.Errorf("save: %w", a), []*store.UpdateError{a}, nil},
-		"joined":          {errors.Join(a, b), []*store.UpdateError{a, b}, nil},
-		"joined by %w":    {fmt.Errorf("%w and %w", a, b), []*store.UpdateError{a, b}, nil},
-		"joined twice":    {errors.Join(errors.Join(a), errors.Join(errors.Join(b))), []*store.UpdateError{a, b}, nil},
-		"whole":           {down, nil, []error{down}},
-		"wrapped whole":   {fmt.Errorf("save: %w", down), nil, []error{down}},
-		"both":            {errors.Join(a, down, b, late), []*store.UpdateError{a, b}, []error{down, late}},
-		"a bare sentinel": {store.ErrConflict, nil, []error{store.ErrConflict}},
-	} {
-		failed, whole := store.UpdateErrors(test.err)
-		require.Equal(t, test.failed, failed, what)
-		if test.whole == nil {
-			require.NoError(t, whole, what)
-		}
-		for _, want := range test.whole {
-			require.ErrorIs(t, whole, want, what)
-		}
-	}
-}
+	one := &store.SaveError{Failed: map[uuid.UUID]error{a: lost}}
+	require.EqualError(t, one, "attacker "+a.String()+": lease lost: fence 3")
+	require.ErrorIs(t, one, store.ErrConflict)
 
-func TestUpdateErrorsFindsAllBehindAWrapper(t *testing.T) {
-	a := &store.UpdateError{ID: uuid.New(), Err: store.ErrConflict}
-	b := &store.UpdateError{ID: uuid.New(), Err: store.ErrConflict}
-	failed, whole := store.UpdateErrors(fmt.Errorf("save of 2 updates: %w", errors.Join(a, b)))
-	require.NoError(t, whole)
-	require.Equal(t, []*store.UpdateError{a, b}, failed)
+	both := &store.SaveError{Failed: map[uuid.UUID]error{a: lost, b: poison}}
+	require.EqualError(t, both, "2 updates failed, the first of attacker "+b.String()+": cannot be stored")
+	require.ErrorIs(t, both, store.ErrConflict)
+	require.ErrorIs(t, both, poison)
+	require.NotErrorIs(t, both, store.ErrInvalid)
+	require.Equal(t, []error{poison, lost}, both.Unwrap())
 
-	down := errors.New("database is down")
-	failed, whole = store.UpdateErrors(fmt.Errorf("save of 2 updates: %w", errors.Join(a, down)))
-	require.ErrorIs(t, whole, down, "an error of the whole call must not be mistaken for one of an update")
-	require.Equal(t, []*store.UpdateError{a}, failed)
-}
+	found, ok := errors.AsType[*store.SaveError](fmt.Errorf("save of 2 updates: %w", both))
+	require.True(t, ok)
+	require.Same(t, both, found)
 
-// disguised is an update's error in a type that only errors.As sees through.
-type disguised struct{ ue *store.UpdateError }
-
-func (d disguised) Error() string { return "disguised" }
-
-func (d disguised) As(target any) bool {
-	if p, ok := target.(**store.UpdateError); ok {
-		*p = d.ue
-		return true
-	}
-	return false
-}
-
-func TestUpdateErrorsAsksAs(t *testing.T) {
-	a := &store.UpdateError{ID: uuid.New(), Err: store.ErrConflict}
-	failed, whole := store.UpdateErrors(disguised{a})
-	require.NoError(t, whole)
-	require.Equal(t, []*store.UpdateError{a}, failed)
+	none := &store.SaveError{}
+	require.EqualError(t, none, "no update failed")
+	require.Empty(t, none.Unwrap())
 }
 
 func TestClaimRequestValidate(t *testing.T) {

@@ -82,10 +82,6 @@ type Outbox interface {
 	// store's own clock; all of them if it is not positive.
 	Unpublished(ctx context.Context, age time.Duration, limit int) ([]bus.Event, error)
 
-	// Waiting returns those of the given IDs, in any order, whose events were
-	// not yet published.
-	Waiting(ctx context.Context, ids ...string) ([]string, error)
-
 	// Published removes events, by ID, once the bus has taken them. Unknown IDs
 	// are skipped.
 	Published(ctx context.Context, ids ...string) error

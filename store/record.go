@@ -57,6 +57,10 @@ type Record struct {
 	// Granted are the providers whose grant the claim used to hand the attacker
 	// out, in order of name; nil if it was handed out because it was due.
 	Granted []string
+	// Unpublished is the ID of the attacker's latest event that was in the
+	// [Outbox] when the claim had leased the attacker; empty if none was, and in
+	// a record that was not claimed.
+	Unpublished string
 }
 
 // Row is what a row of attacker_intel says about itself. DECNET may have made

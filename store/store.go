@@ -50,19 +50,20 @@ type Store interface {
 	Get(ctx context.Context, id uuid.UUID) (Record, error)
 
 	// Save stores updates, each wholly or not at all, and ends their leases
-	// except where Hold says otherwise. One update that cannot be stored does
-	// not keep the others from being stored: the error returned then joins one
-	// [*UpdateError] for each that was not. Any other error means that none was
-	// stored.
+	// except where Hold says otherwise. An update that cannot be stored does not
+	// keep the others from being stored: Save then returns a [*SaveError] that
+	// names its attacker. Any other error means that no update was stored.
 	//
 	// An update of an attacker that is gone is silently skipped, and so is one
 	// whose IP is no longer the attacker's; the latter attacker is then due now
 	// and no longer leased.
 	Save(ctx context.Context, updates ...Update) error
 
-	// Release ends leases without storing anything. Those that are lost
-	// already are skipped.
-	Release(ctx context.Context, leases ...Lease) error
+	// Release ends leases without storing anything. Their attackers may be
+	// claimed again at due, which may be in the past; those whose address has
+	// changed, at once. Lost leases are skipped. A zero due is refused with an
+	// error that wraps [ErrInvalid], and then no lease is ended.
+	Release(ctx context.Context, due time.Time, leases ...Lease) error
 }
 
 // ClaimRequest says what to claim.
@@ -111,8 +112,7 @@ type Claimed struct {
 
 // Update is the new state of an attacker's record.
 type Update struct {
-	// Lease identifies the attacker and the claim; its Due says when the
-	// attacker is due next, and zero that time alone does not make it so.
+	// Lease identifies the attacker and the claim.
 	Lease
 	// IP is the attacker's address as the claim returned it.
 	IP string
@@ -133,9 +133,16 @@ type Update struct {
 	Event *bus.Event
 	// Hold keeps the lease, because another update will follow under it.
 	Hold bool
-	// KeepDue leaves the attacker due when it was before it was claimed, or
-	// when it has become so since. The Due of the lease is then not looked at.
+	// KeepDue keeps the attacker's due time as it was before the claim, or as a
+	// sighting has changed it since. Due is then ignored.
 	KeepDue bool
+	// Due is when the attacker is due next. Zero means that time alone never
+	// makes it due.
+	Due time.Time
+	// Ahead is the earliest time at which a new sighting makes the attacker due.
+	// A sighting before Ahead takes effect at Ahead. Zero means never. The next
+	// claim ends its effect.
+	Ahead time.Time
 }
 
 // Lease is a claim on one attacker.
@@ -144,11 +151,4 @@ type Lease struct {
 	ID uuid.UUID
 	// Fence is the one that the claimed record carries.
 	Fence uint64
-	// Due is when the attacker may be claimed next. For Release, zero means at
-	// once.
-	Due time.Time
-	// Ahead is from when on being seen again makes the attacker due before Due:
-	// at once if it is seen then, and at Ahead if it is seen before that. Zero
-	// means never. Only Save heeds it; being claimed ends its effect.
-	Ahead time.Time
 }

@@ -93,7 +93,7 @@ func TestAnnouncesNothingThatWasNotSaved(t *testing.T) {
 	down := errors.New("database is down")
 	gomock.InOrder(append(r.enrich(),
 		r.store.EXPECT().Save(gomock.Any(), gomock.Any()).Return(down),
-		r.store.EXPECT().Release(gomock.Any(), store.Lease{ID: r.attacker.ID, Fence: r.attacker.Fence}).Return(nil),
+		r.store.EXPECT().Release(gomock.Any(), gomock.Any(), store.Lease{ID: r.attacker.ID, Fence: r.attacker.Fence}).Return(nil),
 	)...)
 	_, err := r.worker.Enrich(t.Context(), r.attacker.ID)
 	require.ErrorIs(t, err, down)

@@ -11,6 +11,7 @@ package intelmock
 import (
 	context "context"
 	reflect "reflect"
+	time "time"
 
 	store "github.com/decnet/enrich/store"
 	uuid "github.com/google/uuid"
@@ -120,9 +121,9 @@ func (c *MockStoreGetCall) DoAndReturn(f func(context.Context, uuid.UUID) (store
 }
 
 // Release mocks base method.
-func (m *MockStore) Release(ctx context.Context, leases ...store.Lease) error {
+func (m *MockStore) Release(ctx context.Context, due time.Time, leases ...store.Lease) error {
 	m.ctrl.T.Helper()
-	varargs := []any{ctx}
+	varargs := []any{ctx, due}
 	for _, a := range leases {
 		varargs = append(varargs, a)
 	}
@@ -132,9 +133,9 @@ func (m *MockStore) Release(ctx context.Context, leases ...store.Lease) error {
 }
 
 // Release indicates an expected call of Release.
-func (mr *MockStoreMockRecorder) Release(ctx any, leases ...any) *MockStoreReleaseCall {
+func (mr *MockStoreMockRecorder) Release(ctx, due any, leases ...any) *MockStoreReleaseCall {
 	mr.mock.ctrl.T.Helper()
-	varargs := append([]any{ctx}, leases...)
+	varargs := append([]any{ctx, due}, leases...)
 	call := mr.mock.ctrl.RecordCallWithMethodType(mr.mock, "Release", reflect.TypeOf((*MockStore)(nil).Release), varargs...)
 	return &MockStoreReleaseCall{Call: call}
 }
@@ -151,13 +152,13 @@ func (c *MockStoreReleaseCall) Return(arg0 error) *MockStoreReleaseCall {
 }
 
 // Do rewrite *gomock.Call.Do
-func (c *MockStoreReleaseCall) Do(f func(context.Context, ...store.Lease) error) *MockStoreReleaseCall {
+func (c *MockStoreReleaseCall) Do(f func(context.Context, time.Time, ...store.Lease) error) *MockStoreReleaseCall {
 	c.Call = c.Call.Do(f)
 	return c
 }
 
 // DoAndReturn rewrite *gomock.Call.DoAndReturn
-func (c *MockStoreReleaseCall) DoAndReturn(f func(context.Context, ...store.Lease) error) *MockStoreReleaseCall {
+func (c *MockStoreReleaseCall) DoAndReturn(f func(context.Context, time.Time, ...store.Lease) error) *MockStoreReleaseCall {
 	c.Call = c.Call.DoAndReturn(f)
 	return c
 }

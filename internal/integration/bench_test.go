@@ -46,8 +46,8 @@ func enriched(rec store.Record, now time.Time) store.Update {
 		},
 	}
 	u := store.Update{
-		Lease: store.Lease{ID: rec.ID, Fence: rec.Fence, Due: now.Add(24 * time.Hour)},
-		IP:    rec.IP, Revision: rec.Revision + 1, SavedAt: now,
+		Lease: store.Lease{ID: rec.ID, Fence: rec.Fence}, Due: now.Add(24 * time.Hour),
+		IP: rec.IP, Revision: rec.Revision + 1, SavedAt: now,
 		Decision: &aggregate.Decision{Verdict: provider.Malicious, Policy: "strongest/1"},
 		Event: &bus.Event{
 			ID: uuid.NewString(), Topic: "attacker.intel.enriched", Type: "intel.enriched", Time: now,

@@ -290,7 +290,7 @@ func testSaveWritesOnlyWhatChanged(t *testing.T, on *database) {
 	require.NoError(t, err)
 	fence := column[uint64](t, d.db, on.placed("SELECT fence FROM enrich_ledger WHERE attacker_uuid = ?"), id)[0]
 	u := store.Update{
-		Lease: store.Lease{ID: c.ID, Fence: fence, Due: d.now.Add(time.Hour)}, IP: c.IP, Entries: c.Entries,
+		Lease: store.Lease{ID: c.ID, Fence: fence}, Due: d.now.Add(time.Hour), IP: c.IP, Entries: c.Entries,
 		Changed: []string{"feodo"}, Revision: 2, SavedAt: d.now,
 	}
 	u.Entries = append(u.Entries, store.Entry{Provider: "feodo", State: store.Fresh, Expires: d.now.Add(time.Hour), Finding: &provider.Finding{
@@ -338,7 +338,7 @@ func testForeignFindingIsImportedNotOverwritten(t *testing.T, on *database) {
 	require.JSONEq(t, `{"theirs": 1}`, string(rec.Entry("greynoise").Finding.Raw))
 
 	u = store.Update{
-		Lease: store.Lease{ID: rec.ID, Fence: recs[0].Fence, Due: d.now.Add(time.Hour)}, IP: rec.IP,
+		Lease: store.Lease{ID: rec.ID, Fence: recs[0].Fence}, Due: d.now.Add(time.Hour), IP: rec.IP,
 		Entries: recs[0].Entries, Revision: 1,
 	}
 	require.NoError(t, d.store.Save(t.Context(), u))
@@ -521,7 +521,7 @@ func testSeenAgainComesFirst(t *testing.T, on *database) {
 	d.profile(a, "45.9.0.1", d.now.Add(-2*time.Hour))
 	d.profile(b, "45.9.0.2", d.now.Add(-time.Hour))
 	for _, r := range d.claim() {
-		require.NoError(t, d.store.Release(t.Context(), store.Lease{ID: r.ID, Fence: r.Fence}))
+		require.NoError(t, d.store.Release(t.Context(), d.now, store.Lease{ID: r.ID, Fence: r.Fence}))
 	}
 	d.profile(a, "45.9.0.1", d.now)
 	recs := d.claim()

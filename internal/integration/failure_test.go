@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -66,6 +67,22 @@ func (on *database) poison(t *testing.T, db *sql.DB, u store.Update) (cure func(
 	}
 }
 
+// unsaved returns what a SaveError names; err must be one.
+func unsaved(t *testing.T, err error) map[uuid.UUID]error {
+	t.Helper()
+	var failed *store.SaveError
+	require.ErrorAs(t, err, &failed)
+	return failed.Failed
+}
+
+// failsWhole fails the test unless err says that no update was stored.
+func failsWhole(t *testing.T, err error) {
+	t.Helper()
+	require.Error(t, err)
+	_, some := errors.AsType[*store.SaveError](err)
+	require.False(t, some, err)
+}
+
 func TestPoisonousUpdateAloneIsNotStored(t *testing.T) {
 	onEach(t, testPoisonousUpdateAloneIsNotStored)
 }
@@ -74,12 +91,11 @@ func testPoisonousUpdateAloneIsNotStored(t *testing.T, on *database) {
 	s, db := on.openStore(t)
 	updates := claimed(t, s, 10)
 	cure := on.poison(t, db, updates[4])
-	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
-	require.NoError(t, whole)
+	failed := unsaved(t, s.Save(t.Context(), updates...))
 	require.Len(t, failed, 1)
-	require.Equal(t, updates[4].ID, failed[0].ID)
-	require.NotErrorIs(t, failed[0], store.ErrConflict)
-	require.NotContains(t, failed[0].Err.Error(), updates[4].IP)
+	require.Error(t, failed[updates[4].ID])
+	require.NotErrorIs(t, failed[updates[4].ID], store.ErrConflict)
+	require.NotContains(t, failed[updates[4].ID].Error(), updates[4].IP)
 	for i, u := range updates {
 		rec, err := s.Get(t.Context(), u.ID)
 		require.NoError(t, err)
@@ -93,9 +109,7 @@ func testPoisonousUpdateAloneIsNotStored(t *testing.T, on *database) {
 	require.Equal(t, []int{9}, column[int](t, db, "SELECT count(*) FROM enrich_outbox"))
 
 	// By itself it is as poisonous, and may be stored once it is not.
-	failed, whole = store.UpdateErrors(s.Save(t.Context(), updates[4]))
-	require.NoError(t, whole)
-	require.Len(t, failed, 1)
+	require.Len(t, unsaved(t, s.Save(t.Context(), updates[4])), 1)
 	cure()
 	require.NoError(t, s.Save(t.Context(), updates[4]))
 }
@@ -115,11 +129,10 @@ func testValueBeyondItsColumnIsPoison(t *testing.T, on *database) {
 	updates := claimed(t, s, 3)
 	updates[1].Entries[0].Finding.Attrs["score"] = int64(40000)
 	for n := 2; n >= 1; n-- { // among others, and alone
-		failed, whole := store.UpdateErrors(s.Save(t.Context(), updates[2-n:2]...))
-		require.NoError(t, whole)
+		failed := unsaved(t, s.Save(t.Context(), updates[2-n:2]...))
 		require.Len(t, failed, 1)
-		require.Equal(t, updates[1].ID, failed[0].ID)
-		require.NotContains(t, failed[0].Error(), "40000")
+		require.Error(t, failed[updates[1].ID])
+		require.NotContains(t, failed[updates[1].ID].Error(), "40000")
 	}
 	require.NoError(t, s.Save(t.Context(), updates[2]))
 	require.Len(t, contents(t, db, "attacker_intel"), 2)
@@ -134,12 +147,11 @@ func testPoisonAndConflictAreBothReported(t *testing.T, on *database) {
 	updates := claimed(t, s, 3)
 	on.poison(t, db, updates[0])
 	updates[1].Fence--
-	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
-	require.NoError(t, whole)
+	failed := unsaved(t, s.Save(t.Context(), updates...))
 	require.Len(t, failed, 2)
-	require.Equal(t, updates[0].ID, failed[0].ID)
-	require.Equal(t, updates[1].ID, failed[1].ID)
-	require.ErrorIs(t, failed[1], store.ErrConflict)
+	require.Error(t, failed[updates[0].ID])
+	require.NotErrorIs(t, failed[updates[0].ID], store.ErrConflict)
+	require.ErrorIs(t, failed[updates[1].ID], store.ErrConflict)
 }
 
 func TestBrokenDatabaseFailsTheWholeSave(t *testing.T) {
@@ -152,9 +164,7 @@ func testBrokenDatabaseFailsTheWholeSave(t *testing.T, on *database) {
 	_, err := db.Exec("ALTER TABLE enrich_outbox RENAME TO away")
 	require.NoError(t, err)
 	for n := 1; n <= len(updates); n++ {
-		failed, whole := store.UpdateErrors(s.Save(t.Context(), updates[:n]...))
-		require.Error(t, whole)
-		require.Empty(t, failed)
+		failsWhole(t, s.Save(t.Context(), updates[:n]...))
 	}
 	_, err = db.Exec("ALTER TABLE away RENAME TO enrich_outbox")
 	require.NoError(t, err)
@@ -167,9 +177,7 @@ func TestClosedDatabaseFailsTheWholeSave(t *testing.T) {
 	s := newStore(t, db)
 	updates := claimed(t, s, 2)
 	require.NoError(t, db.Close())
-	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
-	require.Error(t, whole)
-	require.Empty(t, failed)
+	failsWhole(t, s.Save(t.Context(), updates...))
 }
 
 func TestDamagedLedgerIsNotQuoted(t *testing.T) { onEach(t, testDamagedLedgerIsNotQuoted) }
@@ -182,9 +190,7 @@ func testDamagedLedgerIsNotQuoted(t *testing.T, on *database) {
 	_, err = s.Get(t.Context(), u.ID)
 	require.ErrorContains(t, err, u.ID.String())
 	require.NotContains(t, err.Error(), "secret")
-	failed, whole := store.UpdateErrors(s.Save(t.Context(), u))
-	require.NoError(t, whole)
-	require.Len(t, failed, 1)
+	require.Len(t, unsaved(t, s.Save(t.Context(), u)), 1)
 }
 
 func TestDamagedRecordsAreMended(t *testing.T) { onEach(t, testDamagedRecordsAreMended) }
@@ -270,12 +276,10 @@ func testInvalidUpdatesAreRefusedOneByOne(t *testing.T, on *database) {
 	f := *updates[2].Entries[0].Finding
 	f.Attrs = map[string]any{"x": 1}
 	updates[2].Entries[0].Finding = &f
-	failed, whole := store.UpdateErrors(s.Save(t.Context(), updates...))
-	require.NoError(t, whole)
+	failed := unsaved(t, s.Save(t.Context(), updates...))
 	require.Len(t, failed, 3)
-	for i, ue := range failed {
-		require.Equal(t, updates[i].ID, ue.ID)
-		require.ErrorIs(t, ue, store.ErrInvalid)
+	for i := range 3 {
+		require.ErrorIs(t, failed[updates[i].ID], store.ErrInvalid)
 	}
 	rec, err := s.Get(t.Context(), updates[3].ID)
 	require.NoError(t, err)

@@ -199,14 +199,14 @@ func (c *crowded) measure() {
 	c.claims = append(c.claims, took)
 	leases := make([]store.Lease, len(got.Records))
 	for i, r := range got.Records {
-		leases[i] = store.Lease{ID: r.ID, Fence: r.Fence, Due: c.now}
+		leases[i] = store.Lease{ID: r.ID, Fence: r.Fence}
 	}
 	if len(got.Records) < 50 {
 		nothing, took := claim()
 		require.Empty(c, nothing.Records)
 		c.idle = append(c.idle, took)
 	}
-	require.NoError(c, c.store.Release(c.Context(), leases...))
+	require.NoError(c, c.store.Release(c.Context(), c.now, leases...))
 }
 
 // fill makes up attackers that were enriched, each with a record of the usual

@@ -67,7 +67,7 @@ func (s *Store) lease(r *row, until int64) store.Record {
 	r.leased, r.until, r.ahead = true, until, never
 	s.enter(r)
 	rec := r.record()
-	rec.Fence = r.fence
+	rec.Fence, rec.Unpublished = r.fence, s.lastPosted(r.ID)
 	return rec
 }
 

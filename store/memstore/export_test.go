@@ -153,6 +153,14 @@ func (s *Store) Audit() error {
 	if s.outbox.Len() != len(s.byID) {
 		return fmt.Errorf("the outbox has %d events, and its index %d", s.outbox.Len(), len(s.byID))
 	}
+	posted := make(map[uuid.UUID][]string)
+	for e := s.outbox.Front(); e != nil; e = e.Next() {
+		l := e.Value.(*letter)
+		posted[l.attacker] = append(posted[l.attacker], l.event.ID)
+	}
+	if !maps.EqualFunc(posted, s.posted, slices.Equal) {
+		return fmt.Errorf("the events by attacker are %v; want %v", s.posted, posted)
+	}
 	return nil
 }
 

@@ -42,6 +42,7 @@ type Store struct {
 
 	outbox list.List // of *letter, oldest first
 	byID   map[string]*list.Element
+	posted map[uuid.UUID][]string // by attacker: IDs of its events in the outbox, oldest first
 	turn   turn
 
 	budgets map[string]budget
@@ -70,6 +71,7 @@ func New() *Store {
 		longest:  make(map[string]*queue),
 		lacking:  make(map[string]*queue),
 		byID:     make(map[string]*list.Element),
+		posted:   make(map[uuid.UUID][]string),
 		budgets:  make(map[string]budget),
 	}
 }

@@ -60,9 +60,9 @@ func (a audited) Save(ctx context.Context, updates ...store.Update) error {
 	return a.Store.Save(ctx, updates...)
 }
 
-func (a audited) Release(ctx context.Context, leases ...store.Lease) error {
+func (a audited) Release(ctx context.Context, due time.Time, leases ...store.Lease) error {
 	defer a.audit("Release")
-	return a.Store.Release(ctx, leases...)
+	return a.Store.Release(ctx, due, leases...)
 }
 
 func (a audited) Observe(ctx context.Context, attackers ...store.Attacker) error {
@@ -148,7 +148,7 @@ func TestReleaseOfAMovedAttackerMakesItDue(t *testing.T) {
 	c, err := s.Claim(t.Context(), request(now))
 	require.NoError(t, err)
 	require.NoError(t, s.Observe(t.Context(), store.Attacker{ID: id, IP: "45.9.148.4"}))
-	require.NoError(t, s.Release(t.Context(), store.Lease{ID: id, Fence: c.Records[0].Fence, Due: now.Add(time.Hour)}))
+	require.NoError(t, s.Release(t.Context(), now.Add(time.Hour), store.Lease{ID: id, Fence: c.Records[0].Fence}))
 	c, err = s.Claim(t.Context(), request(now))
 	require.NoError(t, err)
 	require.Len(t, c.Records, 1)
@@ -163,10 +163,10 @@ func TestSaveRefusesTwoEntriesOfOneProvider(t *testing.T) {
 		Lease:   store.Lease{ID: id, Fence: c.Records[0].Fence},
 		Entries: []store.Entry{{Provider: "a"}, {Provider: "b"}, {Provider: "a"}},
 	}
-	failed, whole := store.UpdateErrors(s.Save(t.Context(), u))
-	require.NoError(t, whole)
-	require.Len(t, failed, 1)
-	require.ErrorIs(t, failed[0], store.ErrInvalid)
+	var failed *store.SaveError
+	require.ErrorAs(t, s.Save(t.Context(), u), &failed)
+	require.Len(t, failed.Failed, 1)
+	require.ErrorIs(t, failed.Failed[id], store.ErrInvalid)
 	u.Entries = u.Entries[:2]
 	require.NoError(t, s.Save(t.Context(), u), "the lease is still good")
 }

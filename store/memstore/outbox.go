@@ -1,8 +1,10 @@
 package memstore
 
 import (
+	"container/list"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,18 +21,38 @@ type turn struct {
 
 // letter is an event in the outbox.
 type letter struct {
-	event bus.Event
-	saved time.Time
+	attacker uuid.UUID
+	event    bus.Event
+	saved    time.Time
 }
 
 // post puts an event into the outbox, unless it is there already.
-func (s *Store) post(ev bus.Event, saved time.Time) {
+func (s *Store) post(attacker uuid.UUID, ev bus.Event, saved time.Time) {
 	if ev.ID == "" {
 		ev.ID = uuid.NewString()
 	}
 	if s.byID[ev.ID] == nil {
-		s.byID[ev.ID] = s.outbox.PushBack(&letter{ev, saved})
+		s.byID[ev.ID] = s.outbox.PushBack(&letter{attacker, ev, saved})
+		s.posted[attacker] = append(s.posted[attacker], ev.ID)
 	}
+}
+
+// remove takes an event out of the outbox.
+func (s *Store) remove(e *list.Element) {
+	l := s.outbox.Remove(e).(*letter)
+	delete(s.byID, l.event.ID)
+	left := slices.DeleteFunc(s.posted[l.attacker], func(id string) bool { return id == l.event.ID })
+	if s.posted[l.attacker] = left; len(left) == 0 {
+		delete(s.posted, l.attacker)
+	}
+}
+
+// lastPosted returns the ID of the attacker's latest event in the outbox, or "".
+func (s *Store) lastPosted(attacker uuid.UUID) string {
+	if ids := s.posted[attacker]; len(ids) > 0 {
+		return ids[len(ids)-1]
+	}
+	return ""
 }
 
 // Turn implements [store.Outbox].
@@ -77,22 +99,6 @@ func (s *Store) Unpublished(ctx context.Context, age time.Duration, limit int) (
 	return events, nil
 }
 
-// Waiting implements [store.Outbox].
-func (s *Store) Waiting(ctx context.Context, ids ...string) ([]string, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var waiting []string
-	for _, id := range ids {
-		if s.byID[id] != nil {
-			waiting = append(waiting, id)
-		}
-	}
-	return waiting, nil
-}
-
 // Published implements [store.Outbox].
 func (s *Store) Published(ctx context.Context, ids ...string) error {
 	if err := ctx.Err(); err != nil {
@@ -102,8 +108,7 @@ func (s *Store) Published(ctx context.Context, ids ...string) error {
 	defer s.mu.Unlock()
 	for _, id := range ids {
 		if e := s.byID[id]; e != nil {
-			s.outbox.Remove(e)
-			delete(s.byID, id)
+			s.remove(e)
 		}
 	}
 	return nil
@@ -119,12 +124,10 @@ func (s *Store) Expire(ctx context.Context, age time.Duration) (int, error) {
 	by := time.Now().Add(-age)
 	dropped := 0
 	for e := s.outbox.Front(); e != nil; e = s.outbox.Front() {
-		l := e.Value.(*letter)
-		if l.saved.After(by) {
+		if e.Value.(*letter).saved.After(by) {
 			break
 		}
-		s.outbox.Remove(e)
-		delete(s.byID, l.event.ID)
+		s.remove(e)
 		dropped++
 	}
 	return dropped, nil

@@ -2,11 +2,12 @@ package memstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
@@ -20,18 +21,26 @@ func (s *Store) Save(ctx context.Context, updates ...store.Update) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var errs []error
+	var failed map[uuid.UUID]error
 	for i := range updates {
 		if err := s.save(&updates[i]); err != nil {
-			errs = append(errs, &store.UpdateError{ID: updates[i].ID, Err: err})
+			if failed == nil {
+				failed = make(map[uuid.UUID]error)
+			}
+			failed[updates[i].ID] = err
 		}
 	}
-	return errors.Join(errs...)
+	if failed != nil {
+		return &store.SaveError{Failed: failed}
+	}
+	return nil
 }
 
-// Release implements [store.Store]. An attacker whose address has changed
-// under the lease is due at once, whatever the lease says.
-func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
+// Release implements [store.Store].
+func (s *Store) Release(ctx context.Context, due time.Time, leases ...store.Lease) error {
+	if due.IsZero() {
+		return fmt.Errorf("%w: release without a due time", store.ErrInvalid)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -42,11 +51,11 @@ func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
 		if r == nil || !r.valid || r.fence != l.Fence {
 			continue
 		}
-		due := int64(atOnce)
-		if !l.Due.IsZero() && !r.moved {
-			due = l.Due.UnixMicro()
+		at := due.UnixMicro()
+		if r.moved {
+			at = atOnce
 		}
-		s.move(r, func() { r.free(due) })
+		s.move(r, func() { r.free(at) })
 	}
 	return nil
 }
@@ -89,7 +98,7 @@ func (s *Store) save(u *store.Update) error {
 		r.ahead = micros(u.Ahead)
 	})
 	if u.Event != nil {
-		s.post(*u.Event, time.Now())
+		s.post(u.ID, *u.Event, time.Now())
 	}
 	return nil
 }

@@ -2,8 +2,10 @@ package sqlstore
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -155,6 +157,10 @@ func (c *claim) finish(rows []*row) (claimed store.Claimed, err error) {
 	if err := c.nextAfter("SELECT min(wake_at) FROM enrich_ledger WHERE state = 0"); err != nil {
 		return claimed, err
 	}
+	unpublished, err := c.unpublished(rows)
+	if err != nil {
+		return claimed, err
+	}
 	if c.next != never {
 		claimed.NextDue = fromMicros(max(c.next, 1))
 	}
@@ -163,7 +169,7 @@ func (c *claim) finish(rows []*row) (claimed store.Claimed, err error) {
 		if err != nil {
 			return store.Claimed{}, err
 		}
-		rec.Fence, rec.Granted = uint64(r.fence), r.granted
+		rec.Fence, rec.Granted, rec.Unpublished = uint64(r.fence), r.granted, unpublished[r.uuid]
 		claimed.Records = append(claimed.Records, rec)
 	}
 	return claimed, nil
@@ -436,9 +442,11 @@ func (c *claim) lease(rows []*row) error {
 	return c.leave(queued...)
 }
 
-// Release implements [store.Store]. An attacker whose address has changed under
-// the lease is due at once, whatever the lease says.
-func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
+// Release implements [store.Store].
+func (s *Store) Release(ctx context.Context, due time.Time, leases ...store.Lease) error {
+	if due.IsZero() {
+		return fmt.Errorf("%w: release without a due time", store.ErrInvalid)
+	}
 	if len(leases) == 0 {
 		return ctx.Err()
 	}
@@ -456,11 +464,11 @@ func (s *Store) Release(ctx context.Context, leases ...store.Lease) error {
 			if r == nil || r.fence != int64(l.Fence) {
 				continue
 			}
-			due := int64(atOnce)
-			if !l.Due.IsZero() && r.due != moved && !r.gone && sameIP(r.ip, r.attacker.IP) {
-				due = dueOf(l.Due)
+			at := dueOf(due)
+			if r.due == moved || r.gone || !sameIP(r.ip, r.attacker.IP) {
+				at = atOnce
 			}
-			if err := t.release(r, due); err != nil {
+			if err := t.release(r, at); err != nil {
 				return err
 			}
 		}

@@ -61,7 +61,7 @@ type dialect struct {
 	// rather than by a limit of its own.
 	only bool
 
-	exists string // counts the tables of a given name
+	exists string // counts the tables and indexes of a given name
 	unique string // counts the unique indexes on attacker_intel.attacker_uuid alone
 	// columns lists the columns of attacker_intel that are not computed: name,
 	// type, 1 if it must not be null, 1 if it has a default.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,9 +21,10 @@ var migrations embed.FS
 // those who run them by other means. In this order: attackers.sql and
 // attacker_intel.sql create DECNET's tables, and enrich_migrations.sql one of our
 // own, each where it is absent; the numbered files create and change our other
-// tables. Whoever runs a numbered file adds a row to enrich_migrations with its
-// number as version, and as applied_at the time in microseconds since 1970; a
-// file whose number is there is not run again. On MySQL, columns of ours named
+// tables; enrich_outbox_attacker.sql creates an index where it is absent. Whoever
+// runs a numbered file adds a row to enrich_migrations with its number as version,
+// and as applied_at the time in microseconds since 1970; a file whose number is
+// there is not run again. On MySQL, columns of ours named
 // attacker_uuid are then given the collation of attackers.uuid if theirs is
 // another; [Store.Plan] has the statements. Migrations returns an error for a
 // value that is no dialect.
@@ -36,7 +38,7 @@ func Migrations(d Dialect) (fs.FS, error) {
 
 // migration is a file with statements.
 type migration struct {
-	version int    // of our own tables afterwards; 0 if it creates the table of its name
+	version int    // of our own tables afterwards; 0 if it creates the table or index of its name
 	name    string // of the file, without what it ends in
 	text    string
 }
@@ -195,7 +197,7 @@ func (t *tx) missing() (missing []migration, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if newest := all[len(all)-1].version; at > newest {
+	if newest := slices.MaxFunc(all, func(a, b migration) int { return a.version - b.version }).version; at > newest {
 		return nil, fmt.Errorf("%w: the tables are of version %d and this program knows versions up to %d; use a newer program",
 			store.ErrSchema, at, newest)
 	}
@@ -233,9 +235,10 @@ func (t *tx) version() (int, error) {
 	return *at, nil
 }
 
-func (t *tx) exists(table string) (bool, error) {
+// exists reports whether there is a table or index of that name.
+func (t *tx) exists(name string) (bool, error) {
 	var n int
-	_, err := t.one("look for the table "+table, t.s.d.exists, []any{table}, &n)
+	_, err := t.one("look for "+name, t.s.d.exists, []any{name}, &n)
 	return n > 0, err
 }
 
@@ -359,17 +362,23 @@ func (d *dialect) migrations() (all []migration, err error) {
 		}
 		number, _, _ := strings.Cut(e.Name(), "_")
 		m := migration{name: strings.TrimSuffix(e.Name(), ".sql"), text: string(b)}
-		m.version, _ = strconv.Atoi(number) // otherwise it is named after a table
+		m.version, _ = strconv.Atoi(number) // otherwise it is named after a table or index
 		all = append(all, m)
 	}
-	slices.SortFunc(all, func(a, b migration) int {
-		if a.version == 0 && b.version == 0 {
-			order := append(slices.Clone(decnetTables), "enrich_migrations")
-			return slices.Index(order, a.name) - slices.Index(order, b.name)
-		}
-		return a.version - b.version
-	})
+	slices.SortFunc(all, func(a, b migration) int { return a.place() - b.place() })
 	return all, nil
+}
+
+// place orders files: tables without a version, versions, indexes.
+func (m migration) place() int {
+	tables := append(slices.Clone(decnetTables), "enrich_migrations")
+	switch i := slices.Index(tables, m.name); {
+	case i >= 0:
+		return i - len(tables)
+	case m.version > 0:
+		return m.version
+	}
+	return math.MaxInt
 }
 
 // statements returns the statements of a file. Each ends with a semicolon at the

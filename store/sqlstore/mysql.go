@@ -11,8 +11,9 @@ var mysql = dialect{
 	skip:  " FOR UPDATE SKIP LOCKED",
 	rows:  128,
 	clock: "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
-	exists: `SELECT count(*) FROM information_schema.tables
-		WHERE table_schema = DATABASE() AND table_name = ?`,
+	exists: `SELECT count(*) FROM (
+		SELECT table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE()
+		UNION ALL SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE()) AS present WHERE name = ?`,
 	unique: `SELECT count(*) FROM (SELECT max(column_name) AS name FROM information_schema.statistics
 		WHERE table_schema = DATABASE() AND table_name = 'attacker_intel' AND non_unique = 0
 		GROUP BY index_name HAVING count(*) = 1) AS found WHERE name = 'attacker_uuid'`,

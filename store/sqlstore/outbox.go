@@ -73,30 +73,30 @@ func (s *Store) Unpublished(ctx context.Context, age time.Duration, n int) ([]bu
 	return events, err
 }
 
-// Waiting implements [store.Outbox].
-func (s *Store) Waiting(ctx context.Context, ids ...string) ([]string, error) {
-	if len(ids) == 0 {
-		return nil, ctx.Err()
+// unpublished returns the IDs of the latest events in the outbox, by attacker.
+// The rows must be locked, or an event could come between.
+func (t *tx) unpublished(rows []*row) (map[string]string, error) {
+	latest := make(map[string]string)
+	uuids := make([]string, len(rows))
+	for i, r := range rows {
+		uuids[i] = r.uuid
 	}
-	var waiting []string
-	err := s.read(ctx, func(t *tx) error {
-		waiting = nil
-		for chunk := range slices.Chunk(ids, maxParams) {
-			among, args := t.among(chunk)
-			err := t.query("look for events in the outbox", "SELECT event_id FROM enrich_outbox WHERE event_id "+among, args,
-				func(scan func(...any) error) error {
-					var id string
-					err := scan(&id)
-					waiting = append(waiting, id)
-					return err
-				})
-			if err != nil {
-				return err
-			}
+	slices.Sort(uuids)
+	for chunk := range slices.Chunk(uuids, maxParams) {
+		among, args := t.among(chunk)
+		err := t.query("look for unpublished events", `SELECT o.attacker_uuid, o.event_id FROM enrich_outbox o
+			JOIN (SELECT max(seq) AS seq FROM enrich_outbox WHERE attacker_uuid `+among+` GROUP BY attacker_uuid) latest
+			ON latest.seq = o.seq`, args, func(scan func(...any) error) error {
+			var uuid, id string
+			err := scan(&uuid, &id)
+			latest[uuid] = id
+			return err
+		})
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	})
-	return waiting, err
+	}
+	return latest, nil
 }
 
 // Published implements [store.Outbox].

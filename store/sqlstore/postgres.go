@@ -21,7 +21,9 @@ var postgres = dialect{
 	rows:     128,
 	clock:    "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
 	only:     true,
-	exists:   "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema() AND table_name = ?",
+	exists: `SELECT count(*) FROM (
+		SELECT table_name AS name FROM information_schema.tables WHERE table_schema = current_schema()
+		UNION ALL SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()) AS present WHERE name = ?`,
 	unique: `SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
 		WHERE i.indrelid = CAST('attacker_intel' AS regclass) AND i.indisunique AND i.indpred IS NULL
 		AND i.indnkeyatts = 1 AND a.attname = 'attacker_uuid'`,

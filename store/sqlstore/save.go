@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,20 +26,28 @@ func (s *Store) Save(ctx context.Context, updates ...store.Update) error {
 	if len(updates) == 0 {
 		return ctx.Err()
 	}
-	refused, err := s.saveAll(ctx, updates, false)
+	failed, err := s.saveAll(ctx, updates, false)
 	if err != nil && len(updates) > 1 && !s.interrupted(ctx, err) {
 		return s.saveEach(ctx, updates)
 	}
 	if err != nil && s.poisonous(err) {
-		refused, err = s.saveAll(ctx, updates, true)
+		failed, err = s.saveAll(ctx, updates, true)
 		if err != nil && s.poisonous(err) {
-			return &store.UpdateError{ID: updates[0].ID, Err: err}
+			failed, err = map[uuid.UUID]error{updates[0].ID: err}, nil
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(refused...)
+	return saveError(failed)
+}
+
+// saveError returns nil if nothing failed.
+func saveError(failed map[uuid.UUID]error) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	return &store.SaveError{Failed: failed}
 }
 
 // interrupted reports whether a transaction failed for a reason that has
@@ -51,25 +60,24 @@ func (s *Store) interrupted(ctx context.Context, err error) bool {
 // saveEach stores updates one by one.
 func (s *Store) saveEach(ctx context.Context, updates []store.Update) error {
 	var (
-		errs   []error
+		failed = make(map[uuid.UUID]error)
 		whole  error // what failed although it had nothing to do with the update
 		stored bool
 	)
 	for i := range updates {
 		err := s.Save(ctx, updates[i])
-		failed, err := store.UpdateErrors(err)
-		for _, f := range failed {
-			errs = append(errs, f)
-		}
-		if err == nil {
-			stored = stored || len(failed) == 0
+		if refused, ok := errors.AsType[*store.SaveError](err); ok {
+			maps.Copy(failed, refused.Failed)
 			continue
 		}
-		errs = append(errs, &store.UpdateError{ID: updates[i].ID, Err: err})
-		whole = err
+		if err == nil {
+			stored = true
+			continue
+		}
+		failed[updates[i].ID], whole = err, err
 		if s.interrupted(ctx, err) {
 			for _, u := range updates[i+1:] {
-				errs = append(errs, &store.UpdateError{ID: u.ID, Err: err})
+				failed[u.ID] = err
 			}
 			break
 		}
@@ -77,21 +85,21 @@ func (s *Store) saveEach(ctx context.Context, updates []store.Update) error {
 	if whole != nil && !stored {
 		return whole
 	}
-	return errors.Join(errs...)
+	return saveError(failed)
 }
 
-// saveAll stores updates in one transaction. It returns an UpdateError for each
-// that it left out, and another error if it stored none.
-func (s *Store) saveAll(ctx context.Context, updates []store.Update, bare bool) (refused []error, err error) {
+// saveAll stores updates in one transaction. It returns the updates that it left
+// out, by attacker, and an error if it stored none.
+func (s *Store) saveAll(ctx context.Context, updates []store.Update, bare bool) (failed map[uuid.UUID]error, err error) {
 	err = s.write(ctx, func(t *tx) (err error) {
 		t.bare = bare
-		refused, err = t.saveAll(updates)
+		failed, err = t.saveAll(updates)
 		return err
 	})
-	return refused, err
+	return failed, err
 }
 
-func (t *tx) saveAll(updates []store.Update) (refused []error, err error) {
+func (t *tx) saveAll(updates []store.Update) (failed map[uuid.UUID]error, err error) {
 	ids := make([]uuid.UUID, len(updates))
 	for i := range updates {
 		ids[i] = updates[i].ID
@@ -105,6 +113,7 @@ func (t *tx) saveAll(updates []store.Update) (refused []error, err error) {
 		return nil, err
 	}
 	b := batch{of: make(map[*row]*merged, len(updates))}
+	failed = make(map[uuid.UUID]error)
 	for i := range updates {
 		u := &updates[i]
 		why, err := t.save(&b, rows[u.ID], u, theirs[u.ID])
@@ -112,10 +121,10 @@ func (t *tx) saveAll(updates []store.Update) (refused []error, err error) {
 			return nil, err
 		}
 		if why != nil {
-			refused = append(refused, &store.UpdateError{ID: u.ID, Err: why})
+			failed[u.ID] = why
 		}
 	}
-	return refused, t.writeBatch(&b)
+	return failed, t.writeBatch(&b)
 }
 
 // batch is what is to be written for some updates.

@@ -11,7 +11,7 @@ var sqlite = dialect{
 	local:  true,
 	rows:   1,
 	only:   true,
-	exists: "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?",
+	exists: "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view', 'index') AND name = ?",
 	unique: `SELECT count(*) FROM pragma_index_list('attacker_intel') i WHERE i."unique" = 1 AND i.partial = 0
 		AND (SELECT group_concat(name) FROM pragma_index_info(i.name)) = 'attacker_uuid'`,
 	columns: `SELECT name, type, "notnull", dflt_value IS NOT NULL FROM pragma_table_info('attacker_intel')`,

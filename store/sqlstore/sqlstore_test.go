@@ -47,7 +47,7 @@ func TestMigrationsAreFiles(t *testing.T) {
 		require.NoError(t, err)
 		names, err := fs.Glob(files, "*.sql")
 		require.NoError(t, err)
-		require.Equal(t, []string{"0001_enrich.sql", "0002_turn.sql", "attacker_intel.sql", "attackers.sql", "enrich_migrations.sql"}, names)
+		require.Equal(t, []string{"0001_enrich.sql", "0002_turn.sql", "attacker_intel.sql", "attackers.sql", "enrich_migrations.sql", "enrich_outbox_attacker.sql"}, names)
 	}
 	_, err := sqlstore.Migrations(0)
 	require.ErrorContains(t, err, "no dialect")

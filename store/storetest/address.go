@@ -42,7 +42,7 @@ func addressChanged(tb testing.TB, h Harness) {
 	// A lost lease is lost, whatever the address is: the lease that is good
 	// must survive it.
 	old := f.take(moved)
-	f.release(store.Lease{ID: old.ID, Fence: old.Fence})
+	f.release(f.now, store.Lease{ID: old.ID, Fence: old.Fence})
 	good := f.take(moved)
 	old.IP = a.IP
 	f.refused([]store.Attacker{a}, f.update(old))

@@ -94,14 +94,14 @@ var addressBugs = bugs{
 		},
 		"still leased": dropping(func(*broken, store.Update) {}),
 		"lost leases are good": dropping(func(b *broken, u store.Update) {
-			_ = b.Store.Release(background, store.Lease{ID: u.ID, Fence: b.fence(u.ID)})
+			_ = b.Store.Release(background, time.Now(), store.Lease{ID: u.ID, Fence: b.fence(u.ID)})
 		}),
 		"due later": dropping(func(b *broken, u store.Update) {
-			_ = b.Store.Release(background, store.Lease{ID: u.ID, Fence: u.Fence})
+			_ = b.Store.Release(background, time.Now(), store.Lease{ID: u.ID, Fence: u.Fence})
 			c, _ := b.Store.Claim(background, store.ClaimRequest{
 				Now: time.Now(), Owner: "bug", Lease: time.Minute, Limit: 1, Only: []uuid.UUID{u.ID},
 			})
-			_ = b.Store.Release(background, store.Lease{ID: u.ID, Fence: c.Records[0].Fence, Due: farAhead})
+			_ = b.Store.Release(background, farAhead, store.Lease{ID: u.ID, Fence: c.Records[0].Fence})
 		}),
 		"announced": everyEvent,
 		"refused": func(b *broken) {
@@ -109,7 +109,7 @@ var addressBugs = bugs{
 				err := b.Store.Save(background, ups...)
 				for _, u := range ups {
 					if b.otherText(u) {
-						err = errors.Join(err, &store.UpdateError{ID: u.ID, Err: store.ErrConflict})
+						err = alsoFailed(err, u.ID, store.ErrConflict)
 					}
 				}
 				return err

@@ -28,13 +28,12 @@ type broken struct {
 	read        func(*store.Record) // changes what Get returns
 	save        func([]store.Update) error
 	update      func(*store.Update) // changes what Save stores
-	release     func([]store.Lease) error
+	release     func(due time.Time, leases []store.Lease) error
 	observe     func([]store.Attacker) error
 	forget      func([]uuid.UUID) error
 	answers     func(time.Time, []netip.Addr) ([]store.Answer, error)
 	turn        func(owner string, lasting time.Duration) (bool, error)
 	unpublished func(time.Duration, int) ([]bus.Event, error)
-	waiting     func([]string) ([]string, error)
 	published   func([]string) error
 	expire      func(time.Duration) (int, error)
 	budget      func(provider string) ([]byte, uint64, error)
@@ -81,7 +80,7 @@ func (b *broken) steal() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for id, fence := range b.fences {
-		_ = b.Store.Release(background, store.Lease{ID: id, Fence: fence})
+		_ = b.Store.Release(background, time.Now(), store.Lease{ID: id, Fence: fence})
 	}
 }
 
@@ -132,12 +131,12 @@ func (b *broken) Save(ctx context.Context, updates ...store.Update) error {
 	return b.Store.Save(ctx, changed...)
 }
 
-func (b *broken) Release(ctx context.Context, leases ...store.Lease) error {
+func (b *broken) Release(ctx context.Context, due time.Time, leases ...store.Lease) error {
 	ctx = b.context(ctx, "Release")
 	if b.release != nil && ctx.Err() == nil {
-		return b.release(leases)
+		return b.release(due, leases)
 	}
-	return b.Store.Release(ctx, leases...)
+	return b.Store.Release(ctx, due, leases...)
 }
 
 func (b *broken) Observe(ctx context.Context, attackers ...store.Attacker) error {
@@ -178,14 +177,6 @@ func (b *broken) Unpublished(ctx context.Context, age time.Duration, limit int) 
 		return b.unpublished(age, limit)
 	}
 	return b.Store.Unpublished(ctx, age, limit)
-}
-
-func (b *broken) Waiting(ctx context.Context, ids ...string) ([]string, error) {
-	ctx = b.context(ctx, "Waiting")
-	if b.waiting != nil && ctx.Err() == nil {
-		return b.waiting(ids)
-	}
-	return b.Store.Waiting(ctx, ids...)
 }
 
 func (b *broken) Published(ctx context.Context, ids ...string) error {

@@ -86,8 +86,10 @@ var callBugs = bugs{
 				return nil
 			}
 		},
-		"Release": func(b *broken) { b.release = func([]store.Lease) error { return errors.New("syntax error near )") } },
-		"Forget":  func(b *broken) { b.forget = func([]uuid.UUID) error { return errors.New("syntax error near )") } },
+		"Release": func(b *broken) {
+			b.release = func(time.Time, []store.Lease) error { return errors.New("syntax error near )") }
+		},
+		"Forget": func(b *broken) { b.forget = func([]uuid.UUID) error { return errors.New("syntax error near )") } },
 		"Forget of all": func(b *broken) {
 			b.forget = func(ids []uuid.UUID) error {
 				page, err := b.Store.List(background, store.ListRequest{Limit: 9})
@@ -123,7 +125,7 @@ var callBugs = bugs{
 		each := make(map[string]func(b *broken))
 		for _, call := range []string{
 			"Claim", "Get", "Save", "Release", "Observe", "Forget", "Answers",
-			"Unpublished", "Waiting", "Published", "Expire", "List", "Stats",
+			"Unpublished", "Published", "Expire", "List", "Stats",
 		} {
 			each[call] = func(b *broken) { b.patient[call] = true }
 		}

@@ -14,7 +14,7 @@ func nothingToDo(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	a := f.attackers(1)[0]
 	f.save()
-	f.release()
+	f.release(f.now)
 	f.observe()
 	f.forget()
 	if s, ok := store.As[store.Answers](f.store); ok {
@@ -55,7 +55,7 @@ func cancelledContext(tb testing.TB, h Harness) {
 			return err
 		},
 		"Save":    func() error { return f.store.Save(ctx, u) },
-		"Release": func() error { return f.store.Release(ctx, store.Lease{ID: other.ID, Fence: other.Fence}) },
+		"Release": func() error { return f.store.Release(ctx, f.now, store.Lease{ID: other.ID, Fence: other.Fence}) },
 		"Observe": func() error { return f.reg.Observe(ctx, newcomer) },
 		"Forget":  func() error { return f.reg.Forget(ctx, due.ID) },
 	}
@@ -68,10 +68,6 @@ func cancelledContext(tb testing.TB, h Harness) {
 	if s, ok := store.As[store.Outbox](f.store); ok {
 		calls["Unpublished"] = func() error {
 			_, err := s.Unpublished(ctx, 0, 1)
-			return err
-		}
-		calls["Waiting"] = func() error {
-			_, err := s.Waiting(ctx, "unknown")
 			return err
 		}
 		calls["Turn"] = func() error {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -186,29 +187,38 @@ func (f *fixture) save(updates ...store.Update) {
 // are refused because their lease was lost.
 func (f *fixture) refused(want []store.Attacker, updates ...store.Update) {
 	f.Helper()
-	failed, whole := store.UpdateErrors(f.store.Save(f.ctx, updates...))
-	if whole != nil {
-		f.Fatalf("Save failed as a whole: %v", whole)
-	}
-	var got []uuid.UUID
-	for _, ue := range failed {
-		if !errors.Is(ue, store.ErrConflict) {
-			f.Fatalf("Save: %v; want an error that wraps ErrConflict", ue)
+	failed := f.failed(f.store.Save(f.ctx, updates...))
+	for id, err := range failed {
+		if !errors.Is(err, store.ErrConflict) {
+			f.Fatalf("Save: attacker %s: %v; want an error that wraps ErrConflict", id, err)
 		}
-		got = append(got, ue.ID)
 	}
 	sorted := func(list []uuid.UUID) []uuid.UUID {
 		slices.SortFunc(list, func(a, b uuid.UUID) int { return slices.Compare(a[:], b[:]) })
 		return list
 	}
-	if !slices.Equal(sorted(got), sorted(ids(want))) {
+	if got := slices.Collect(maps.Keys(failed)); !slices.Equal(sorted(got), sorted(ids(want))) {
 		f.Fatalf("Save refused the updates of %v; want %v", got, ids(want))
 	}
 }
 
-func (f *fixture) release(leases ...store.Lease) {
+// failed returns what a SaveError names, and fails the test if err is another
+// error.
+func (f *fixture) failed(err error) map[uuid.UUID]error {
 	f.Helper()
-	if err := f.store.Release(f.ctx, leases...); err != nil {
+	if err == nil {
+		return nil
+	}
+	e, ok := errors.AsType[*store.SaveError](err)
+	if !ok {
+		f.Fatalf("Save failed as a whole: %v", err)
+	}
+	return e.Failed
+}
+
+func (f *fixture) release(due time.Time, leases ...store.Lease) {
+	f.Helper()
+	if err := f.store.Release(f.ctx, due, leases...); err != nil {
 		f.Fatalf("Release: %v", err)
 	}
 }
@@ -217,7 +227,8 @@ func (f *fixture) release(leases ...store.Lease) {
 // finding in them, and makes the attacker due in a day.
 func (f *fixture) update(rec store.Record, entries ...store.Entry) store.Update {
 	u := store.Update{
-		Lease:    store.Lease{ID: rec.ID, Fence: rec.Fence, Due: f.now.Add(24 * time.Hour)},
+		Lease:    store.Lease{ID: rec.ID, Fence: rec.Fence},
+		Due:      f.now.Add(24 * time.Hour),
 		IP:       rec.IP,
 		Entries:  entries,
 		Revision: rec.Revision,

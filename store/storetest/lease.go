@@ -86,7 +86,7 @@ func fenceRefusesLostLease(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	all := f.attackers(3)
 	old := f.take(all[1])
-	f.release(store.Lease{ID: old.ID, Fence: old.Fence})
+	f.release(f.now, store.Lease{ID: old.ID, Fence: old.Fence})
 	recs := f.claim().Records
 	f.expect("a claim", recs, all...)
 	if recs[1].Fence <= old.Fence {
@@ -206,33 +206,39 @@ func holdSavedTogether(tb testing.TB, h Harness) {
 
 func release(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
-	all := f.attackers(2)
+	all := f.attackers(3)
 	f.schedule(all[0], f.now.Add(time.Hour), f.fresh("a", all[0].Addr()))
 	before := f.get(all[0].ID)
-	first, second := f.take(all[0]), f.take(all[1])
+	first, second, third := f.take(all[0]), f.take(all[1]), f.take(all[2])
 	due := f.now.Add(time.Minute)
-	f.release(store.Lease{ID: all[0].ID, Fence: first.Fence}, store.Lease{ID: all[1].ID, Fence: second.Fence, Due: due})
+	err := f.store.Release(f.ctx, time.Time{}, store.Lease{ID: all[0].ID, Fence: first.Fence})
+	if !errors.Is(err, store.ErrInvalid) {
+		f.Fatalf("Release without a time returned %v; want an error that wraps ErrInvalid", err)
+	}
+	f.expect("a claim after a release that was refused", f.claim().Records)
+	f.release(f.now, store.Lease{ID: all[0].ID, Fence: first.Fence})
+	f.release(due, store.Lease{ID: all[1].ID, Fence: second.Fence}, store.Lease{ID: all[2].ID, Fence: third.Fence})
 	f.same("Get after a release", f.get(all[0].ID), before)
-	f.refused(all, f.update(first), f.update(second))
-	f.expect("a claim after a release at once", f.claim().Records, all[0])
+	f.refused(all, f.update(first), f.update(second), f.update(third))
+	f.expect("a claim after a release that made it due now", f.claim().Records, all[0])
 	f.expect("a claim before the time given at release", f.claim(at(due.Add(-time.Microsecond))).Records)
-	f.expect("a claim at the time given at release", f.claim(at(due)).Records, all[1])
+	f.expect("a claim at the time given at release", f.claim(at(due)).Records, all[1:]...)
 }
 
 func releaseLostLease(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	all := f.attackers(2)
 	old := f.take(all[0])
-	f.release(store.Lease{ID: old.ID, Fence: old.Fence})
+	f.release(f.now, store.Lease{ID: old.ID, Fence: old.Fence})
 	rec, other := f.take(all[0]), f.take(all[1])
-	f.release(
+	f.release(f.now.Add(time.Hour),
 		store.Lease{ID: old.ID, Fence: old.Fence},
 		store.Lease{ID: f.attacker(9).ID, Fence: 1},
-		store.Lease{ID: other.ID, Fence: other.Fence, Due: f.now.Add(time.Hour)},
+		store.Lease{ID: other.ID, Fence: other.Fence},
 	)
 	f.expect("a claim after a lost lease was released", f.claim().Records)
 	f.save(f.update(rec))
-	f.release(store.Lease{ID: rec.ID, Fence: rec.Fence}) // lost since the save
+	f.release(f.now, store.Lease{ID: rec.ID, Fence: rec.Fence}) // lost since the save
 	f.expect("a claim after a lease that had ended was released", f.claim().Records)
 	f.expect("a claim of one that was released together with lost ones", f.claim(at(f.now.Add(time.Hour))).Records, all[1])
 }

@@ -3,6 +3,7 @@ package storetest_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -92,10 +93,13 @@ var leaseBugs = bugs{
 		},
 		"another error": func(b *broken) {
 			b.save = func(ups []store.Update) error {
-				if failed, _ := store.UpdateErrors(b.Store.Save(background, ups...)); len(failed) > 0 {
-					return &store.UpdateError{ID: failed[0].ID, Err: errors.New("lost")}
+				err := b.Store.Save(background, ups...)
+				if e, ok := errors.AsType[*store.SaveError](err); ok {
+					for id := range e.Failed {
+						e.Failed[id] = errors.New("lost")
+					}
 				}
-				return nil
+				return err
 			}
 		},
 		"one fence for all": func(b *broken) {
@@ -110,6 +114,25 @@ var leaseBugs = bugs{
 			b.save = func(ups []store.Update) error {
 				_ = b.Store.Save(background, ups...)
 				return nil
+			}
+		},
+		"nobody named": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				if b.Store.Save(background, ups...) != nil {
+					return &store.SaveError{}
+				}
+				return nil
+			}
+		},
+		"all named": func(b *broken) {
+			b.save = func(ups []store.Update) error {
+				err := b.Store.Save(background, ups...)
+				if err != nil {
+					for _, u := range ups {
+						err = alsoFailed(err, u.ID, store.ErrConflict)
+					}
+				}
+				return err
 			}
 		},
 	},
@@ -187,53 +210,76 @@ var leaseBugs = bugs{
 		},
 	},
 	"Release": {
-		"does nothing": func(b *broken) { b.release = func([]store.Lease) error { return nil } },
-		"due ignored": func(b *broken) {
-			b.release = func(leases []store.Lease) error {
-				for _, l := range leases {
-					l.Due = time.Time{}
-					_ = b.Store.Release(background, l)
+		"does nothing": releasing(func(b *broken, due time.Time, leases []store.Lease) error { return nil }),
+		"due ignored": releasing(func(b *broken, _ time.Time, leases []store.Lease) error {
+			return b.Store.Release(background, time.Unix(1, 0), leases...)
+		}),
+		"parks": releasing(func(b *broken, _ time.Time, leases []store.Lease) error {
+			return b.Store.Release(background, farAhead, leases...)
+		}),
+		"first only": releasing(func(b *broken, due time.Time, leases []store.Lease) error {
+			return b.Store.Release(background, due, leases[0])
+		}),
+		"without a time": func(b *broken) {
+			b.release = func(due time.Time, leases []store.Lease) error {
+				if due.IsZero() {
+					due = time.Now()
 				}
-				return nil
+				return b.Store.Release(background, due, leases...)
 			}
 		},
-		"parks": func(b *broken) {
-			b.release = func(leases []store.Lease) error {
-				for _, l := range leases {
-					if l.Due.IsZero() {
-						l.Due = farAhead
-					}
-					_ = b.Store.Release(background, l)
+		"refused but released": func(b *broken) {
+			b.release = func(due time.Time, leases []store.Lease) error {
+				if due.IsZero() {
+					_ = b.Store.Release(background, time.Unix(1, 0), leases...)
 				}
-				return nil
+				return b.Store.Release(background, due, leases...)
 			}
-		},
-		"first only": func(b *broken) {
-			b.release = func(leases []store.Lease) error { return b.Store.Release(background, leases[0]) }
 		},
 	},
 	"ReleaseLostLease": {
 		"any fence": func(b *broken) {
-			b.release = func(leases []store.Lease) error {
+			b.release = func(due time.Time, leases []store.Lease) error {
 				for _, l := range leases {
 					l.Fence = b.fence(l.ID)
-					_ = b.Store.Release(background, l)
+					_ = b.Store.Release(background, due, l)
 				}
 				return nil
 			}
 		},
 		"fails": func(b *broken) {
-			b.release = func(leases []store.Lease) error {
+			b.release = func(due time.Time, leases []store.Lease) error {
 				for _, l := range leases {
 					if l.Fence != b.fence(l.ID) {
 						return store.ErrConflict
 					}
 				}
-				return b.Store.Release(background, leases...)
+				return b.Store.Release(background, due, leases...)
 			}
 		},
 		"stops at the first": func(b *broken) {
-			b.release = func(leases []store.Lease) error { return b.Store.Release(background, leases[0]) }
+			b.release = func(due time.Time, leases []store.Lease) error { return b.Store.Release(background, due, leases[0]) }
 		},
 	},
+}
+
+// releasing breaks every call of Release that a store would not refuse.
+func releasing(release func(b *broken, due time.Time, leases []store.Lease) error) func(b *broken) {
+	return func(b *broken) {
+		b.release = func(due time.Time, leases []store.Lease) error {
+			if due.IsZero() {
+				return b.Store.Release(background, due, leases...)
+			}
+			return release(b, due, leases)
+		}
+	}
+}
+
+// alsoFailed adds a failure to what Save returned.
+func alsoFailed(err error, id uuid.UUID, why error) error {
+	failed := map[uuid.UUID]error{id: why}
+	if e, ok := errors.AsType[*store.SaveError](err); ok {
+		maps.Copy(failed, e.Failed)
+	}
+	return &store.SaveError{Failed: failed}
 }

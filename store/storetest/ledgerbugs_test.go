@@ -250,7 +250,7 @@ var ledgerBugs = bugs{
 				err := b.Store.Save(background, ups...)
 				for _, u := range ups {
 					if _, missing := b.Store.Get(background, u.ID); missing != nil {
-						err = errors.Join(err, &store.UpdateError{ID: u.ID, Err: missing})
+						err = alsoFailed(err, u.ID, missing)
 					}
 				}
 				return err
@@ -284,10 +284,13 @@ var ledgerBugs = bugs{
 		},
 		"one refusal for all": func(b *broken) {
 			b.save = func(ups []store.Update) error {
-				if failed, _ := store.UpdateErrors(b.Store.Save(background, ups...)); len(failed) > 0 {
-					return failed[0]
+				err := b.Store.Save(background, ups...)
+				if e, ok := errors.AsType[*store.SaveError](err); ok {
+					for id, why := range e.Failed {
+						return &store.SaveError{Failed: map[uuid.UUID]error{id: why}}
+					}
 				}
-				return nil
+				return err
 			}
 		},
 		"too many": func(b *broken) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -234,15 +235,19 @@ func (m *modelTest) save() {
 				ups[i].Fence = t.got
 			}
 		}
-		errs, whole := store.UpdateErrors(f.store.Save(f.ctx, ups...))
-		for _, ue := range errs {
-			side := 0
-			if f == m.got {
-				side = 1
-			}
-			failed[side] = append(failed[side], ue.ID.String())
+		err := f.store.Save(f.ctx, ups...)
+		e, ok := errors.AsType[*store.SaveError](err)
+		if !ok {
+			return err
 		}
-		return whole
+		side := 0
+		if f == m.got {
+			side = 1
+		}
+		for id := range e.Failed {
+			failed[side] = append(failed[side], id.String())
+		}
+		return nil
 	})
 	slices.Sort(failed[0])
 	slices.Sort(failed[1])
@@ -316,28 +321,24 @@ func (m *modelTest) update(t *token) store.Update {
 
 func (m *modelTest) release() {
 	picked := m.pick(1 + m.IntN(3))
-	var due []time.Time
-	for _, t := range picked {
-		at := m.later()
-		if t.moved || m.IntN(2) == 0 {
-			at = time.Time{}
-		}
-		due = append(due, at)
+	due := m.later()
+	if m.IntN(2) == 0 {
+		due = m.want.now
 	}
-	m.call = "Release of"
-	for i, t := range picked {
-		m.call += fmt.Sprintf(" %s due %v,", t.rec.ID, due[i])
+	m.call = fmt.Sprintf("Release due %v of", due)
+	for _, t := range picked {
+		m.call += fmt.Sprintf(" %s,", t.rec.ID)
 	}
 	m.both(func(f *fixture) error {
 		var leases []store.Lease
-		for i, t := range picked {
-			l := store.Lease{ID: t.rec.ID, Fence: t.want, Due: due[i]}
+		for _, t := range picked {
+			l := store.Lease{ID: t.rec.ID, Fence: t.want}
 			if f == m.got {
 				l.Fence = t.got
 			}
 			leases = append(leases, l)
 		}
-		return f.store.Release(f.ctx, leases...)
+		return f.store.Release(f.ctx, due, leases...)
 	})
 }
 

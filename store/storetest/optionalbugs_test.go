@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
@@ -20,6 +22,35 @@ func unpublishing(change func(events []bus.Event) []bus.Event) func(b *broken) {
 		b.unpublished = func(age time.Duration, limit int) ([]bus.Event, error) {
 			events, err := b.Store.Unpublished(background, age, limit)
 			return change(events), err
+		}
+	}
+}
+
+// lastWhere returns a bug by which a claim finds the last, or the first, of the
+// events in the outbox for which choose returns true, by whether the event is
+// about the attacker.
+func lastWhere(choose func(own bool) bool, first bool) func(b *broken) {
+	return func(b *broken) {
+		of := make(map[string]uuid.UUID)
+		b.update = func(u *store.Update) {
+			if u.Event != nil {
+				of[u.Event.ID] = u.ID
+			}
+		}
+		b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+			events, _ := b.Store.Unpublished(background, 0, 1000)
+			if first {
+				slices.Reverse(events)
+			}
+			for i := range c.Records {
+				r := &c.Records[i]
+				r.Unpublished = ""
+				for _, ev := range events {
+					if choose(of[ev.ID] == r.ID) {
+						r.Unpublished = ev.ID
+					}
+				}
+			}
 		}
 	}
 }
@@ -117,17 +148,7 @@ var optionalBugs = bugs{
 		"payload lost": unpublishing(func(events []bus.Event) []bus.Event {
 			return rewrite(events, func(ev *bus.Event) { ev.Payload = json.RawMessage(`{}`) })
 		}),
-		"another ID": unpublishing(func(events []bus.Event) []bus.Event { return rewrite(events, func(ev *bus.Event) { ev.ID += "x" }) }),
-		"none waits": func(b *broken) { b.waiting = func([]string) ([]string, error) { return nil, nil } },
-		"all wait":   func(b *broken) { b.waiting = func(ids []string) ([]string, error) { return ids, nil } },
-		"any waits": func(b *broken) {
-			b.waiting = func(ids []string) ([]string, error) {
-				if some, err := b.Store.Waiting(background, ids...); len(some) == 0 {
-					return nil, err
-				}
-				return ids, nil
-			}
-		},
+		"another ID":    unpublishing(func(events []bus.Event) []bus.Event { return rewrite(events, func(ev *bus.Event) { ev.ID += "x" }) }),
 		"never removed": func(b *broken) { b.published = func([]string) error { return nil } },
 		"limit ignored": func(b *broken) {
 			b.unpublished = func(age time.Duration, _ int) ([]bus.Event, error) {
@@ -152,6 +173,70 @@ var optionalBugs = bugs{
 			b.published = func([]string) error {
 				_, err := b.Store.Expire(background, 0)
 				return err
+			}
+		},
+	},
+	"OutboxOfAttacker": {
+		"never set": func(b *broken) {
+			b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+				for i := range c.Records {
+					c.Records[i].Unpublished = ""
+				}
+			}
+		},
+		"of any attacker": lastWhere(func(bool) bool { return true }, false),
+		"the oldest":      lastWhere(func(own bool) bool { return own }, true),
+		"published ones": func(b *broken) {
+			last := make(map[uuid.UUID]string)
+			b.update = func(u *store.Update) {
+				if u.Event != nil {
+					last[u.ID] = u.Event.ID
+				}
+			}
+			b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+				for i := range c.Records {
+					c.Records[i].Unpublished = last[c.Records[i].ID]
+				}
+			}
+		},
+		"only of the last save": func(b *broken) {
+			last := make(map[uuid.UUID]string)
+			b.update = func(u *store.Update) {
+				if u.Event != nil {
+					last[u.ID] = u.Event.ID
+				}
+			}
+			b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+				for i := range c.Records {
+					if r := &c.Records[i]; r.Unpublished != last[r.ID] {
+						r.Unpublished = ""
+					}
+				}
+			}
+		},
+		"also in Get": func(b *broken) {
+			last := make(map[uuid.UUID]string)
+			b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+				for _, rec := range c.Records {
+					last[rec.ID] = rec.Unpublished
+				}
+			}
+			b.read = func(r *store.Record) { r.Unpublished = last[r.ID] }
+		},
+		"gone with the attacker": func(b *broken) {
+			gone := make(map[uuid.UUID]bool)
+			b.forget = func(ids []uuid.UUID) error {
+				for _, id := range ids {
+					gone[id] = true
+				}
+				return b.Store.Forget(background, ids...)
+			}
+			b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+				for i := range c.Records {
+					if gone[c.Records[i].ID] {
+						c.Records[i].Unpublished = ""
+					}
+				}
 			}
 		},
 	},

@@ -69,22 +69,55 @@ func outbox(tb testing.TB, h Harness) {
 	f.events("Unpublished once more", f.unpublished(0, 9), want...)
 	f.events("Unpublished with a limit of 2", f.unpublished(0, 2), want[:2]...)
 	f.events("Unpublished of an hour ago", f.unpublished(time.Hour, 9))
-	waiting := func(want, ids []string) {
-		f.Helper()
-		got, err := s.Waiting(f.ctx, ids...)
-		if err != nil || !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))) {
-			f.Fatalf("Waiting of %q returned %q, %v; want %q", ids, got, err, want)
-		}
-	}
-	waiting([]string{want[0].ID, want[3].ID, want[4].ID}, []string{want[3].ID, "unknown", want[0].ID, want[4].ID})
-	waiting(nil, nil)
 	if err := s.Published(f.ctx, want[0].ID, want[3].ID, "unknown"); err != nil {
 		f.Fatalf("Published: %v", err)
 	}
-	waiting([]string{want[4].ID}, []string{want[3].ID, want[0].ID, want[4].ID})
-	waiting(nil, []string{want[0].ID})
 	f.events("Unpublished after two were published", f.unpublished(0, 9), want[1], want[2], want[4])
 	f.events("Unpublished with a limit of 1", f.unpublished(0, 1), want[1])
+}
+
+// outboxOfAttacker is about Record.Unpublished.
+func outboxOfAttacker(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Outbox](f)
+	all := f.attackers(3)
+	published := func(ids ...string) {
+		f.Helper()
+		if err := s.Published(f.ctx, ids...); err != nil {
+			f.Fatalf("Published: %v", err)
+		}
+	}
+	// latest claims the attackers and gives them back.
+	latest := func(what string, want ...string) {
+		f.Helper()
+		for _, rec := range f.claim(only(all...)).Records {
+			i := slices.IndexFunc(all, func(a store.Attacker) bool { return a.ID == rec.ID })
+			if rec.Unpublished != want[i] {
+				f.Errorf("%s a claim of attacker %d found the unpublished event %q; want %q", what, i, rec.Unpublished, want[i])
+			}
+			f.release(f.now, store.Lease{ID: rec.ID, Fence: rec.Fence})
+		}
+	}
+	latest("before any event", "", "", "")
+	events := f.announced(all[0], all[1], all[0], all[1], all[0])
+	of := func(i int) string { return events[i].ID }
+	latest("after events", of(4), of(3), "")
+	if rec := f.get(all[0].ID); rec.Unpublished != "" {
+		f.Errorf("Get found the unpublished event %q; want none in a record that was not claimed", rec.Unpublished)
+	}
+	published(of(0), of(3))
+	latest("after the first event of one and the last of another were published", of(4), of(1), "")
+	published(of(4))
+	latest("after a later event was published before an older one", of(2), of(1), "")
+	f.forget(all[0].ID)
+	f.observe(all[0])
+	latest("after the attacker was forgotten and came back", of(2), of(1), "")
+	published(of(2))
+	latest("after the last event was published", "", of(1), "")
+	if _, err := s.Expire(f.ctx, 0); err != nil {
+		f.Fatalf("Expire: %v", err)
+	}
+	latest("after all events expired", "", "", "")
 }
 
 func outboxOfRefusedUpdates(tb testing.TB, h Harness) {
@@ -93,7 +126,7 @@ func outboxOfRefusedUpdates(tb testing.TB, h Harness) {
 	all := f.attackers(4)
 	recs := f.claim().Records
 	lost, gone, moved := all[0], all[1], all[2]
-	f.release(store.Lease{ID: lost.ID, Fence: recs[0].Fence})
+	f.release(f.now, store.Lease{ID: lost.ID, Fence: recs[0].Fence})
 	f.forget(gone.ID)
 	moved.IP = "45.10.1.1"
 	f.observe(moved)

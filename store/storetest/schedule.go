@@ -185,7 +185,7 @@ func keepDue(tb testing.TB, h Harness) {
 		before := f.get(a.ID)
 		rec := f.take(a)
 		u := store.Update{
-			Lease: store.Lease{ID: a.ID, Fence: rec.Fence, Due: f.now.Add(time.Minute)}, IP: rec.IP,
+			Lease: store.Lease{ID: a.ID, Fence: rec.Fence}, Due: f.now.Add(time.Minute), IP: rec.IP,
 			Entries: rec.Entries, Revision: rec.Revision, KeepDue: true,
 		}
 		if before.Revision > 0 {

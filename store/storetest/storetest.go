@@ -131,6 +131,7 @@ func Checks() []Check {
 		{"AnswersBoundary", answersBoundary},
 		{"AnswersForgotten", answersForgotten},
 		{"Outbox", outbox},
+		{"OutboxOfAttacker", outboxOfAttacker},
 		{"OutboxOfRefusedUpdates", outboxOfRefusedUpdates},
 		{"OutboxExpire", outboxExpire},
 		{"OutboxTurn", outboxTurn},
