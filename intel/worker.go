@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/decnet/enrich/intel/internal/announce"
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/intel/internal/quota"
 	"github.com/decnet/enrich/internal/backoff"
@@ -31,17 +32,12 @@ type Worker struct {
 	names   []string // of the providers, in the same order
 	retry   retrySchedule
 	answers store.Answers // nil if the store is none
-	outbox  store.Outbox  // nil if the store is none, or without a bus
 	wake    chan struct{}
 	running atomic.Bool
 	counts  counts
 	rate    rate
 	trouble trouble
-	busDown atomic.Bool
-	behind  atomic.Bool   // events are left to the outbox, where older ones wait
-	late    chan struct{} // cap 1: events are to be left to the outbox from now on
-	flying  inFlight
-	busBack chan struct{} // cap 1: the bus, lost before, can be listened to
+	events  *announce.Announcer
 }
 
 // NewWorker returns a worker for c. It does no I/O. It returns one error that
@@ -56,8 +52,6 @@ func NewWorker(c Config) (*Worker, error) {
 		log:     c.Logger.With("worker", c.Owner),
 		retry:   retrySchedule{c.RetryMin, c.RetryMax},
 		wake:    make(chan struct{}, 1),
-		late:    make(chan struct{}, 1),
-		busBack: make(chan struct{}, 1),
 	}
 	var ledger quota.Ledger // nil if the store is none
 	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
@@ -81,10 +75,18 @@ func NewWorker(c Config) (*Worker, error) {
 		w.names = append(w.names, g.Name())
 	}
 	w.answers, _ = store.As[store.Answers](c.Store)
-	if c.Bus != nil {
-		w.outbox, _ = store.As[store.Outbox](c.Store)
-	}
+	w.events = announce.New(w.announcements())
 	return w, nil
+}
+
+// announcements returns how the worker's events are published.
+func (w *Worker) announcements() announce.Config {
+	c := announce.Config{Bus: w.config.Bus, MaxAge: w.config.OutboxMaxAge, Log: w.log}
+	c.Outbox, _ = store.As[store.Outbox](w.config.Store)
+	if published := w.config.Hooks.Published; published != nil {
+		c.Attempted = func(id string, err error) { published(PublishedInfo{ID: id, Err: err}) }
+	}
+	return c
 }
 
 // Wake makes a running worker look at the store now. It never blocks, and
@@ -151,10 +153,8 @@ func (w *Worker) run(parent context.Context, once bool) error {
 			background.Go(func() { w.refresh(ctx, g.Name(), r) })
 		}
 	}
-	pub := newPublisher(w, once)
-	var publishing sync.WaitGroup
-	publishing.Go(func() { pub.run(flush) })
-	wr := newWriter(w, pub)
+	w.events.Start(flush, once)
+	wr := newWriter(w)
 	var writing sync.WaitGroup
 	writing.Go(func() { wr.run(flush) })
 
@@ -168,8 +168,7 @@ func (w *Worker) run(parent context.Context, once bool) error {
 	dispatching.Wait()
 	wr.close()
 	writing.Wait()
-	pub.close()
-	publishing.Wait()
+	w.events.Stop()
 	stop() // only now: what is left to do is in no hurry unless ctx is done
 	close(finished)
 	background.Wait()
@@ -213,7 +212,7 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 	plan := func(after time.Duration) {
 		if planned = time.Now().Add(after); after > 0 {
 			tick.Reset(after)
-		} else { // not by the timer, see publisher.schedule
+		} else { // not by the timer: golang/go#78156
 			w.Wake()
 		}
 	}
@@ -326,9 +325,6 @@ func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *write
 		wr.claimed.Add(int64(len(c.Records)))
 		wr.open.Add(int64(len(c.Records)))
 		w.recall(ctx, c.Records, now)
-		if w.mustQueue(c.Records, false) && ctx.Err() == nil {
-			w.leaveToOutbox()
-		}
 		for i, r := range c.Records {
 			select {
 			case queue <- r:
