@@ -26,6 +26,17 @@ func says(name string, v provider.Verdict) aggregate.Evidence {
 	return aggregate.Evidence{Finding: &provider.Finding{Provider: name, Verdict: v, ObservedAt: now.Add(-time.Hour)}}
 }
 
+// ranked returns the evidence as that of a source of the given rank.
+func ranked(rank int, e aggregate.Evidence) aggregate.Evidence {
+	e.Profile.Rank = rank
+	return e
+}
+
+// own returns an opinion of the operator's.
+func own(name string, v provider.Verdict) aggregate.Evidence {
+	return ranked(provider.RankOperator, says(name, v))
+}
+
 func stale(e aggregate.Evidence) aggregate.Evidence {
 	e.Stale = true
 	return e
@@ -44,70 +55,77 @@ func decisive(d aggregate.Decision) []string {
 
 func TestStrongest(t *testing.T) {
 	for name, tt := range map[string]struct {
-		authoritative []string
-		evidence      []aggregate.Evidence
-		verdict       provider.Verdict
-		decisive      []string
+		evidence []aggregate.Evidence
+		verdict  provider.Verdict
+		conflict bool
+		decisive []string
 	}{
-		"nothing":             {nil, nil, none, []string{}},
-		"no opinion":          {nil, []aggregate.Evidence{says("a", none), says("b", none)}, none, []string{}},
-		"unknown":             {nil, []aggregate.Evidence{says("a", unknown)}, unknown, []string{"a"}},
-		"unknown over none":   {nil, []aggregate.Evidence{says("a", none), says("b", unknown)}, unknown, []string{"b"}},
-		"benign over unknown": {nil, []aggregate.Evidence{says("a", benign), says("b", unknown)}, benign, []string{"a"}},
+		"nothing":             {nil, none, false, []string{}},
+		"no opinion":          {[]aggregate.Evidence{says("a", none), says("b", none)}, none, false, []string{}},
+		"unknown":             {[]aggregate.Evidence{says("a", unknown)}, unknown, false, []string{"a"}},
+		"unknown over none":   {[]aggregate.Evidence{says("a", none), says("b", unknown)}, unknown, false, []string{"b"}},
+		"benign over unknown": {[]aggregate.Evidence{says("a", benign), says("b", unknown)}, benign, false, []string{"a"}},
 		"suspicious over benign": {
-			nil, []aggregate.Evidence{says("a", benign), says("b", suspicious)}, suspicious, []string{"b"},
+			[]aggregate.Evidence{says("a", benign), says("b", suspicious)}, suspicious, true, []string{"b"},
 		},
 		"malicious over all": {
-			nil,
 			[]aggregate.Evidence{says("a", suspicious), says("b", malicious), says("c", benign), says("d", unknown), says("e", none)},
-			malicious, []string{"b"},
+			malicious, true, []string{"b"},
 		},
 		"several agree": {
-			nil, []aggregate.Evidence{says("a", malicious), says("b", benign), says("c", malicious)},
-			malicious, []string{"a", "c"},
+			[]aggregate.Evidence{says("a", malicious), says("b", benign), says("c", malicious)},
+			malicious, true, []string{"a", "c"},
+		},
+		"malicious and suspicious are no conflict": {
+			[]aggregate.Evidence{says("a", malicious), says("b", suspicious)}, malicious, false, []string{"a"},
 		},
 		"stale counts": {
-			nil, []aggregate.Evidence{stale(says("a", malicious)), says("b", benign)}, malicious, []string{"a"},
+			[]aggregate.Evidence{stale(says("a", malicious)), says("b", benign)}, malicious, true, []string{"a"},
 		},
 
-		"authority clears": {
-			[]string{"allow"}, []aggregate.Evidence{says("a", malicious), says("allow", benign)}, benign, []string{"allow"},
+		"operator clears": {
+			[]aggregate.Evidence{says("a", malicious), own("allow", benign)}, benign, false, []string{"allow"},
 		},
-		"authority condemns": {
-			[]string{"deny"}, []aggregate.Evidence{says("a", benign), says("deny", malicious)}, malicious, []string{"deny"},
+		"operator condemns": {
+			[]aggregate.Evidence{says("a", benign), own("deny", malicious)}, malicious, false, []string{"deny"},
 		},
-		"authority agrees with others": {
-			[]string{"deny"}, []aggregate.Evidence{says("a", malicious), says("deny", malicious)}, malicious, []string{"deny"},
+		"operator agrees with others": {
+			[]aggregate.Evidence{says("a", malicious), own("deny", malicious)}, malicious, false, []string{"a", "deny"},
 		},
-		"authority without opinion": {
-			[]string{"allow"}, []aggregate.Evidence{says("a", malicious), says("allow", none)}, malicious, []string{"a"},
+		"operator without opinion": {
+			[]aggregate.Evidence{says("a", malicious), own("allow", none)}, malicious, false, []string{"a"},
 		},
-		"authority that cannot tell": {
-			[]string{"allow"}, []aggregate.Evidence{says("a", benign), says("allow", unknown)}, benign, []string{"a"},
+		"operator who cannot tell": {
+			[]aggregate.Evidence{says("a", benign), own("allow", unknown)}, benign, false, []string{"a"},
 		},
-		"authority alone cannot tell": {
-			[]string{"allow"}, []aggregate.Evidence{says("allow", unknown)}, unknown, []string{"allow"},
+		"operator alone cannot tell": {
+			[]aggregate.Evidence{own("allow", unknown)}, unknown, false, []string{"allow"},
 		},
-		"one authority cannot tell, the other can": {
-			[]string{"allow", "deny"}, []aggregate.Evidence{says("a", malicious), says("allow", benign), says("deny", unknown)},
-			benign, []string{"allow"},
+		"one list of the operator cannot tell, the other can": {
+			[]aggregate.Evidence{says("a", malicious), own("allow", benign), own("deny", unknown)},
+			benign, false, []string{"allow"},
 		},
-		"strongest of the authorities": {
-			[]string{"allow", "deny"}, []aggregate.Evidence{says("allow", benign), says("deny", suspicious), says("a", malicious)},
-			suspicious, []string{"deny"},
+		"strongest of the operator's lists": {
+			[]aggregate.Evidence{own("allow", benign), own("deny", suspicious), says("a", malicious)},
+			suspicious, true, []string{"deny"},
 		},
-		"stale authority": {
-			[]string{"allow"}, []aggregate.Evidence{stale(says("allow", benign)), says("a", malicious)}, benign, []string{"allow"},
+		"operator's suspicion silences no conviction": {
+			[]aggregate.Evidence{own("watch", suspicious), says("a", malicious), says("b", benign)},
+			malicious, false, []string{"a"},
 		},
-		"authority that was not asked": {
-			[]string{"allow"}, []aggregate.Evidence{says("a", suspicious)}, suspicious, []string{"a"},
+		"stale list of the operator": {
+			[]aggregate.Evidence{stale(own("allow", benign)), says("a", malicious)}, benign, false, []string{"allow"},
+		},
+		"rank that makes no sense is none": {
+			[]aggregate.Evidence{ranked(7, says("a", benign)), ranked(-1, says("b", malicious))}, malicious, true, []string{"b"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := aggregate.Strongest{Authoritative: tt.authoritative}.Decide(tt.evidence, now)
+			d := aggregate.Strongest{}.Decide(tt.evidence, now)
 			require.Equal(t, tt.verdict, d.Verdict)
+			require.Equal(t, tt.conflict, d.Conflict)
 			require.Equal(t, tt.decisive, decisive(d))
-			require.Equal(t, "strongest/1", d.Policy)
+			require.Equal(t, "strongest/2", d.Policy)
 		})
 	}
 }
@@ -119,29 +137,42 @@ func TestReasons(t *testing.T) {
 		says("threatfox", malicious), old, says("feodo", none), says("abuseipdb", unknown),
 	}, now)
 	require.Equal(t, aggregate.Decision{
-		Verdict: malicious,
-		Policy:  "strongest/1",
+		Verdict: malicious, Policy: "strongest/2", Conflict: true,
 		Reasons: []aggregate.Reason{
-			{Provider: "abuseipdb", Verdict: unknown, ObservedAt: now.Add(-time.Hour)},
-			{Provider: "greynoise", Verdict: benign, ObservedAt: now.Add(-48 * time.Hour), Stale: true},
-			{Provider: "threatfox", Verdict: malicious, ObservedAt: now.Add(-time.Hour), Decisive: true},
+			{Provider: "abuseipdb", Verdict: unknown, ObservedAt: now.Add(-time.Hour), Age: time.Hour},
+			{Provider: "greynoise", Verdict: benign, ObservedAt: now.Add(-48 * time.Hour), Age: 48 * time.Hour, Stale: true},
+			{Provider: "threatfox", Verdict: malicious, ObservedAt: now.Add(-time.Hour), Age: time.Hour, Decisive: true},
+		},
+	}, d)
+
+	d = aggregate.Strongest{}.Decide([]aggregate.Evidence{
+		ranked(provider.RankVerified, says("threatfox", malicious)), old,
+	}, now)
+	require.Equal(t, aggregate.Decision{
+		Verdict: malicious, Policy: "strongest/2",
+		Reasons: []aggregate.Reason{
+			{
+				Provider: "greynoise", Verdict: benign, ObservedAt: now.Add(-48 * time.Hour), Age: 48 * time.Hour, Stale: true,
+				Ignored: aggregate.Outranked, By: "threatfox",
+			},
+			{Provider: "threatfox", Verdict: malicious, ObservedAt: now.Add(-time.Hour), Age: time.Hour, Rank: 1, Decisive: true},
 		},
 	}, d)
 }
 
 func TestNothingKnown(t *testing.T) {
 	d := aggregate.Strongest{}.Decide([]aggregate.Evidence{says("feodo", none)}, now)
-	require.Equal(t, aggregate.Decision{Policy: "strongest/1"}, d, "an absence of opinion is no reason")
+	require.Equal(t, aggregate.Decision{Policy: "strongest/2"}, d, "an absence of opinion is no reason")
 }
 
-// randomEvidence returns findings of up to six providers.
+// randomEvidence returns findings of up to six providers of all ranks.
 func randomEvidence(rnd *rand.Rand) []aggregate.Evidence {
 	var evidence []aggregate.Evidence
 	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
 		if rnd.IntN(3) == 0 {
 			continue
 		}
-		e := says(name, provider.Verdict(rnd.IntN(5)))
+		e := ranked(rnd.IntN(3), says(name, provider.Verdict(rnd.IntN(5))))
 		e.Stale = rnd.IntN(2) == 0
 		e.Finding.ObservedAt = now.Add(-time.Duration(rnd.IntN(100)) * time.Hour)
 		evidence = append(evidence, e)
@@ -149,28 +180,35 @@ func randomEvidence(rnd *rand.Rand) []aggregate.Evidence {
 	return evidence
 }
 
-func randomPolicy(rnd *rand.Rand) aggregate.Strongest {
-	return aggregate.Strongest{Authoritative: [][]string{nil, {"a"}, {"c", "a"}, {"nobody"}}[rnd.IntN(4)]}
+// silenced reports whether an opinion of the evidence is silenced, by the rules
+// as the package documents them.
+func silenced(evidence []aggregate.Evidence, e *aggregate.Evidence) bool {
+	return slices.ContainsFunc(evidence, func(by aggregate.Evidence) bool {
+		contradicts := by.Finding.Verdict > unknown && e.Finding.Verdict > unknown &&
+			(by.Finding.Verdict == benign) != (e.Finding.Verdict == benign)
+		mute := by.Stale && by.Profile.Rank != provider.RankOperator
+		return contradicts && !mute && by.Profile.Rank > e.Profile.Rank && !silenced(evidence, &by)
+	})
 }
 
-// counted returns the evidence that decides by the definition of the policy.
-func counted(p aggregate.Strongest, evidence []aggregate.Evidence) []aggregate.Evidence {
-	var authorities []aggregate.Evidence
-	for _, e := range evidence {
-		if slices.Contains(p.Authoritative, e.Finding.Provider) && e.Finding.Verdict > unknown {
-			authorities = append(authorities, e)
-		}
+// counted returns the evidence that is not silenced.
+func counted(evidence []aggregate.Evidence) []aggregate.Evidence {
+	return slices.DeleteFunc(slices.Clone(evidence), func(e aggregate.Evidence) bool { return silenced(evidence, &e) })
+}
+
+// undated returns the decision without the ages of its reasons.
+func undated(d aggregate.Decision) aggregate.Decision {
+	d.Reasons = slices.Clone(d.Reasons)
+	for i := range d.Reasons {
+		d.Reasons[i].Age = 0
 	}
-	if authorities != nil {
-		return authorities
-	}
-	return evidence
+	return d
 }
 
 func TestStrongestProperties(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
-		p, evidence := randomPolicy(rnd), randomEvidence(rnd)
+		p, evidence := aggregate.Strongest{}, randomEvidence(rnd)
 		before := make([]provider.Finding, len(evidence))
 		for i, e := range evidence {
 			before[i] = *e.Finding
@@ -178,14 +216,19 @@ func TestStrongestProperties(t *testing.T) {
 		order := slices.Clone(evidence)
 		d := p.Decide(evidence, now)
 
-		// It is the strongest opinion of those that count.
-		want := none
-		for _, e := range counted(p, evidence) {
+		// It is the strongest opinion of those that count, and a conflict if there
+		// is a benign one beside it.
+		want, conflict := none, false
+		for _, e := range counted(evidence) {
 			want = max(want, e.Finding.Verdict)
 		}
-		require.Equal(t, want, d.Verdict, "%v decided %+v", p, d)
+		for _, e := range counted(evidence) {
+			conflict = conflict || want > benign && e.Finding.Verdict == benign
+		}
+		require.Equal(t, want, d.Verdict, "%#v", d)
+		require.Equal(t, conflict, d.Conflict, "%#v", d)
 
-		// Every opinion is a reason, told as it was, and nothing else is.
+		// Every opinion is a reason, as it was given, and nothing else is.
 		opinions := slices.DeleteFunc(slices.Clone(evidence), func(e aggregate.Evidence) bool {
 			return e.Finding.Verdict == none
 		})
@@ -193,9 +236,13 @@ func TestStrongestProperties(t *testing.T) {
 		for i, e := range opinions { // evidence is made in order of name
 			r := d.Reasons[i]
 			require.Equal(t, aggregate.Reason{
-				Provider: e.Finding.Provider, Verdict: e.Finding.Verdict,
-				ObservedAt: e.Finding.ObservedAt, Stale: e.Stale, Decisive: r.Decisive,
+				Provider: e.Finding.Provider, Verdict: e.Finding.Verdict, ObservedAt: e.Finding.ObservedAt,
+				Stale: e.Stale, Age: now.Sub(e.Finding.ObservedAt), Rank: e.Profile.Rank,
+				Decisive: r.Decisive, Ignored: r.Ignored, By: r.By,
 			}, r)
+			require.Equal(t, silenced(evidence, &e), r.Ignored == aggregate.Outranked)
+			require.Equal(t, r.Ignored == "", r.By == "")
+			require.False(t, r.Decisive && r.Ignored != "")
 		}
 
 		// A verdict has a decisive reason; without all decisive ones it is another.
@@ -204,13 +251,28 @@ func TestStrongestProperties(t *testing.T) {
 			rest := slices.DeleteFunc(slices.Clone(evidence), func(e aggregate.Evidence) bool {
 				return slices.Contains(decisive(d), e.Finding.Provider)
 			})
-			if len(counted(p, evidence)) == len(evidence) {
-				require.NotEqual(t, d.Verdict, p.Decide(rest, now).Verdict)
+			require.NotEqual(t, d.Verdict, p.Decide(rest, now).Verdict)
+		}
+
+		// A provider that failed is no evidence, and one without an opinion adds
+		// nothing.
+		mute := append(slices.Clone(evidence), ranked(provider.RankOperator, says("g", none)))
+		require.Equal(t, d, p.Decide(mute, now))
+
+		// A benign opinion more never makes the verdict harmful, and a harmful one
+		// more never makes a harmful verdict benign or weaker.
+		rank := rnd.IntN(3)
+		if d.Verdict <= benign {
+			require.LessOrEqual(t, p.Decide(append(slices.Clone(evidence), ranked(rank, says("g", benign))), now).Verdict, benign)
+		} else {
+			for _, v := range []provider.Verdict{suspicious, malicious} {
+				require.LessOrEqual(t, d.Verdict, p.Decide(append(slices.Clone(evidence), ranked(rank, says("g", v))), now).Verdict)
 			}
 		}
 
-		// It depends on nothing but the evidence, and leaves that alone.
-		require.Equal(t, d, p.Decide(evidence, now.Add(1000*time.Hour)))
+		// It depends on nothing but the evidence, and leaves that alone. Time only
+		// makes the reasons older.
+		require.Equal(t, undated(d), undated(p.Decide(evidence, now.Add(1000*time.Hour))))
 		require.Equal(t, order, evidence)
 		for i, e := range evidence {
 			require.Equal(t, before[i], *e.Finding)
@@ -220,11 +282,17 @@ func TestStrongestProperties(t *testing.T) {
 	}
 }
 
-// Staleness changes what is told, never what is decided.
+// Staleness changes what is explained, never what is decided, except that what
+// is stale and not the operator's silences nothing.
 func TestStaleDecidesLikeFresh(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for range 1000 {
-		p, evidence := randomPolicy(rnd), randomEvidence(rnd)
+		p, evidence := aggregate.Strongest{}, randomEvidence(rnd)
+		for i := range evidence {
+			if evidence[i].Profile.Rank == provider.RankVerified {
+				evidence[i].Profile.Rank = provider.RankReputation
+			}
+		}
 		fresh := slices.Clone(evidence)
 		for i := range fresh {
 			fresh[i].Stale = false

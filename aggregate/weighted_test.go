@@ -3,7 +3,6 @@ package aggregate_test
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -19,12 +18,33 @@ import (
 
 const day = 24 * time.Hour
 
+// profiles are those of the sources in these tests. They are without ranks, so
+// that opinions are weighed; TestPrecedence is about ranks.
+var profiles = map[string]provider.Profile{
+	"feodo":     {Confidence: 0.95, Group: "abuse_ch"},
+	"threatfox": {Confidence: 0.9, Group: "abuse_ch"},
+	"greynoise": {Confidence: 0.8},
+	"abuseipdb": {Confidence: 0.7},
+}
+
 // at returns an opinion of that age.
 func at(age time.Duration, name string, v provider.Verdict) aggregate.Evidence {
-	return aggregate.Evidence{Finding: &provider.Finding{Provider: name, Verdict: v, ObservedAt: now.Add(-age)}}
+	return aggregate.Evidence{
+		Finding: &provider.Finding{Provider: name, Verdict: v, ObservedAt: now.Add(-age)},
+		Profile: profiles[name],
+	}
 }
 
 func fresh(name string, v provider.Verdict) aggregate.Evidence { return at(0, name, v) }
+
+// of returns the evidence as that of a source with another profile.
+func of(p provider.Profile, e aggregate.Evidence) aggregate.Evidence {
+	e.Profile = p
+	return e
+}
+
+// operator returns the evidence as the operator's.
+func operator(e aggregate.Evidence) aggregate.Evidence { return ranked(provider.RankOperator, e) }
 
 func TestWeighted(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -70,25 +90,28 @@ func TestWeighted(t *testing.T) {
 			verdict:  malicious, score: 0.9, decisive: []string{"threatfox"},
 		},
 		"the first of equal voices": {
-			policy:   aggregate.Weighted{Groups: map[string]string{"a": "copies", "b": "copies"}},
-			evidence: []aggregate.Evidence{fresh("b", malicious), fresh("a", malicious)},
-			verdict:  suspicious, score: 0.4, decisive: []string{"a"},
+			evidence: []aggregate.Evidence{
+				of(provider.Profile{Group: "copies"}, fresh("b", malicious)), of(provider.Profile{Group: "copies"}, fresh("a", malicious)),
+			},
+			verdict: suspicious, score: 0.4, decisive: []string{"a"},
 		},
 		"a group that disagrees with itself": {
-			policy: aggregate.Weighted{
-				Groups: map[string]string{"a": "x", "b": "x", "c": "x"}, OtherConfidence: 0.6,
+			policy: aggregate.Weighted{DefaultConfidence: 0.6},
+			evidence: []aggregate.Evidence{
+				of(provider.Profile{Group: "x"}, fresh("a", malicious)), of(provider.Profile{Group: "x"}, fresh("b", benign)),
+				of(provider.Profile{Group: "x"}, fresh("c", benign)),
 			},
-			evidence: []aggregate.Evidence{fresh("a", malicious), fresh("b", benign), fresh("c", benign)},
-			verdict:  suspicious, score: 0, conflict: true, decisive: []string{"a"},
+			verdict: suspicious, score: 0, conflict: true, decisive: []string{"a"},
 		},
 		"a group that calls it benign": {
-			policy:   aggregate.Weighted{Groups: map[string]string{"a": "x", "b": "x"}, OtherConfidence: 0.6},
-			evidence: []aggregate.Evidence{at(time.Hour, "a", benign), fresh("b", benign)},
-			verdict:  benign, score: -0.6, decisive: []string{"b"},
+			policy: aggregate.Weighted{DefaultConfidence: 0.6},
+			evidence: []aggregate.Evidence{
+				of(provider.Profile{Group: "x"}, at(time.Hour, "a", benign)), of(provider.Profile{Group: "x"}, fresh("b", benign)),
+			},
+			verdict: benign, score: -0.6, decisive: []string{"b"},
 		},
 		"a group taken apart": {
-			policy:   aggregate.Weighted{Groups: map[string]string{"feodo": ""}},
-			evidence: []aggregate.Evidence{fresh("feodo", malicious), fresh("threatfox", malicious)},
+			evidence: []aggregate.Evidence{of(provider.Profile{Confidence: 0.95}, fresh("feodo", malicious)), fresh("threatfox", malicious)},
 			verdict:  malicious, score: 0.995, decisive: []string{"feodo", "threatfox"},
 		},
 		"half of it after a half-life": {
@@ -141,71 +164,138 @@ func TestWeighted(t *testing.T) {
 			verdict:  malicious, score: 0.82, decisive: []string{"abuseipdb", "greynoise"},
 		},
 		"other thresholds": {
-			policy:   aggregate.Weighted{Malicious: 0.9, Suspicious: 0.8, Benign: 0.9, Strong: 1},
+			policy:   aggregate.Weighted{Malicious: 0.9, Suspicious: 0.8, Benign: 0.9},
 			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious)},
 			verdict:  unknown, score: 0.7, decisive: []string{"abuseipdb"},
 		},
 		"exactly malicious": {
-			policy:   aggregate.Weighted{OtherConfidence: 0.5},
+			policy:   aggregate.Weighted{DefaultConfidence: 0.5},
 			evidence: []aggregate.Evidence{fresh("custom", malicious)},
 			verdict:  malicious, score: 0.5, decisive: []string{"custom"},
 		},
 		"exactly suspicious": {
-			policy:   aggregate.Weighted{OtherConfidence: 0.3},
+			policy:   aggregate.Weighted{DefaultConfidence: 0.3},
 			evidence: []aggregate.Evidence{fresh("custom", suspicious)},
 			verdict:  suspicious, score: 0.15, decisive: []string{"custom"},
 		},
 		"exactly benign": {
-			policy:   aggregate.Weighted{OtherConfidence: 0.5},
+			policy:   aggregate.Weighted{DefaultConfidence: 0.5},
 			evidence: []aggregate.Evidence{fresh("custom", benign)},
 			verdict:  benign, score: -0.5, decisive: []string{"custom"},
 		},
 		"exactly strong": { // in binary, 1 - 0.9*0.9 is less than 0.19
-			policy: aggregate.Weighted{
-				Confidence: map[string]float64{"a": 0.1, "b": 0.1, "c": 0.5}, Strong: 0.19,
+			policy: aggregate.Weighted{Malicious: 0.19},
+			evidence: []aggregate.Evidence{
+				of(provider.Profile{Confidence: 0.1}, fresh("a", malicious)), of(provider.Profile{Confidence: 0.1}, fresh("b", malicious)),
+				of(provider.Profile{Confidence: 0.5}, fresh("c", benign)),
 			},
-			evidence: []aggregate.Evidence{fresh("a", malicious), fresh("b", malicious), fresh("c", benign)},
-			verdict:  suspicious, score: -0.31, conflict: true, decisive: []string{"a", "b"},
+			verdict: suspicious, score: -0.31, conflict: true, decisive: []string{"a", "b"},
 		},
 		"no confidence": {
-			policy:   aggregate.Weighted{Confidence: map[string]float64{"abuseipdb": 0}, OtherConfidence: -1},
-			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious), fresh("custom", malicious)},
+			policy:   aggregate.Weighted{DefaultConfidence: -1},
+			evidence: []aggregate.Evidence{of(provider.Profile{Confidence: 0.0004}, fresh("abuseipdb", malicious)), fresh("custom", malicious)},
 			verdict:  unknown, decisive: []string{"abuseipdb", "custom"},
 		},
 
-		"authority clears": {
-			policy:   aggregate.Weighted{Authoritative: []string{"allow"}},
-			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious), at(365*day, "allow", benign)},
+		"copy beside its source": {
+			evidence: []aggregate.Evidence{
+				fresh("b", malicious), of(provider.Profile{Confidence: 0.9, DerivedFrom: []string{"x", "b"}}, fresh("a", malicious)),
+			},
+			verdict: suspicious, score: 0.4, decisive: []string{"b"},
+		},
+		"copy of a source without an opinion": {
+			evidence: []aggregate.Evidence{
+				fresh("b", unknown), fresh("c", none), of(provider.Profile{Confidence: 0.9, DerivedFrom: []string{"b", "c"}}, fresh("a", malicious)),
+			},
+			verdict: malicious, score: 0.9, decisive: []string{"a"},
+		},
+		"copy of a source that disagrees": {
+			evidence: []aggregate.Evidence{
+				fresh("greynoise", benign), of(provider.Profile{Confidence: 0.9, DerivedFrom: []string{"greynoise"}}, fresh("a", malicious)),
+			},
+			verdict: benign, score: -0.8, decisive: []string{"greynoise"},
+		},
+		"copy of a source whose opinion has no weight left": {
+			evidence: []aggregate.Evidence{
+				at(365*day, "b", malicious), of(provider.Profile{DerivedFrom: []string{"b"}}, fresh("a", malicious)),
+			},
+			verdict: suspicious, score: 0.4, decisive: []string{"a"},
+		},
+		"copy of a copy": {
+			evidence: []aggregate.Evidence{
+				fresh("a", suspicious), of(provider.Profile{DerivedFrom: []string{"a"}}, fresh("b", suspicious)),
+				of(provider.Profile{DerivedFrom: []string{"b"}}, fresh("c", suspicious)),
+			},
+			verdict: suspicious, score: 0.2, decisive: []string{"a"},
+		},
+		"copy silences nothing": {
+			evidence: []aggregate.Evidence{
+				fresh("abuseipdb", malicious), fresh("b", benign),
+				of(provider.Profile{Rank: provider.RankVerified, DerivedFrom: []string{"b"}}, fresh("a", benign)),
+			},
+			verdict: suspicious, score: 0.3, decisive: []string{"abuseipdb"},
+		},
+		"copy that does not count is no voice of its group": {
+			evidence: []aggregate.Evidence{
+				fresh("b", malicious), of(provider.Profile{Confidence: 0.9, Group: "x", DerivedFrom: []string{"b"}}, fresh("a", malicious)),
+				of(provider.Profile{Group: "x"}, fresh("c", malicious)),
+			},
+			verdict: malicious, score: 0.64, decisive: []string{"b", "c"},
+		},
+		"derived from itself": {
+			evidence: []aggregate.Evidence{of(provider.Profile{DerivedFrom: []string{"a"}}, fresh("a", malicious))},
+			verdict:  suspicious, score: 0.4, decisive: []string{"a"},
+		},
+
+		"verified harm outranks reputation": {
+			evidence: []aggregate.Evidence{
+				fresh("greynoise", benign), fresh("abuseipdb", benign), ranked(provider.RankVerified, fresh("feodo", suspicious)),
+			},
+			verdict: suspicious, score: 0.475, decisive: []string{"feodo"},
+		},
+		"verified harm that is stale outranks nothing and is not outvoted": {
+			evidence: []aggregate.Evidence{
+				fresh("greynoise", benign), stale(ranked(provider.RankVerified, at(2*day, "threatfox", malicious))),
+			},
+			verdict: malicious, score: 0.015, conflict: true, decisive: []string{"threatfox"},
+		},
+		"verified harm that has lost its weight is outvoted": {
+			evidence: []aggregate.Evidence{
+				ranked(provider.RankVerified, fresh("greynoise", benign)), ranked(provider.RankVerified, at(60*day, "threatfox", malicious)),
+			},
+			verdict: benign, score: -0.754, conflict: true, decisive: []string{"greynoise"},
+		},
+
+		"operator clears": {
+			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious), operator(at(365*day, "allow", benign))},
 			verdict:  benign, score: -1, decisive: []string{"allow"},
 		},
-		"authority condemns": {
-			policy:   aggregate.Weighted{Authoritative: []string{"deny"}, Confidence: map[string]float64{"deny": 0}},
-			evidence: []aggregate.Evidence{fresh("greynoise", benign), fresh("deny", malicious)},
+		"operator condemns": {
+			evidence: []aggregate.Evidence{fresh("greynoise", benign), of(provider.Profile{Confidence: 1e-9, Rank: provider.RankOperator}, fresh("deny", malicious))},
 			verdict:  malicious, score: 1, decisive: []string{"deny"},
 		},
-		"authority suspects": {
-			policy:   aggregate.Weighted{Authoritative: []string{"watch", "also"}},
-			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious), fresh("watch", suspicious), fresh("also", suspicious)},
+		"operator suspects": {
+			evidence: []aggregate.Evidence{fresh("greynoise", benign), operator(fresh("watch", suspicious)), operator(fresh("also", suspicious))},
 			verdict:  suspicious, score: 1, decisive: []string{"also", "watch"},
 		},
-		"most severe of the authorities": {
-			policy:   aggregate.Weighted{Authoritative: []string{"watch", "deny"}},
-			evidence: []aggregate.Evidence{fresh("watch", suspicious), fresh("deny", malicious)},
+		"operator's suspicion silences no conviction": {
+			evidence: []aggregate.Evidence{fresh("abuseipdb", malicious), operator(fresh("watch", suspicious)), operator(fresh("also", suspicious))},
+			verdict:  malicious, score: 1, decisive: []string{"abuseipdb"},
+		},
+		"most severe of the operator's lists": {
+			evidence: []aggregate.Evidence{operator(fresh("watch", suspicious)), operator(fresh("deny", malicious))},
 			verdict:  malicious, score: 1, decisive: []string{"deny"},
 		},
-		"authorities disagree": {
-			policy:   aggregate.Weighted{Authoritative: []string{"allow", "deny"}},
-			evidence: []aggregate.Evidence{fresh("allow", benign), fresh("deny", suspicious), fresh("abuseipdb", malicious)},
+		"operator's lists disagree": {
+			evidence: []aggregate.Evidence{operator(fresh("allow", benign)), operator(fresh("deny", suspicious)), fresh("abuseipdb", malicious)},
 			verdict:  suspicious, score: 0, conflict: true, decisive: []string{"deny"},
 		},
-		"authority that cannot tell": {
-			policy:   aggregate.Weighted{Authoritative: []string{"allow"}},
-			evidence: []aggregate.Evidence{fresh("allow", unknown), fresh("abuseipdb", malicious)},
+		"operator who cannot tell": {
+			evidence: []aggregate.Evidence{operator(fresh("allow", unknown)), fresh("abuseipdb", malicious)},
 			verdict:  malicious, score: 0.7, decisive: []string{"abuseipdb"},
 		},
-		"authority without opinion": {
-			policy:   aggregate.Weighted{Authoritative: []string{"allow"}},
-			evidence: []aggregate.Evidence{fresh("allow", none), fresh("abuseipdb", malicious)},
+		"operator without opinion": {
+			evidence: []aggregate.Evidence{operator(fresh("allow", none)), fresh("abuseipdb", malicious)},
 			verdict:  malicious, score: 0.7, decisive: []string{"abuseipdb"},
 		},
 	} {
@@ -228,7 +318,7 @@ func TestWeightedExplains(t *testing.T) {
 	reason := func(name string, v provider.Verdict, age time.Duration) aggregate.Reason {
 		return aggregate.Reason{Provider: name, Verdict: v, ObservedAt: now.Add(-age), Age: age}
 	}
-	want := aggregate.Decision{Verdict: malicious, Policy: "weighted/1", Score: 0.55}
+	want := aggregate.Decision{Verdict: malicious, Policy: "weighted/2", Score: 0.55}
 	r := reason("abuseipdb", unknown, 0)
 	r.Ignored = aggregate.NoOpinion
 	want.Reasons = append(want.Reasons, r)
@@ -245,53 +335,64 @@ func TestWeightedExplains(t *testing.T) {
 	r.Ignored = aggregate.NoOpinion
 	want.Reasons = append(want.Reasons, r)
 	r = reason("threatfox", malicious, time.Hour+500*time.Millisecond)
-	r.Age, r.Weight, r.Group, r.Ignored = time.Hour, 0.898, "abuse_ch", aggregate.Dependent
+	r.Age, r.Weight, r.Group, r.Ignored, r.By = time.Hour, 0.898, "abuse_ch", aggregate.Dependent, "feodo"
 	want.Reasons = append(want.Reasons, r)
 	require.Equal(t, want, d)
 
-	d = aggregate.Weighted{Authoritative: []string{"allow"}}.Decide([]aggregate.Evidence{
-		fresh("abuseipdb", malicious), fresh("allow", benign), fresh("custom", unknown),
+	d = aggregate.Weighted{}.Decide([]aggregate.Evidence{
+		fresh("abuseipdb", malicious), operator(fresh("allow", benign)), fresh("custom", unknown),
+		of(provider.Profile{DerivedFrom: []string{"b", "abuseipdb"}}, fresh("ipsum", suspicious)),
 	}, now)
-	require.Equal(t, []aggregate.Ignored{aggregate.Outranked, "", aggregate.NoOpinion},
-		[]aggregate.Ignored{d.Reasons[0].Ignored, d.Reasons[1].Ignored, d.Reasons[2].Ignored})
+	require.Equal(t, []aggregate.Ignored{aggregate.Outranked, "", aggregate.NoOpinion, aggregate.Derived},
+		[]aggregate.Ignored{d.Reasons[0].Ignored, d.Reasons[1].Ignored, d.Reasons[2].Ignored, d.Reasons[3].Ignored})
+	require.Equal(t, []string{"allow", "", "", "abuseipdb"},
+		[]string{d.Reasons[0].By, d.Reasons[1].By, d.Reasons[2].By, d.Reasons[3].By})
 	require.Equal(t, 1., d.Reasons[1].Weight)
+	require.Equal(t, provider.RankOperator, d.Reasons[1].Rank)
 }
 
-// sources are the providers of random evidence; some are dependent, some have
-// no confidence of their own.
+// sources are the providers of random evidence.
 var sources = []string{"a", "abuseipdb", "allow", "b", "c", "feodo", "greynoise", "threatfox"}
 
 func randomWeighted(rnd *rand.Rand) aggregate.Weighted {
 	var p aggregate.Weighted
 	if rnd.IntN(2) == 0 {
-		p.Confidence, p.Groups = map[string]float64{}, map[string]string{}
-		for _, name := range sources {
-			if rnd.IntN(2) == 0 {
-				p.Confidence[name] = rnd.Float64()
-			}
-			if rnd.IntN(3) == 0 {
-				p.Groups[name] = []string{"", "x", "y"}[rnd.IntN(3)]
-			}
-		}
+		p.DefaultConfidence = rnd.Float64()
 		p.HalfLife = time.Duration(1 + rnd.Int64N(int64(30*day)))
 		p.Malicious = 0.05 + 0.95*rnd.Float64()
 		p.Suspicious = p.Malicious * (0.01 + 0.99*rnd.Float64())
-		p.Benign, p.Strong = 0.05+0.95*rnd.Float64(), 0.05+0.95*rnd.Float64()
+		p.Benign = 0.05 + 0.95*rnd.Float64()
 	}
-	if rnd.IntN(4) == 0 {
-		p.Authoritative = []string{"allow", "a"}[:1+rnd.IntN(2)]
+	return p
+}
+
+// randomProfile returns the profile of the named source in these tests or one
+// that is made up. Sources derive from those before them.
+func randomProfile(rnd *rand.Rand, i int) provider.Profile {
+	p := profiles[sources[i]]
+	if rnd.IntN(2) == 0 {
+		p.Confidence = rnd.Float64()
+	}
+	if rnd.IntN(3) == 0 {
+		p.Group = []string{"", "x", "y"}[rnd.IntN(3)]
+	}
+	if rnd.IntN(3) == 0 {
+		p.Rank = rnd.IntN(3)
+	}
+	if i > 0 && rnd.IntN(6) == 0 {
+		p.DerivedFrom = []string{"nobody", sources[rnd.IntN(i)]}
 	}
 	return p
 }
 
 func randomFindings(rnd *rand.Rand) []aggregate.Evidence {
 	var evidence []aggregate.Evidence
-	for _, name := range sources {
+	for i, name := range sources {
 		if rnd.IntN(5) < 2 {
 			continue
 		}
 		e := at(time.Duration(rnd.Int64N(int64(40*day))), name, provider.Verdict(rnd.IntN(5)))
-		e.Stale = rnd.IntN(2) == 0
+		e.Stale, e.Profile = rnd.IntN(2) == 0, randomProfile(rnd, i)
 		evidence = append(evidence, e)
 	}
 	return evidence
@@ -312,12 +413,12 @@ func without(evidence []aggregate.Evidence, drop func(e aggregate.Evidence) bool
 	return slices.DeleteFunc(slices.Clone(evidence), drop)
 }
 
-// changed returns the evidence with another finding in place of the i-th.
-func changed(evidence []aggregate.Evidence, i int, change func(f *provider.Finding)) []aggregate.Evidence {
+// changed returns the evidence with the i-th changed.
+func changed(evidence []aggregate.Evidence, i int, change func(e *aggregate.Evidence)) []aggregate.Evidence {
 	evidence = slices.Clone(evidence)
 	f := *evidence[i].Finding
-	change(&f)
 	evidence[i].Finding = &f
+	change(&evidence[i])
 	return evidence
 }
 
@@ -327,15 +428,13 @@ func check(t *testing.T, rnd *rand.Rand, p aggregate.Weighted, evidence []aggreg
 	t.Helper()
 	require.NoError(t, p.Validate())
 	d := p.Decide(evidence, now)
-	outranks := func(r *aggregate.Reason) bool {
-		return r.Verdict > unknown && slices.Contains(p.Authoritative, r.Provider)
-	}
-	authority := false
-	for i := range d.Reasons {
-		authority = authority || outranks(&d.Reasons[i])
+	profile := map[string]provider.Profile{}
+	for _, e := range evidence {
+		require.NoError(t, e.Profile.Validate())
+		profile[e.Finding.Provider] = e.Profile
 	}
 
-	// It explains itself: every finding is a reason, told as it was.
+	// Every finding is a reason, as it was given.
 	require.Equal(t, p.Name(), d.Policy)
 	require.Len(t, d.Reasons, len(evidence))
 	for _, e := range evidence {
@@ -344,43 +443,77 @@ func check(t *testing.T, rnd *rand.Rand, p aggregate.Weighted, evidence []aggreg
 		require.Equal(t, e.Finding.Verdict, r.Verdict)
 		require.Equal(t, e.Finding.ObservedAt, r.ObservedAt)
 		require.Equal(t, e.Stale, r.Stale)
+		require.Equal(t, e.Profile.Rank, r.Rank)
 		require.Equal(t, max(now.Sub(r.ObservedAt), 0).Truncate(time.Second), r.Age)
 		require.True(t, r.Weight >= 0 && r.Weight <= 1, "%+v", r)
 		require.Equal(t, r.Verdict <= unknown, r.Ignored == aggregate.NoOpinion)
 		require.False(t, r.Weight == 0 && r.Ignored == "", "%+v", r)
-		require.Equal(t, authority && r.Verdict > unknown && !outranks(r), r.Ignored == aggregate.Outranked)
+		require.False(t, r.Decisive && r.Ignored != "" && d.Verdict > unknown, "%+v", r)
+
+		// A copy counts while none of its sources has an opinion of any weight.
+		copied := r.Weight > 0 && slices.ContainsFunc(d.Reasons, func(o aggregate.Reason) bool {
+			return o.Weight > 0 && slices.Contains(e.Profile.DerivedFrom, o.Provider)
+		})
+		require.Equal(t, copied, r.Ignored == aggregate.Derived)
+	}
+
+	// Of the others, those are outranked that the rules say.
+	voices := without(evidence, func(e aggregate.Evidence) bool {
+		r := reasonOf(d, e.Finding.Provider)
+		return r.Weight == 0 || r.Ignored == aggregate.Derived
+	})
+	for i := range voices {
+		r := reasonOf(d, voices[i].Finding.Provider)
+		require.Equal(t, silenced(voices, &voices[i]), r.Ignored == aggregate.Outranked, "%+v", *r)
+		if r.Ignored != "" { // and it says by whom
+			o := reasonOf(d, r.By)
+			require.NotNil(t, o)
+			if r.Ignored == aggregate.Outranked {
+				require.Greater(t, o.Rank, r.Rank)
+				require.NotEqual(t, o.Verdict == benign, r.Verdict == benign)
+			} else {
+				require.Equal(t, r.Group, o.Group)
+				require.Empty(t, o.Ignored)
+			}
+		}
 	}
 
 	// The score and the flag follow from what counts, by hand.
-	chance, worst := [2]float64{1, 1}, none
+	chance, worst, verified := [2]float64{1, 1}, none, [2]bool{}
 	for i := range d.Reasons {
 		r := &d.Reasons[i]
 		side := 0
 		if r.Verdict > benign {
 			side = 1
 		}
-		if authority && outranks(r) {
-			chance[side] = 0
-		} else if r.Ignored == "" {
+		if r.Ignored == "" {
 			chance[side] *= 1 - r.Weight
+			verified[side] = verified[side] || r.Rank >= provider.RankVerified
 		}
-		if r.Weight > 0 && r.Ignored != aggregate.Outranked {
+		if r.Weight > 0 && r.Ignored != aggregate.Outranked && r.Ignored != aggregate.Derived {
 			worst = max(worst, r.Verdict)
 		}
 	}
 	harm, good := 1-chance[1], 1-chance[0]
 	require.InDelta(t, harm-good, d.Score, 0.0021)
-	strong := p.Strong
-	if strong == 0 {
-		strong = 0.5
+	limits := [2]float64{p.Benign, p.Malicious}
+	for i := range limits {
+		if limits[i] == 0 {
+			limits[i] = 0.5
+		}
 	}
-	if math.Abs(harm-strong) > 0.001 && math.Abs(good-strong) > 0.001 {
-		require.Equal(t, harm > strong && good > strong, d.Conflict, "%+v", d)
+	if math.Abs(harm-limits[1]) > 0.001 && math.Abs(good-limits[0]) > 0.001 {
+		strong := harm > limits[1] && good > limits[0]
+		require.Equal(t, strong || verified[0] && verified[1], d.Conflict, "%#v", d)
 	}
-	require.LessOrEqual(t, d.Verdict, max(worst, unknown), "more than anybody said: %+v", d)
+	require.LessOrEqual(t, d.Verdict, max(worst, unknown), "more than any opinion: %#v", d)
+	for _, r := range d.Reasons { // no verified harm is outvoted
+		if r.Rank >= provider.RankVerified && r.Ignored == "" && r.Verdict > benign && r.Weight >= limits[1] {
+			require.GreaterOrEqual(t, d.Verdict, r.Verdict)
+		}
+	}
 
-	// Without opinions there is none; benign is somebody's word, and so is
-	// everything else but unknown.
+	// Without opinions there is none. Everything but unknown is somebody's opinion.
 	opinions := 0
 	for _, e := range evidence {
 		if e.Finding.Verdict != none {
@@ -394,11 +527,10 @@ func check(t *testing.T, rnd *rand.Rand, p aggregate.Weighted, evidence []aggreg
 	if d.Verdict > unknown {
 		rest := without(evidence, func(e aggregate.Evidence) bool {
 			r := reasonOf(d, e.Finding.Provider)
-			return (r.Verdict == benign) == (d.Verdict == benign) && (r.Decisive || r.Ignored == aggregate.Dependent)
+			return (r.Verdict == benign) == (d.Verdict == benign) &&
+				(r.Decisive || r.Ignored == aggregate.Dependent || r.Ignored == aggregate.Derived)
 		})
-		if !authority {
-			require.NotEqual(t, d.Verdict, p.Decide(rest, now).Verdict)
-		}
+		require.NotEqual(t, d.Verdict, p.Decide(rest, now).Verdict)
 		noBenign := without(evidence, func(e aggregate.Evidence) bool { return e.Finding.Verdict == benign })
 		require.NotEqual(t, benign, p.Decide(noBenign, now).Verdict, "benign without a benign finding")
 		require.False(t, p.Decide(noBenign, now).Conflict)
@@ -426,44 +558,49 @@ func check(t *testing.T, rnd *rand.Rand, p aggregate.Weighted, evidence []aggreg
 		if v <= unknown {
 			continue
 		}
+		copied := slices.ContainsFunc(evidence, func(e aggregate.Evidence) bool {
+			return slices.Contains(e.Profile.DerivedFrom, name)
+		})
 		// Older evidence never weighs more, and moves the verdict away.
-		older := p.Decide(changed(evidence, i, func(f *provider.Finding) {
-			f.ObservedAt = f.ObservedAt.Add(-time.Duration(rnd.Int64N(int64(20 * day))))
+		older := p.Decide(changed(evidence, i, func(e *aggregate.Evidence) {
+			e.Finding.ObservedAt = e.Finding.ObservedAt.Add(-time.Duration(rnd.Int64N(int64(20 * day))))
 		}), now)
 		require.LessOrEqual(t, reasonOf(older, name).Weight, reasonOf(d, name).Weight)
-		towards(t, v, older, d)
+		if !copied {
+			towards(t, v, older, d)
+		}
 
 		// More confidence moves it towards.
-		q := p
-		q.Confidence = maps.Clone(p.Confidence)
-		if q.Confidence == nil {
-			q.Confidence = map[string]float64{}
-		}
-		q.Confidence[name] = rnd.Float64()
-		less := q.Decide(evidence, now)
-		q.Confidence = maps.Clone(q.Confidence)
-		q.Confidence[name] += (1 - q.Confidence[name]) * rnd.Float64()
-		more := q.Decide(evidence, now)
+		confidence := 1e-9 + rnd.Float64()*(1-1e-9)
+		less := p.Decide(changed(evidence, i, func(e *aggregate.Evidence) { e.Profile.Confidence = confidence }), now)
+		confidence += (1 - confidence) * rnd.Float64()
+		more := p.Decide(changed(evidence, i, func(e *aggregate.Evidence) { e.Profile.Confidence = confidence }), now)
 		require.LessOrEqual(t, reasonOf(less, name).Weight, reasonOf(more, name).Weight)
-		towards(t, v, less, more)
+		if !copied {
+			towards(t, v, less, more)
+		}
 
 		// A group says on each side what its weightiest member says.
 		r := reasonOf(d, name)
-		if r.Group == "" || authority || r.Weight == 0 {
+		if r.Group == "" || r.Ignored != "" {
 			continue
 		}
+		unlike := false // a dependent member that has more to its opinion than weight
 		alone := without(evidence, func(e aggregate.Evidence) bool {
 			other := reasonOf(d, e.Finding.Provider)
-			return other.Group == r.Group && (other.Verdict > benign) == (r.Verdict > benign) && other.Ignored == aggregate.Dependent
-		})
-		a := p.Decide(alone, now)
-		require.Equal(t, a.Score, d.Score)
-		require.Equal(t, a.Conflict, d.Conflict)
-		for j := range d.Reasons {
-			o := &d.Reasons[j]
-			if o.Group == r.Group && (o.Verdict > benign) == (v > benign) && o.Ignored == "" && o.Verdict > unknown {
-				require.LessOrEqual(t, r.Weight, o.Weight, "%s is left out for a lighter one", name)
+			dependent := other.Group == r.Group && (other.Verdict > benign) == (r.Verdict > benign) && other.Ignored == aggregate.Dependent
+			if dependent {
+				require.LessOrEqual(t, other.Weight, r.Weight, "%s is left out for a lighter one", other.Provider)
+				unlike = unlike || other.Rank != r.Rank || other.Stale != r.Stale || slices.ContainsFunc(evidence, func(e aggregate.Evidence) bool {
+					return slices.Contains(e.Profile.DerivedFrom, other.Provider)
+				})
 			}
+			return dependent
+		})
+		if !unlike {
+			a := p.Decide(alone, now)
+			require.Equal(t, a.Score, d.Score)
+			require.Equal(t, a.Conflict, d.Conflict)
 		}
 	}
 }
@@ -477,7 +614,7 @@ func towards(t *testing.T, v provider.Verdict, from, to aggregate.Decision) {
 		from, to = to, from
 	}
 	require.LessOrEqual(t, from.Score, to.Score)
-	require.LessOrEqual(t, rank[from.Verdict], rank[to.Verdict])
+	require.LessOrEqual(t, rank[from.Verdict], rank[to.Verdict], "%#v\n%#v", from, to)
 }
 
 func TestWeightedProperties(t *testing.T) {
@@ -507,7 +644,9 @@ func FuzzWeighted(f *testing.F) {
 		var evidence []aggregate.Evidence
 		for i := 0; i+1 < len(findings) && i/2 < len(sources); i += 2 {
 			age := time.Duration(int8(findings[i+1])) * 12 * time.Hour
-			evidence = append(evidence, at(age, sources[i/2], provider.Verdict(findings[i]%5)))
+			e := at(age, sources[i/2], provider.Verdict(findings[i]%5))
+			e.Stale, e.Profile = findings[i]&128 != 0, randomProfile(rnd, i/2)
+			evidence = append(evidence, e)
 		}
 		check(t, rnd, p, evidence)
 	})
@@ -517,7 +656,7 @@ func FuzzWeighted(f *testing.F) {
 func TestWeightedInEveryOrder(t *testing.T) {
 	evidence := []aggregate.Evidence{
 		at(day, "feodo", suspicious), at(2*day, "threatfox", malicious), at(3*day, "greynoise", benign),
-		at(4*day, "abuseipdb", malicious), at(5*day, "custom", suspicious),
+		at(4*day, "abuseipdb", malicious), of(provider.Profile{DerivedFrom: []string{"greynoise", "abuseipdb"}}, at(5*day, "custom", suspicious)),
 	}
 	want := aggregate.Weighted{}.Decide(evidence, now)
 	orders := 0
@@ -539,71 +678,47 @@ func TestWeightedInEveryOrder(t *testing.T) {
 }
 
 func TestWeightedName(t *testing.T) {
-	const plain = "weighted/1"
+	const plain = "weighted/2"
 	for what, p := range map[string]aggregate.Weighted{
-		"zero":       {},
-		"written":    {OtherConfidence: 0.4, HalfLife: 14 * day, Malicious: 0.5, Suspicious: 0.15, Benign: 0.5, Strong: 0.5},
-		"repeated":   {Confidence: map[string]float64{"feodo": 0.95, "custom": 0.4}},
-		"same group": {Groups: map[string]string{"feodo": "abuse_ch", "greynoise": ""}},
-		"refused":    {Confidence: map[string]float64{"feodo": 7}, HalfLife: -1, Malicious: math.NaN()},
-		"empty":      {Confidence: map[string]float64{}, Groups: map[string]string{}, Authoritative: []string{}},
+		"zero":    {},
+		"written": {DefaultConfidence: 0.4, HalfLife: 14 * day, Malicious: 0.5, Suspicious: 0.15, Benign: 0.5},
+		"refused": {DefaultConfidence: 7, HalfLife: -1, Malicious: math.NaN()},
 	} {
 		require.Equal(t, plain, p.Name(), what)
 	}
 	names := map[string]string{plain: "the default"}
 	for what, p := range map[string]aggregate.Weighted{
-		"confidence":          {Confidence: map[string]float64{"feodo": 0.9}},
-		"another":             {Confidence: map[string]float64{"threatfox": 0.95}},
-		"no confidence":       {Confidence: map[string]float64{"feodo": 0}},
-		"confidence of mine":  {Confidence: map[string]float64{"custom": 0.9}},
-		"other confidence":    {OtherConfidence: 0.5},
-		"none for others":     {OtherConfidence: -1},
-		"group":               {Groups: map[string]string{"custom": "abuse_ch"}},
-		"no group":            {Groups: map[string]string{"feodo": ""}},
-		"half-life":           {HalfLife: 13 * day},
-		"malicious":           {Malicious: 0.6},
-		"suspicious":          {Suspicious: 0.6},
-		"benign":              {Benign: 0.6},
-		"strong":              {Strong: 0.6},
-		"authority":           {Authoritative: []string{"custom"}},
-		"another authority":   {Authoritative: []string{"custom2"}},
-		"several authorities": {Authoritative: []string{"a", "custom"}},
+		"default confidence": {DefaultConfidence: 0.5},
+		"no confidence":      {DefaultConfidence: -1},
+		"half-life":          {HalfLife: 13 * day},
+		"malicious":          {Malicious: 0.6},
+		"suspicious":         {Suspicious: 0.6},
+		"benign":             {Benign: 0.6},
+		"two of them":        {Malicious: 0.6, Benign: 0.6},
 	} {
 		name := p.Name()
-		require.Regexp(t, `^weighted/1\+[0-9a-f]{8}$`, name, what)
-		require.NotContains(t, names, name, "%s is told apart from %s", what, names[name])
+		require.Regexp(t, `^weighted/2\+[0-9a-f]{8}$`, name, what)
+		require.NotContains(t, names, name, "%s has the name of %s", what, names[name])
 		names[name] = what
 		require.Equal(t, name, p.Decide(nil, now).Policy)
 	}
-	require.Equal(t, aggregate.Weighted{Authoritative: []string{"a", "b"}}.Name(),
-		aggregate.Weighted{Authoritative: []string{"b", "a", "b"}}.Name())
 
 	// What is stored today is to be recognized by later versions.
-	require.Equal(t, "weighted/1+001db8bc", aggregate.Weighted{
-		Confidence: map[string]float64{"abuseipdb": 0.5, "mine": 1}, Groups: map[string]string{"mine": "lists"},
-		HalfLife: 7 * day, Authoritative: []string{"allow"},
-	}.Name())
+	require.Equal(t, "weighted/2+b8c6b08e", aggregate.Weighted{DefaultConfidence: 0.3, HalfLife: 7 * day}.Name())
 }
 
 func TestWeightedValidate(t *testing.T) {
 	nan := math.NaN()
 	for want, p := range map[string]aggregate.Weighted{
-		`Confidence["feodo"] is 1.5; it must be from 0 to 1`:         {Confidence: map[string]float64{"feodo": 1.5}},
-		`Confidence["feodo"] is -0.1`:                                {Confidence: map[string]float64{"feodo": -0.1}},
-		`Confidence["feodo"] is NaN`:                                 {Confidence: map[string]float64{"feodo": nan}},
-		`Confidence: name "Feodo" is not`:                            {Confidence: map[string]float64{"Feodo": 0.5}},
-		"OtherConfidence is NaN":                                     {OtherConfidence: nan},
-		"OtherConfidence is 1.1; it must be at most 1":               {OtherConfidence: 1.1},
-		`Groups: name "" is not`:                                     {Groups: map[string]string{"": "x"}},
-		`Groups["feodo"]: name "abuse.ch" is not`:                    {Groups: map[string]string{"feodo": "abuse.ch"}},
+		"DefaultConfidence is NaN":                                   {DefaultConfidence: nan},
+		"DefaultConfidence is 1.1; it must be at most 1":             {DefaultConfidence: 1.1},
 		"HalfLife is -1s":                                            {HalfLife: -time.Second},
 		"Malicious is 1.1; it must be above 0 and at most 1":         {Malicious: 1.1},
 		"Suspicious is NaN":                                          {Suspicious: nan},
 		"Benign is -0.5":                                             {Benign: -0.5},
-		"Strong is +Inf":                                             {Strong: math.Inf(1)},
+		"Benign is +Inf":                                             {Benign: math.Inf(1)},
 		"Suspicious is 0.6; it must not be above Malicious, 0.5":     {Suspicious: 0.6},
 		"Suspicious is 0.15; it must not be above Malicious, 0.1":    {Malicious: 0.1},
-		`Authoritative: name "allow list" is not`:                    {Authoritative: []string{"allow list"}},
 		"HalfLife is -1s; it must not be negative\naggregate: Weigh": {HalfLife: -time.Second, Benign: 2},
 	} {
 		err := p.Validate()
@@ -612,30 +727,42 @@ func TestWeightedValidate(t *testing.T) {
 	}
 }
 
-// A number that Validate refuses counts as the default.
+// A number that Validate refuses has the effect of the default.
 func TestWeightedSurvivesNonsense(t *testing.T) {
 	p := aggregate.Weighted{
-		Confidence:      map[string]float64{"feodo": math.NaN(), "abuseipdb": -4, "greynoise": math.Inf(1)},
-		OtherConfidence: 2,
-		Groups:          map[string]string{"threatfox": strings.Repeat("x", 1000)},
-		HalfLife:        math.MinInt64,
-		Malicious:       math.NaN(), Suspicious: -1, Benign: math.Inf(-1), Strong: 2,
+		DefaultConfidence: 2, HalfLife: math.MinInt64, Malicious: math.NaN(), Suspicious: -1, Benign: math.Inf(-1),
 	}
 	require.Error(t, p.Validate())
+	nonsense := []provider.Profile{
+		{Confidence: math.NaN()}, {Confidence: -4}, {Confidence: math.Inf(1)}, {Rank: -1}, {Rank: 3},
+		{Group: strings.Repeat("x", 1000)}, {DerivedFrom: []string{"", "\x00"}},
+	}
 	rnd := rand.New(rand.NewPCG(8, 9))
 	for range 300 {
 		evidence := randomFindings(rnd)
-		require.Equal(t, aggregate.Weighted{}.Decide(evidence, now), p.Decide(evidence, now))
+		for i := range evidence {
+			if rnd.IntN(3) == 0 {
+				evidence[i].Profile = provider.Profile{}
+			}
+		}
+		want := aggregate.Weighted{}.Decide(evidence, now)
+		for i := range evidence {
+			if f := evidence[i].Profile; f.Confidence == 0 && f.Group == "" && f.DerivedFrom == nil && f.Rank == 0 {
+				evidence[i].Profile = nonsense[rnd.IntN(len(nonsense))]
+				require.True(t, evidence[i].Profile.Validate() != nil)
+			}
+		}
+		require.Equal(t, want, p.Decide(evidence, now))
 	}
 }
 
 func TestDecisionAsJSON(t *testing.T) {
 	evidence := []aggregate.Evidence{fresh("abuseipdb", malicious), at(time.Hour, "greynoise", benign), fresh("feodo", none)}
 	for want, p := range map[string]aggregate.Policy{
-		`{"verdict":"malicious","policy":"strongest/1","reasons":[` +
+		`{"verdict":"malicious","policy":"strongest/2","conflict":true,"reasons":[` +
 			`{"provider":"abuseipdb","verdict":"malicious","observed_at":"2026-11-23T12:00:00Z","decisive":true},` +
-			`{"provider":"greynoise","verdict":"benign","observed_at":"2026-11-23T11:00:00Z"}]}`: aggregate.Strongest{},
-		`{"verdict":"suspicious","policy":"weighted/1","score":-0.098,"conflict":true,"reasons":[` +
+			`{"provider":"greynoise","verdict":"benign","observed_at":"2026-11-23T11:00:00Z","age":3600000000000}]}`: aggregate.Strongest{},
+		`{"verdict":"suspicious","policy":"weighted/2","score":-0.098,"conflict":true,"reasons":[` +
 			`{"provider":"abuseipdb","verdict":"malicious","observed_at":"2026-11-23T12:00:00Z","decisive":true,"weight":0.7},` +
 			`{"provider":"feodo","verdict":null,"observed_at":"2026-11-23T12:00:00Z","group":"abuse_ch","ignored":"no opinion"},` +
 			`{"provider":"greynoise","verdict":"benign","observed_at":"2026-11-23T11:00:00Z","weight":0.798,"age":3600000000000}]}`: aggregate.Weighted{},
@@ -652,12 +779,12 @@ func TestDecisionAsJSON(t *testing.T) {
 
 // However many providers there are, each takes a bounded part of a decision.
 func TestWeightedIsBounded(t *testing.T) {
-	p := aggregate.Weighted{Groups: map[string]string{}}
+	var p aggregate.Weighted
 	var evidence []aggregate.Evidence
 	for i := range 500 {
 		name := fmt.Sprintf("p%031d", i)
-		p.Groups[name] = strings.Repeat("g", 32)
 		e := stale(at(39*day+time.Duration(i)*time.Microsecond, name, suspicious))
+		e.Profile.Group = strings.Repeat("g", 32)
 		evidence = append(evidence, e)
 	}
 	require.NoError(t, p.Validate())
@@ -679,13 +806,7 @@ func BenchmarkWeighted(b *testing.B) {
 		at(time.Hour, "greynoise", unknown), at(time.Hour, "abuseipdb", suspicious), at(time.Hour, "feodo", none),
 		at(time.Hour, "threatfox", malicious),
 	}
-	for name, p := range map[string]aggregate.Weighted{
-		"default": {},
-		"tuned": {
-			Confidence: map[string]float64{"abuseipdb": 0.5, "mine": 1}, Groups: map[string]string{"mine": "lists"},
-			HalfLife: 7 * day, Authoritative: []string{"allow"},
-		},
-	} {
+	for name, p := range map[string]aggregate.Weighted{"default": {}, "tuned": {DefaultConfidence: 0.5, HalfLife: 7 * day}} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

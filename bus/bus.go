@@ -2,9 +2,12 @@
 // small JSON events between services.
 //
 // A bus is a notification, never the truth: events may be lost, repeated and
-// late, and everything built on one must come right without it. The package is
-// a leaf that imports only the standard library. Package bustest holds the
-// conformance suite every transport should run.
+// late, and everything built on one must come right without it.
+//
+// An author of a transport implements [Bus]. [Mailbox] is a ready Subscription,
+// [Envelope] the form of an event on the wire, and package bustest the
+// conformance suite that every transport runs. The package needs nothing but
+// the standard library.
 package bus
 
 import (
@@ -78,7 +81,7 @@ var (
 	// ErrLost is returned while a bus has no connection, and ends the
 	// subscriptions it had when the connection was lost.
 	ErrLost = errors.New("bus: connection lost")
-	// ErrInvalid is wrapped by errors about a topic, pattern or payload that
-	// no transport could carry.
+	// ErrInvalid is wrapped by errors about a topic, pattern, event or envelope
+	// that no transport could carry.
 	ErrInvalid = errors.New("bus: invalid")
 )

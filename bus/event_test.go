@@ -1,9 +1,12 @@
 package bus_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,15 +46,38 @@ func TestEventErrors(t *testing.T) {
 	require.EqualError(t, ev.Validate(), "bus: invalid payload on a.b: 1040385 bytes long; at most 1040384 are allowed")
 }
 
-// What is valid is an object to anyone who decodes it.
+// Every parser of JSON has to take what is published: others than Go's reject
+// text that is not Unicode, and deep nesting.
+func TestEventOfEveryParser(t *testing.T) {
+	nested := func(depth int) string { return strings.Repeat(`{"a":`, depth-1) + `{}` + strings.Repeat(`}`, depth-1) }
+	for _, payload := range []string{nested(999), `{"a":"\ud83d\udc80 💀 \u0000"}`} {
+		ev := bus.Event{Topic: "a.b", Payload: json.RawMessage(payload)}
+		require.NoError(t, ev.Validate(), "%.40q", payload)
+	}
+	for _, payload := range []string{nested(1000), `{"a":"\ud83d"}`, "{\"a\":\"secret\xff\"}"} {
+		ev := bus.Event{Topic: "a.b", Payload: json.RawMessage(payload)}
+		require.EqualError(t, ev.Validate(), "bus: invalid payload on a.b: not Unicode, or nested too deep", "%.40q", payload)
+	}
+	for _, ev := range []bus.Event{{Topic: "a", ID: "\xff"}, {Topic: "a", Type: "\xff"}} {
+		require.ErrorIs(t, ev.Validate(), bus.ErrInvalid)
+		require.ErrorContains(t, ev.Validate(), "not UTF-8")
+	}
+}
+
+// What is valid is an object to anyone who decodes it, and what is not valid is
+// none, or not Unicode. (Nesting deeper than 999 is for the test above.)
 func FuzzEventValidate(f *testing.F) {
-	for _, s := range []string{`{}`, `{"a":1}`, `[]`, `{`, ` {}`, `{} `, `null`} {
+	surrogate := regexp.MustCompile(`\\u[dD][89a-fA-F]`)
+	for _, s := range []string{`{}`, `{"a":1}`, `[]`, `{`, ` {}`, `{} `, `null`, `{"a":"\ud83d"}`, "{\"a\":\"\xff\"}"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		ev := bus.Event{Topic: "a", Payload: payload}
 		var object map[string]json.RawMessage
 		decodes := json.Unmarshal(payload, &object) == nil && object != nil && payload[0] == '{'
+		if decodes && (!utf8.Valid(payload) || surrogate.Match(payload) || bytes.Count(payload, []byte("{"))+bytes.Count(payload, []byte("[")) > 999) {
+			return
+		}
 		require.Equal(t, len(payload) == 0 || decodes, ev.Validate() == nil, "%q", payload)
 	})
 }

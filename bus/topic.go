@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/decnet/enrich/internal/jsontext"
 )
 
 // MaxTopic is the greatest length in bytes of a topic or pattern.
@@ -35,6 +37,9 @@ func validate(what, s string, wildcard func(token string, last bool) bool) error
 	if len(s) > MaxTopic {
 		return fmt.Errorf("%w %s: %d bytes long; at most %d are allowed", ErrInvalid, what, len(s), MaxTopic)
 	}
+	if plain(s) {
+		return nil
+	}
 	if !utf8.ValidString(s) {
 		return fmt.Errorf("%w %s %q: not UTF-8", ErrInvalid, what, s)
 	}
@@ -51,6 +56,22 @@ func validate(what, s string, wildcard func(token string, last bool) bool) error
 		}
 	}
 	return nil
+}
+
+// plain reports whether s consists of tokens of letters, digits, "-" and "_", as
+// nearly all topics do; there is nothing else to check then.
+func plain(s string) bool {
+	last := byte('.')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '-', c == '_':
+		case c == '.' && last != '.':
+		default:
+			return false
+		}
+		last = s[i]
+	}
+	return last != '.'
 }
 
 // Match reports whether topic matches pattern token by token: "*" stands for
@@ -73,16 +94,26 @@ func Match(pattern, topic string) bool {
 }
 
 // Validate returns an error that wraps [ErrInvalid] unless ev can be carried by
-// every transport: a valid topic, and a payload that is empty or a JSON object
-// of at most [MaxPayload] bytes.
+// every transport: a valid topic, an ID and a type that are UTF-8, and a payload
+// that is empty or a JSON object of at most [MaxPayload] bytes. The object must
+// be one that every parser of JSON accepts: of valid Unicode, also in escapes,
+// and nested at most 999 deep. The error does not quote the payload.
 func (ev *Event) Validate() error {
 	if err := ValidateTopic(ev.Topic); err != nil {
 		return err
 	}
-	if n := len(ev.Payload); n > MaxPayload {
+	n := len(ev.Payload)
+	switch {
+	case !utf8.ValidString(ev.ID):
+		return fmt.Errorf("%w ID of an event on %s: not UTF-8", ErrInvalid, ev.Topic)
+	case !utf8.ValidString(ev.Type):
+		return fmt.Errorf("%w type of an event on %s: not UTF-8", ErrInvalid, ev.Topic)
+	case n > MaxPayload:
 		return fmt.Errorf("%w payload on %s: %d bytes long; at most %d are allowed", ErrInvalid, ev.Topic, n, MaxPayload)
-	}
-	if n := len(ev.Payload); n > 0 && (ev.Payload[0] != '{' || !json.Valid(ev.Payload)) {
+	case n > 0 && !jsontext.IsObject(ev.Payload, jsontext.MaxDepth-1): // the envelope is one more
+		if ev.Payload[0] == '{' && json.Valid(ev.Payload) {
+			return fmt.Errorf("%w payload on %s: not Unicode, or nested too deep", ErrInvalid, ev.Topic)
+		}
 		return fmt.Errorf("%w payload on %s: not a JSON object", ErrInvalid, ev.Topic)
 	}
 	return nil

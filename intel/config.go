@@ -14,6 +14,7 @@ import (
 
 	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -39,9 +40,16 @@ type Config struct {
 	// Providers are asked about every attacker they apply to. There may be
 	// none: the worker then stays up and writes nothing.
 	Providers []Provider
-	// Policy decides on the verdict. If it has a method Validate() error,
-	// NewWorker refuses what that refuses. Default: aggregate.Strongest{}.
+	// Policy decides on the verdict. Default: aggregate.Strongest{}. NewWorker
+	// returns the error of its method Validate() error, if it has one, and
+	// rejects names in its Sources() []string that no provider has.
 	Policy aggregate.Policy
+	// Profiles replaces what providers declare about how much their opinions are
+	// worth: Confidence, Group, DerivedFrom and Rank, by provider name. To change
+	// one of the four, start from the provider's own profile. Local cannot be
+	// changed, NoRepublish can only be set. It must not be modified after
+	// NewWorker. Default: what the providers declare.
+	Profiles map[string]provider.Profile
 	// Spending decides who is asked about first when a provider cannot be asked
 	// about all.
 	Spending Spending
@@ -177,9 +185,10 @@ func (c Config) withDefaults() Config {
 func (c *Config) minLease() time.Duration { return 2 * (c.LookupTimeout + c.MaxWait) }
 
 // validate reports everything that is wrong with a Config that has its
-// defaults.
-func (c *Config) validate() error {
+// defaults. It returns the providers as they identify themselves.
+func (c *Config) validate() ([]gate.Identity, error) {
 	var errs []error
+	ids, idErr := identify(c.Providers)
 	refuse := func(bad bool, format string, args ...any) {
 		if bad {
 			errs = append(errs, fmt.Errorf("intel: Config."+format, args...))
@@ -202,7 +211,7 @@ func (c *Config) validate() error {
 	for _, name := range slices.Sorted(maps.Keys(c.Freshness)) {
 		own := c.Freshness[name]
 		refuse(own.Known < 0 || own.Unknown < 0, "Freshness[%q] is %v and %v; neither may be negative", name, own.Known, own.Unknown)
-		refuse(!slices.ContainsFunc(c.Providers, func(p Provider) bool { return p != nil && p.Name() == name }),
+		refuse(!slices.ContainsFunc(ids, func(id gate.Identity) bool { return id.Name == name }),
 			"Freshness names %q; there is no such provider", name)
 	}
 	refuse(c.Batch < 0, "Batch is %d; it must not be negative", c.Batch)
@@ -214,7 +223,7 @@ func (c *Config) validate() error {
 			refuse(true, "Policy: %w", err)
 		}
 	}
-	return errors.Join(append(errs, validateProviders(c.Providers))...)
+	return ids, errors.Join(append(errs, idErr, c.validateProfiles(ids))...)
 }
 
 // reserved are payload keys that a provider's attributes must not produce:
@@ -230,9 +239,10 @@ var reserved = func() []string {
 	return keys
 }()
 
-// validateProviders refuses providers whose names are not valid, not unique,
-// or would make their payload keys collide with others.
-func validateProviders(ps []Provider) error {
+// identify asks the providers what they are. It refuses those whose names are
+// not valid, not unique, or would make their payload keys collide with others,
+// and those whose limits make no sense.
+func identify(ps []Provider) (ids []gate.Identity, err error) {
 	var errs []error
 	refuse := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("intel: Config.Providers: "+format, args...))
@@ -243,7 +253,13 @@ func validateProviders(ps []Provider) error {
 			refuse("number %d is nil", i+1)
 			continue
 		}
-		name := p.Name()
+		id, err := gate.Identify(p)
+		if err != nil {
+			refuse("number %d: %w", i+1, err)
+			continue
+		}
+		ids = append(ids, id)
+		name := id.Name
 		if err := provider.ValidateName(name); err != nil {
 			refuse("%w", err)
 			continue
@@ -263,13 +279,11 @@ func validateProviders(ps []Provider) error {
 			}
 		}
 		names = append(names, name)
-		if l, ok := provider.As[provider.Limited](p); ok {
-			if err := l.Limits().Validate(); err != nil {
-				refuse("the limits of %s: %w", name, err)
-			}
+		if err := id.Limits.Validate(); err != nil {
+			refuse("the limits of %s: %w", name, err)
 		}
 	}
-	return errors.Join(errs...)
+	return ids, errors.Join(errs...)
 }
 
 // hasColumns reports whether attacker_intel has columns for the provider.

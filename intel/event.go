@@ -7,11 +7,11 @@ import (
 	"slices"
 	"strconv"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/internal/jsontext"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -168,42 +168,14 @@ func appendValue(b []byte, v any) []byte {
 	case []string:
 		return appendStrings(b, v)
 	case []int64:
-		b = append(b, '[')
-		for i, n := range v {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = strconv.AppendInt(b, n, 10)
-		}
-		return append(b, ']')
+		return jsontext.AppendList(b, v, jsontext.AppendInt)
 	case json.RawMessage:
 		return append(b, v...)
 	}
 	return append(b, "null"...)
 }
 
-func appendStrings(b []byte, list []string) []byte {
-	b = append(b, '[')
-	for i, s := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = appendString(b, s)
-	}
-	return append(b, ']')
-}
+// appendString appends s, as a store would keep it, as a JSON string.
+func appendString(b []byte, s string) []byte { return jsontext.AppendString(b, store.CleanText(s)) }
 
-// appendString appends s, as a store would keep it, as a JSON string. Text that
-// needs no escaping, nearly all there is, is copied; the rest is left to
-// encoding/json.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			quoted, _ := json.Marshal(store.CleanText(s)) // strings always marshal
-			return append(b, quoted...)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, s...)
-	return append(b, '"')
-}
+func appendStrings(b []byte, list []string) []byte { return jsontext.AppendList(b, list, appendString) }

@@ -1,18 +1,22 @@
 package intel
 
 import (
+	"errors"
+	"log/slog"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/store"
 )
 
 // Hooks are functions that a [Worker] calls as it goes, for metrics, tests and
 // progress displays. Any may be nil. They are called from several goroutines
-// at once, must return quickly, must not panic, and must not modify what they are
-// passed.
+// at once, must return quickly and must not modify what they are passed. A panic
+// of a hook is logged, the first time, and changes nothing else.
 type Hooks struct {
 	// Pass is called after each look at the store for attackers that are due.
 	Pass func(PassInfo)
@@ -23,6 +27,31 @@ type Hooks struct {
 	// Published is called after each attempt to publish an event about an
 	// attacker.
 	Published func(PublishedInfo)
+}
+
+// guarded returns hooks that do not panic.
+func (h Hooks) guarded(log *slog.Logger) Hooks {
+	h.Pass = guarded(log, "Pass", h.Pass)
+	h.Lookup = guarded(log, "Lookup", h.Lookup)
+	h.Saved = guarded(log, "Saved", h.Saved)
+	h.Published = guarded(log, "Published", h.Published)
+	return h
+}
+
+func guarded[Info any](log *slog.Logger, name string, hook func(Info)) func(Info) {
+	if hook == nil {
+		return nil
+	}
+	var once sync.Once
+	return func(info Info) {
+		err := safely(func() error {
+			hook(info)
+			return nil
+		})
+		if p, ok := errors.AsType[*gate.PanicError](err); ok {
+			once.Do(func() { log.Error("a hook panics", "hook", name, "error", p, "stack", string(p.Stack)) })
+		}
+	}
 }
 
 // PassInfo describes one look at the store: as many claims as it took until

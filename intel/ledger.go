@@ -112,7 +112,7 @@ func (l *ledger) putOff(name string, due time.Time) {
 // the finding alone.
 func (l *ledger) settle(name string, out *gate.Outcome, retry retrySchedule) {
 	e := l.entry(name)
-	if out.Wait {
+	if out.Kind == gate.Waiting {
 		l.await(e, time.Now())
 		switch kind := provider.Kind(out.Err); kind {
 		case provider.ErrUnauthorized, provider.ErrConfig: // somebody has to mend that; a limit is no error
@@ -123,13 +123,13 @@ func (l *ledger) settle(name string, out *gate.Outcome, retry retrySchedule) {
 	l.moved = true
 	e.Rank, e.Since = 0, time.Time{}
 	switch {
-	case out.Finding != nil:
+	case out.Kind == gate.Answered:
 		*e = store.Entry{Provider: name, State: store.Fresh, Finding: out.Finding, Expires: out.Expires}
 		l.change(name)
 		l.answered = append(l.answered, name)
 	case errors.Is(out.Err, provider.ErrUnsupported):
 		e.State, e.Due = store.NotApplicable, time.Time{}
-	case out.Err != nil:
+	case out.Kind == gate.Failed:
 		e.Failures++
 		e.Error = provider.Kind(out.Err).Error()
 		e.State, e.Due = store.Due, time.Now().Add(retry.after(out.Err, e.Failures)).UTC()
@@ -173,8 +173,9 @@ func (l *ledger) pending(names []string, now time.Time) (pending []string) {
 }
 
 // evidence returns the findings that count for the verdict at now: those of
-// the named providers, without the expired ones older than maxStale.
-func (l *ledger) evidence(names []string, now time.Time, maxStale time.Duration) []aggregate.Evidence {
+// the named providers, with their profiles, without the expired ones older than
+// maxStale.
+func (l *ledger) evidence(names []string, profiles map[string]provider.Profile, now time.Time, maxStale time.Duration) []aggregate.Evidence {
 	evidence := make([]aggregate.Evidence, 0, len(names))
 	for _, name := range names {
 		e := l.record.Entry(name)
@@ -182,7 +183,9 @@ func (l *ledger) evidence(names []string, now time.Time, maxStale time.Duration)
 			continue
 		}
 		if !tooOld(e, now, maxStale) {
-			evidence = append(evidence, aggregate.Evidence{Finding: e.Finding, Stale: !now.Before(e.Expires)})
+			evidence = append(evidence, aggregate.Evidence{
+				Finding: e.Finding, Profile: profiles[name], Stale: !now.Before(e.Expires),
+			})
 		}
 	}
 	return evidence

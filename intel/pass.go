@@ -29,17 +29,17 @@ type pass struct {
 
 // shift is what passes made together have in common.
 type shift struct {
-	crew     crew            // makes the lookups
-	lookup   *gate.Deadlines // for one lookup
-	patience *gate.Deadlines // for all lookups of one attacker
+	crew     crew       // makes the lookups
+	lookup   *deadlines // for one lookup
+	patience *deadlines // for all lookups of one attacker
 }
 
 // newShift returns a shift whose crew is to be dismissed.
 func (w *Worker) newShift(ctx context.Context) *shift {
 	return &shift{
 		crew:     newCrew(),
-		lookup:   gate.NewDeadlines(ctx, w.config.LookupTimeout),
-		patience: gate.NewDeadlines(ctx, w.config.Patience),
+		lookup:   newDeadlines(ctx, w.config.LookupTimeout),
+		patience: newDeadlines(ctx, w.config.Patience),
 	}
 }
 
@@ -87,8 +87,7 @@ func (p *pass) skip(g *lane) bool {
 	if !c.Spending.SkipDecided || !g.Scarce() {
 		return false
 	}
-	evidence := l.evidence(p.w.names, p.started, c.MaxStale)
-	if !settled(c.Policy, evidence, &l.record, g.Name(), p.started) {
+	if !p.w.settled(l, g.Name(), p.started) {
 		return false
 	}
 	due := p.started.Add(c.TTL)
@@ -106,9 +105,8 @@ func (p *pass) skip(g *lane) bool {
 // recheck makes providers that were spared due after all if their word counts
 // now.
 func (p *pass) recheck(now time.Time) {
-	evidence := p.ledger.evidence(p.w.names, now, p.w.config.MaxStale)
 	for _, g := range p.skipped {
-		if !settled(p.w.config.Policy, evidence, &p.ledger.record, g.Name(), now) {
+		if !p.w.settled(p.ledger, g.Name(), now) {
 			p.ledger.putOff(g.Name(), now)
 		}
 	}
@@ -117,14 +115,14 @@ func (p *pass) recheck(now time.Time) {
 // take enters the outcome of a lookup into the ledger.
 func (p *pass) take(g *lane, out *gate.Outcome) {
 	p.unclaim(g)
-	if out.Cut {
+	if out.Kind == gate.Cut {
 		p.cut = true
 		return
 	}
 	switch {
-	case out.Late, out.Called && out.Took > p.w.config.Patience:
+	case out.Called() && out.Took > p.w.config.Patience, out.Late(p.w.config.MaxWait):
 		g.clock(slow)
-	case out.Called:
+	case out.Called():
 		g.clock(prompted)
 	}
 	p.ledger.settle(g.Name(), out, p.w.retry)
@@ -199,7 +197,7 @@ func (p *pass) finish(ctx context.Context, s *shift, progress func()) {
 			p.fan.each(p.take)
 			for _, g := range p.fan.rest() {
 				err := &provider.Error{Provider: g.Name(), Kind: provider.ErrUnavailable, Err: errOverrun}
-				p.take(g, &gate.Outcome{Err: err, Called: true, Took: time.Since(p.started)})
+				p.take(g, &gate.Outcome{Kind: gate.Failed, Err: err, Started: p.started, Took: time.Since(p.started)})
 			}
 			return
 		}
@@ -244,7 +242,7 @@ func (p *pass) update(hold bool) *job {
 	}
 	news := learnt || len(l.changed) > 0 && r.Revision > 0
 	if news || r.Revision > 0 && l.outlived(w.names, now, w.config.MaxStale) {
-		decision := w.config.Policy.Decide(l.evidence(w.names, now, w.config.MaxStale), now)
+		decision := w.decide(l, now)
 		if news || !alike(&r.Decision, &decision) {
 			r.Decision, u.Decision = decision, &decision
 			changed = decision.Verdict != p.verdict
@@ -319,16 +317,17 @@ func (w *Worker) rescue(wr *writer, lease store.Lease) {
 func (w *Worker) observe(l *ledger, g *lane, out *gate.Outcome) {
 	name := g.Name()
 	info := LookupInfo{
-		Provider: name, Attacker: l.record.ID, Addr: l.addr, Took: out.Took,
-		Reused: out.Reused, NotBefore: out.NotBefore, Waiting: out.Wait, Err: out.Err,
+		Provider: name, Attacker: l.record.ID, Addr: l.addr,
+		Reused: out.Reused(), NotBefore: out.NotBefore, Waiting: out.Kind == gate.Waiting, Err: out.Err,
 	}
-	if out.Called {
+	if out.Called() {
+		info.Took = out.Took
 		g.calls.Add(1)
 	}
 	switch {
 	case out.Finding != nil:
 		info.Known = out.Finding.Known
-		if out.Reused {
+		if out.Reused() {
 			g.reused.Add(1)
 		} else {
 			g.answered.Add(1)
@@ -336,7 +335,7 @@ func (w *Worker) observe(l *ledger, g *lane, out *gate.Outcome) {
 				g.ledgerFails.Store(false)
 			}
 		}
-		if g.failing.Load() && !out.Reused && g.failing.Swap(false) {
+		if g.failing.Load() && !out.Reused() && g.failing.Swap(false) {
 			w.log.Info("provider answers again", "provider", name)
 		}
 	case out.Err != nil:

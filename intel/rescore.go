@@ -28,7 +28,7 @@ type Rescored struct {
 
 // Rescore decides again on every record of the store, as after a change of
 // policy, and asks no provider. It decides as a pass would now, with this
-// worker's policy, providers and MaxStale, and saves the decisions that are
+// worker's policy, providers, their profiles and MaxStale, and saves the decisions that are
 // others than those stored. Nothing else changes: neither findings nor
 // revisions nor when an attacker is due. Hooks.Saved is called; no event is
 // published, for nothing was learnt.
@@ -137,7 +137,7 @@ func (w *Worker) redecide(r *store.Record, now time.Time) (d aggregate.Decision,
 		return d, false, nil
 	}
 	err = safely(func() error {
-		d = w.config.Policy.Decide(l.evidence(w.names, now, w.config.MaxStale), now)
+		d = w.decide(l, now)
 		return nil
 	})
 	if p, ok := errors.AsType[*gate.PanicError](err); ok {

@@ -87,6 +87,7 @@ func (r *rig) rescored(before map[uuid.UUID]store.Record, ids ...uuid.UUID) {
 				evidence = append(evidence, aggregate.Evidence{Finding: e.Finding, Stale: !time.Now().Before(e.Expires)})
 			}
 			was.Decision = r.config.Policy.Decide(evidence, time.Now().UTC())
+			was.Decision.Policy = aggregate.Fingerprint(r.config.Policy, nil)
 		}
 		require.Equal(r.t, was, after[id])
 	}
@@ -577,10 +578,10 @@ func TestRescoreRefuses(t *testing.T) {
 }
 
 func TestNewWorkerValidatesThePolicy(t *testing.T) {
-	c := intel.Config{Store: memstore.New(), Policy: aggregate.Weighted{HalfLife: -1, Strong: math.NaN()}}
+	c := intel.Config{Store: memstore.New(), Policy: aggregate.Weighted{HalfLife: -1, Benign: math.NaN()}}
 	_, err := intel.NewWorker(c)
 	require.ErrorContains(t, err, "intel: Config.Policy: aggregate: Weighted.HalfLife is -1ns")
-	require.ErrorContains(t, err, "Strong is NaN")
+	require.ErrorContains(t, err, "Benign is NaN")
 	c.Policy = aggregate.Weighted{HalfLife: time.Hour}
 	_, err = intel.NewWorker(c)
 	require.NoError(t, err)

@@ -8,11 +8,12 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// Spending says who is asked about first when a provider cannot be asked about
-// all: its quota is spent, or it was left alone. The zero value is the default:
-// attackers without an opinion before those already decided, among equals the
-// most recently seen first, and one call in eight for whoever has been waiting
-// longest, so that nobody waits forever.
+// Spending sets the order in which attackers get the calls of a provider that
+// cannot be asked about all of them: its quota is exhausted, or it was paused.
+// The zero value is the default: attackers without an opinion go before those
+// already decided, and among equals the most recently seen first. One call in
+// eight goes to the attacker that has been waiting longest, so that no attacker
+// waits forever.
 type Spending struct {
 	// Rank returns the rank of an attacker that waits for the named provider:
 	// greater ranks go first. It is called when the record is saved, must be
@@ -21,12 +22,12 @@ type Spending struct {
 	Rank func(r *store.Record, provider string) int
 	// Fair is the fraction of the calls, at most 1, that goes to the attackers
 	// that have been waiting longest, whatever their rank. Default: 1/8.
-	// Negative: none, and some may wait forever.
+	// Negative: none, so that some attackers may wait forever.
 	Fair float64
-	// SkipDecided saves calls to a provider with quotas about an attacker whose
-	// verdict would be the same whatever the provider said, according to the
-	// policy. Such an attacker lacks that provider's details. When a finding
-	// expires that the verdict rests on, the question is asked anew.
+	// SkipDecided saves calls to a provider with quotas: an attacker is not
+	// looked up there if its verdict would be the same whatever the provider
+	// answered, according to the policy. Its record then lacks that provider's
+	// details. The question is asked again when a finding expires.
 	SkipDecided bool
 }
 
@@ -42,10 +43,11 @@ func UndecidedFirst(r *store.Record, _ string) int {
 	return 0
 }
 
-// settled reports whether the verdict on evidence is the same whatever the
-// named provider, which is not among those heard, were to say.
-func settled(p aggregate.Policy, evidence []aggregate.Evidence, r *store.Record, name string, now time.Time) bool {
-	verdict := p.Decide(evidence, now).Verdict
+// settled reports whether the verdict on l would be the same whatever the named
+// provider answered now.
+func (w *Worker) settled(l *ledger, name string, now time.Time) bool {
+	policy, evidence := w.config.Policy, w.evidence(l, now)
+	verdict := policy.Decide(evidence, now).Verdict
 	if verdict == provider.None {
 		return false
 	}
@@ -56,8 +58,11 @@ func settled(p aggregate.Policy, evidence []aggregate.Evidence, r *store.Record,
 		}
 	}
 	for v := provider.None; v <= provider.Malicious; v++ {
-		f := &provider.Finding{Provider: name, Addr: r.Addr(), Known: v > provider.Unknown, Verdict: v, ObservedAt: now}
-		if p.Decide(append(others, aggregate.Evidence{Finding: f}), now).Verdict != verdict {
+		answer := aggregate.Evidence{
+			Finding: &provider.Finding{Provider: name, Addr: l.addr, Known: v > provider.Unknown, Verdict: v, ObservedAt: now},
+			Profile: w.profiles[name],
+		}
+		if policy.Decide(append(others, answer), now).Verdict != verdict {
 			return false
 		}
 	}

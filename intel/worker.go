@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/intel/internal/announce"
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/intel/internal/quota"
@@ -38,27 +39,34 @@ type Worker struct {
 	rate    rate
 	trouble trouble
 	events  *announce.Announcer
+
+	profiles map[string]provider.Profile // of the providers, by name; constant
+	policy   string                      // identifies the policy and the profiles; constant
 }
 
 // NewWorker returns a worker for c. It does no I/O. It returns one error that
 // names everything that is wrong with c.
 func NewWorker(c Config) (*Worker, error) {
 	c = c.withDefaults()
-	if err := c.validate(); err != nil {
+	providers, err := c.validate()
+	if err != nil {
 		return nil, err
 	}
+	c.Hooks = c.Hooks.guarded(c.Logger)
 	w := &Worker{
-		config:  c,
-		log:     c.Logger.With("worker", c.Owner),
-		retry:   retrySchedule{c.RetryMin, c.RetryMax},
-		wake:    make(chan struct{}, 1),
+		config: c,
+		log:    c.Logger.With("worker", c.Owner),
+		retry:  retrySchedule{c.RetryMin, c.RetryMax},
+		wake:   make(chan struct{}, 1),
 	}
+	w.profiles = c.profiles(providers)
+	w.policy = aggregate.Fingerprint(c.Policy, w.profiles)
 	var ledger quota.Ledger // nil if the store is none
 	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
 		ledger = l
 	}
-	for _, p := range c.Providers {
-		w.gates = append(w.gates, &lane{Gate: gate.New(p, gate.Config{
+	for _, id := range providers {
+		w.gates = append(w.gates, &lane{Gate: gate.New(id, gate.Config{
 			Guard:       c.Guard,
 			TTL:         c.ttl,
 			Jitter:      c.Jitter,
@@ -67,7 +75,7 @@ func NewWorker(c Config) (*Worker, error) {
 			MaxInFlight: c.Concurrency,
 			Ledger:      ledger,
 			Opened:      w.Wake,
-			Trouble:     func(err error) { w.ledgerTrouble(p.Name(), err) },
+			Trouble:     func(err error) { w.ledgerTrouble(id.Name, err) },
 		})})
 	}
 	slices.SortFunc(w.gates, func(a, b *lane) int { return strings.Compare(a.Name(), b.Name()) })
@@ -149,8 +157,8 @@ func (w *Worker) run(parent context.Context, once bool) error {
 		background.Go(func() { w.heartbeat(ctx) })
 	}
 	for _, g := range w.gates {
-		if r, ok := provider.As[provider.Refresher](g.Provider()); ok {
-			background.Go(func() { w.refresh(ctx, g.Name(), r) })
+		if g.Refreshes() {
+			background.Go(func() { w.refresh(ctx, g) })
 		}
 	}
 	w.events.Start(flush, once)
@@ -388,17 +396,13 @@ func (w *Worker) lane(name string) *lane {
 }
 
 // refresh keeps a provider's bulk data loaded.
-func (w *Worker) refresh(ctx context.Context, name string, r provider.Refresher) {
+func (w *Worker) refresh(ctx context.Context, g *lane) {
+	name := g.Name()
 	ticker := time.NewTicker(min(w.config.PollInterval, time.Minute))
 	defer ticker.Stop()
 	failing := false
 	for {
-		err := safely(func() error {
-			if err := r.Refresh(ctx); err != nil {
-				return gate.OwnError(name, err)
-			}
-			return nil
-		})
+		err := g.Refresh(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return

@@ -1,11 +1,13 @@
 package intel_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/bus/membus"
 	"github.com/decnet/enrich/intel"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
@@ -261,6 +264,14 @@ func TestProvidersFailAlone(t *testing.T) {
 		"attribute of a kind that cannot be stored": func(context.Context, netip.Addr) (provider.Finding, error) {
 			return provider.Finding{Attrs: map[string]any{"x": struct{}{}}}, nil
 		},
+		"typed nil error":                  fails((*provider.Error)(nil)),
+		"typed nil in an error":            fails(errors.Join((*provider.Error)(nil))),
+		"error that panics":                fails(booby{}),
+		"panics with an error that panics": func(context.Context, netip.Addr) (provider.Finding, error) { panic(booby{}) },
+		"ends its goroutine": func(context.Context, netip.Addr) (provider.Finding, error) {
+			runtime.Goexit()
+			return provider.Finding{}, nil
+		},
 		"10 MiB attribute": func(context.Context, netip.Addr) (provider.Finding, error) {
 			return provider.Finding{Verdict: provider.Malicious, Attrs: map[string]any{"x": strings.Repeat("x", 10<<20)}}, nil
 		},
@@ -294,6 +305,57 @@ func TestProvidersFailAlone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// booby is an error that panics when it is looked at.
+type booby struct{}
+
+func (booby) Error() string   { panic(booby{}) }
+func (booby) Is(error) bool   { panic(booby{}) }
+func (booby) As(any) bool     { panic(booby{}) }
+func (booby) Unwrap() []error { panic(booby{}) }
+func (booby) RuntimeError()   {}
+
+// TestHooksMayPanic: everything goes on as without them.
+func TestHooksMayPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := newRig(t, intel.Config{
+			Bus:    membus.New(membus.Options{}),
+			Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Hooks: intel.Hooks{
+				Pass:      func(intel.PassInfo) { panic(booby{}) },
+				Lookup:    func(intel.LookupInfo) { panic(booby{}) },
+				Saved:     func(intel.SavedInfo) { panic(booby{}) },
+				Published: func(intel.PublishedInfo) { panic(booby{}) },
+			},
+		}, newSource("a"), newSource("b"))
+		ids := r.observe(ips(3)...)
+		r.start()
+		_, err := r.worker.Enrich(t.Context(), ids[0])
+		require.NoError(t, err)
+		r.stop()
+		for _, id := range ids {
+			require.Equal(t, provider.Malicious, r.get(id).Decision.Verdict)
+		}
+		for _, hook := range []string{"Pass", "Lookup", "Saved", "Published"} {
+			require.Equal(t, 1, strings.Count(log.String(), `msg="a hook panics" hook=`+hook), log.String())
+		}
+	})
+}
+
+// oddNamed is a provider whose name cannot be asked for.
+type oddNamed struct{ *source }
+
+func (oddNamed) Name() string { panic(booby{}) }
+
+// TestNewWorkerSurvivesProviders: a provider that panics when it is asked what
+// it is is refused.
+func TestNewWorkerSurvivesProviders(t *testing.T) {
+	var none *source
+	_, err := intel.NewWorker(intel.Config{Store: memstore.New(), Providers: []intel.Provider{newSource("a"), none, oddNamed{}}})
+	require.ErrorContains(t, err, "intel: Config.Providers: number 2: Name of a *intel_test.source: panic: ")
+	require.ErrorContains(t, err, "intel: Config.Providers: number 3: Name of a intel_test.oddNamed: panic")
 }
 
 func TestAHugeRawIsCut(t *testing.T) {
@@ -519,17 +581,61 @@ func TestOneCallForManyAttackersBehindOneAddress(t *testing.T) {
 	}
 }
 
+// foreignTexts is a store in which others wrote the addresses of some attackers: as
+// texts that Observe rejects.
+type foreignTexts struct {
+	*memstore.Store
+	texts map[uuid.UUID]string
+}
+
+func (s *foreignTexts) show(recs ...*store.Record) {
+	for _, rec := range recs {
+		if text, ok := s.texts[rec.ID]; ok {
+			rec.IP = text
+		}
+	}
+}
+
+func (s *foreignTexts) Claim(ctx context.Context, req store.ClaimRequest) (store.Claimed, error) {
+	c, err := s.Store.Claim(ctx, req)
+	for i := range c.Records {
+		s.show(&c.Records[i])
+	}
+	return c, err
+}
+
+func (s *foreignTexts) Save(ctx context.Context, ups ...store.Update) error {
+	ups = slices.Clone(ups)
+	for i := range ups {
+		if text, ok := s.texts[ups[i].ID]; ok && ups[i].IP == text {
+			ups[i].IP = foreignIP
+		}
+	}
+	return s.Store.Save(ctx, ups...)
+}
+
+// foreignIP is the address that the store below has for such attackers.
+const foreignIP = "45.66.6.6"
+
 func TestPrivateAddressesReachNobody(t *testing.T) {
 	private := []string{
 		"192.168.1.1", "10.0.0.1", "172.16.3.4", "127.0.0.1", "169.254.1.1", "100.64.0.1", "224.0.0.1",
 		"198.51.100.7", "0.0.0.0", "255.255.255.255", "fc00::1", "fe80::1%eth0", "::1", "::", "ff02::1",
 		"2001:db8::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:c0a8:101::1",
-		"not-an-ip", "1.2.3.4/../../admin", "", "45.1.1.1:22", " 45.1.1.1", "45.77.0.9", "45.77.0.0/16",
+		"45.77.0.9",
 	}
+	texts := []string{"not-an-ip", "1.2.3.4/../../admin", "", "45.1.1.1:22", " 45.1.1.1", "45.77.0.0/16"}
 	synctest.Test(t, func(t *testing.T) {
 		a := newSource("a")
-		r := newRig(t, intel.Config{Guard: provider.Guard{Own: []netip.Prefix{netip.MustParsePrefix("45.77.0.0/16")}}}, a)
+		s := &foreignTexts{memstore.New(), make(map[uuid.UUID]string)}
+		r := newRig(t, intel.Config{Store: s, Guard: provider.Guard{Own: []netip.Prefix{netip.MustParsePrefix("45.77.0.0/16")}}}, a)
+		r.store = s.Store
 		ids := r.observe(private...)
+		foreign := r.observe(slices.Repeat([]string{foreignIP}, len(texts))...)
+		for i, id := range foreign {
+			s.texts[id] = texts[i]
+		}
+		ids = append(ids, foreign...)
 		good := r.observe(ip(7))[0]
 		r.start()
 		time.Sleep(100 * time.Hour)
@@ -548,15 +654,16 @@ func TestPrivateAddressesReachNobody(t *testing.T) {
 		require.Equal(t, 1, stats.Due, "only the public address is ever due again")
 
 		// A new address makes it an ordinary attacker.
-		require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: ids[19], IP: ip(8)}))
+		require.NoError(t, r.store.Observe(t.Context(), store.Attacker{ID: foreign[0], IP: ip(8)}))
+		delete(s.texts, foreign[0])
 		r.worker.Wake()
 		synctest.Wait()
-		require.EqualValues(t, 1, r.get(ids[19]).Revision)
+		require.EqualValues(t, 1, r.get(foreign[0]).Revision)
 		r.stop()
 
 		// A provider of the operator's own may see them, and makes them due.
 		local := &localSource{newSource("local")}
-		next := newRig(t, intel.Config{Store: r.store}, a, local)
+		next := newRig(t, intel.Config{Store: s}, a, local)
 		require.NoError(t, next.worker.Drain(t.Context()))
 		require.EqualValues(t, 1, r.get(ids[0]).Revision)
 		require.Nil(t, r.get(ids[0]).Entry("a").Finding)

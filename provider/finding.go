@@ -16,7 +16,7 @@ import (
 type Finding struct {
 	// Provider is the name of the provider that answered.
 	Provider string
-	// Addr is the address that was asked about, as [Normalize] leaves it.
+	// Addr is the address that was asked about, in its [Canonical] form.
 	Addr netip.Addr
 	// Known tells whether the provider has this address at all. False means
 	// that it answered and does not; attributes may be present all the same.

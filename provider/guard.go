@@ -5,45 +5,53 @@ import (
 	"net/netip"
 )
 
-// Normalize returns addr in the one form this module compares, stores and
-// sends: an IPv4-mapped IPv6 address becomes IPv4, and a zone is dropped.
-func Normalize(addr netip.Addr) netip.Addr {
-	return addr.Unmap().WithZone("")
+// Canonical returns addr in the only form in which this module compares, stores
+// and sends addresses. A zone is removed. An IPv4-mapped IPv6 address and an
+// address of the well-known NAT64 prefix 64:ff9b::/96 (RFC 6052) become the IPv4
+// address they wrap. The zero Addr stays the zero Addr.
+func Canonical(addr netip.Addr) netip.Addr {
+	addr = addr.Unmap().WithZone("")
+	if nat64.Contains(addr) {
+		return v4At(addr, 12)
+	}
+	return addr
 }
 
-// ParseAddr parses and normalizes the text of an IP address, and of nothing
-// else: no port, no prefix, no surrounding space.
+// ParseAddr parses the text of an IP address and returns the address's
+// [Canonical] form. It accepts nothing else: no port, no prefix length, no
+// surrounding space.
 func ParseAddr(s string) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(s)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	return Normalize(addr), nil
+	return Canonical(addr), nil
 }
 
-// Guard decides which addresses may be named to somebody outside. The zero
-// value lets through exactly the addresses that are globally reachable
-// according to the IANA special-purpose address registries
+// Guard decides which addresses may be sent to a source outside. The zero value
+// allows exactly the addresses that are globally reachable according to the
+// IANA special-purpose address registries
 // (https://www.iana.org/assignments/iana-ipv4-special-registry and
 // https://www.iana.org/assignments/iana-ipv6-special-registry). It is safe for
 // concurrent use.
 type Guard struct {
-	// Own are further networks whose addresses must not leave, for example the
-	// operator's public ranges.
+	// Own are further networks whose addresses are not sent, for example the
+	// operator's public ranges. A prefix of IPv4-mapped or NAT64 addresses counts
+	// as the IPv4 prefix that it wraps.
 	Own []netip.Prefix
 }
 
-// Allows reports whether addr may be named to a remote provider. It refuses
-// the zero Addr, every special-purpose address, every address in g.Own, and
-// every IPv6 address in which an IPv4 address is embedded (mapped, NAT64, 6to4,
-// Teredo) that it would refuse by itself.
+// Allows reports whether addr may be sent to a remote provider. It judges the
+// [Canonical] form of addr. It refuses the zero Addr, every special-purpose
+// address, every address in g.Own, and every IPv6 address that holds an IPv4
+// address (6to4, Teredo, ISATAP) which it refuses by itself.
 func (g Guard) Allows(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
-	addr = Normalize(addr)
+	addr = Canonical(addr)
 	for _, p := range g.Own {
-		if p.Contains(addr) {
+		if canonicalPrefix(p).Contains(addr) {
 			return false
 		}
 	}
@@ -59,6 +67,17 @@ func (g Guard) Allows(addr netip.Addr) bool {
 		}
 	}
 	return true
+}
+
+// canonicalPrefix returns the IPv4 prefix that p wraps, and p if it wraps none.
+func canonicalPrefix(p netip.Prefix) netip.Prefix {
+	if p.Bits() < 96 || p.Addr().Is4() {
+		return p
+	}
+	if v4 := Canonical(p.Addr()); v4.Is4() {
+		return netip.PrefixFrom(v4, p.Bits()-96)
+	}
+	return p
 }
 
 // special4 are the IPv4 blocks that are not globally reachable; global
@@ -87,8 +106,8 @@ var exceptions4 = prefixes(
 )
 
 // special6 are the blocks inside the global unicast space 2000::/3 that are
-// not globally reachable. Everything outside 2000::/3 is refused, except the
-// well-known NAT64 prefix.
+// not globally reachable. Everything outside 2000::/3 is refused, for example
+// NAT64 for local use, 64:ff9b:1::/48 (RFC 8215).
 var special6 = prefixes(
 	"2001::/23",     // IETF protocol assignments
 	"2001:db8::/32", // documentation
@@ -96,7 +115,7 @@ var special6 = prefixes(
 )
 
 var exceptions6 = prefixes(
-	"2001::/32",         // Teredo; judged by the addresses embedded in it
+	"2001::/32",         // Teredo; judged by the addresses it holds
 	"2001:1::1/128",     // Port Control Protocol anycast
 	"2001:1::2/128",     // TURN anycast
 	"2001:1::3/128",     // DNS-SD service registration anycast
@@ -136,27 +155,32 @@ func global4(addr netip.Addr) bool {
 }
 
 func global6(addr netip.Addr) bool {
-	if nat64.Contains(addr) {
-		return true
-	}
 	return globalUnicast6.Contains(addr) && (!in(addr, special6) || in(addr, exceptions6))
 }
 
-// embedded4 returns the IPv4 addresses that a transition mechanism has put
-// into addr; unused places hold the zero Addr.
-func embedded4(addr netip.Addr) (v4 [2]netip.Addr) {
+// embedded4 returns the IPv4 addresses that a transition mechanism puts into an
+// IPv6 address. Unused places hold the zero Addr.
+func embedded4(addr netip.Addr) (v4 [3]netip.Addr) {
 	b := addr.As16()
-	at := func(i int) netip.Addr { return netip.AddrFrom4([4]byte(b[i : i+4])) }
 	switch {
-	case nat64.Contains(addr): // RFC 6052
-		v4[0] = at(12)
 	case sixToFour.Contains(addr): // RFC 3056
-		v4[0] = at(2)
+		v4[0] = v4At(addr, 2)
 	case teredo.Contains(addr): // RFC 4380: server, and client with its bits inverted
-		v4[0] = at(4)
+		v4[0] = v4At(addr, 4)
 		client := [4]byte{}
 		binary.BigEndian.PutUint32(client[:], ^binary.BigEndian.Uint32(b[12:]))
 		v4[1] = netip.AddrFrom4(client)
 	}
+	// RFC 5214: the interface identifier is 0000:5efe or, for a globally unique
+	// address, 0200:5efe, followed by the IPv4 address.
+	if b[8]&^0x02 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe {
+		v4[2] = v4At(addr, 12)
+	}
 	return v4
+}
+
+// v4At returns the IPv4 address in the four bytes of addr that start at i.
+func v4At(addr netip.Addr, i int) netip.Addr {
+	b := addr.As16()
+	return netip.AddrFrom4([4]byte(b[i : i+4]))
 }

@@ -24,6 +24,9 @@ func TestGuardAllows(t *testing.T) {
 		"2002:808:808::1",                      // 6to4 of 8.8.8.8
 		"2001:0:4136:e378:8000:63bf:f7f7:f7f7", // Teredo: server 65.54.227.120, client 8.8.8.8
 		"2a0e:97c0::1%eth0",                    // the zone is dropped
+		"2a0e:97c0::5efe:8.8.8.8",              // ISATAP of 8.8.8.8
+		"2a0e:97c0::200:5efe:8.8.8.8",          // likewise
+		"2a0e:97c0::100:5efe:10.0.0.1",         // not ISATAP
 	} {
 		require.True(t, provider.Guard{}.Allows(netip.MustParseAddr(text)), text)
 	}
@@ -44,6 +47,10 @@ func TestGuardRefuses(t *testing.T) {
 		"2002:7f00:1::1",                       // 6to4 of 127.0.0.1
 		"2001:0:a00:1:8000:63bf:f7f7:f7f7",     // Teredo with server 10.0.0.1
 		"2001:0:4136:e378:8000:63bf:f5ff:fffe", // Teredo with client 10.0.0.1
+		"2a0e:97c0::5efe:10.0.0.1",             // ISATAP of 10.0.0.1
+		"2a0e:97c0::200:5efe:192.168.0.1",      // ISATAP of 192.168.0.1
+		"2002:808:808::5efe:10.0.0.1",          // 6to4 of 8.8.8.8 and ISATAP of 10.0.0.1
+		"64:ff9b:1::808:808",                   // NAT64 for local use, of 8.8.8.8
 		"fe80::1%eth0",
 	} {
 		require.False(t, provider.Guard{}.Allows(netip.MustParseAddr(text)), text)
@@ -64,13 +71,28 @@ func TestGuardOwnNetworks(t *testing.T) {
 	}
 }
 
-func TestNormalize(t *testing.T) {
+// An own network counts whatever notation it is written in.
+func TestGuardOwnNetworksInOtherNotations(t *testing.T) {
+	for _, own := range []string{"::ffff:45.155.205.0/120", "64:ff9b::45.155.205.0/120", "::ffff:0:0/96", "45.155.205.7/24"} {
+		g := provider.Guard{Own: []netip.Prefix{netip.MustParsePrefix(own)}}
+		for _, text := range []string{"45.155.205.233", "::ffff:45.155.205.233", "64:ff9b::45.155.205.233", "2002:2d9b:cde9::1", "2a0e::5efe:45.155.205.233"} {
+			require.False(t, g.Allows(netip.MustParseAddr(text)), "%s in %s", text, own)
+		}
+		require.True(t, g.Allows(netip.MustParseAddr("2a0e:97c0::1")), own)
+	}
+	require.True(t, provider.Guard{Own: []netip.Prefix{{}}}.Allows(netip.MustParseAddr("8.8.8.8")), "the zero Prefix holds nothing")
+}
+
+func TestCanonical(t *testing.T) {
 	for text, want := range map[string]string{
 		"8.8.8.8": "8.8.8.8", "::ffff:8.8.8.8": "8.8.8.8", "::ffff:8.8.8.8%eth0": "8.8.8.8", "fe80::1%eth0": "fe80::1", "2A0E::1": "2a0e::1",
+		"64:ff9b::808:808": "8.8.8.8", "64:ff9b::8.8.8.8%eth0": "8.8.8.8", "64:ff9b::10.0.0.1": "10.0.0.1", // NAT64
+		"64:ff9b::1:808:808": "64:ff9b::1:808:808", "64:ff9b:1::808:808": "64:ff9b:1::808:808", // not of its well-known prefix
+		"2002:808:808::1": "2002:808:808::1", "::8.8.8.8": "::8.8.8.8", "2a0e::5efe:8.8.8.8": "2a0e::5efe:808:808",
 	} {
-		require.Equal(t, netip.MustParseAddr(want), provider.Normalize(netip.MustParseAddr(text)), text)
+		require.Equal(t, netip.MustParseAddr(want), provider.Canonical(netip.MustParseAddr(text)), text)
 	}
-	require.Equal(t, netip.Addr{}, provider.Normalize(netip.Addr{}))
+	require.Equal(t, netip.Addr{}, provider.Canonical(netip.Addr{}))
 }
 
 func TestParseAddrRefusesAllButAddresses(t *testing.T) {
@@ -93,8 +115,8 @@ func FuzzParseAddr(f *testing.F) {
 			}
 			return
 		}
-		if addr.Zone() != "" || addr.Is4In6() || addr != provider.Normalize(addr) {
-			t.Fatalf("%q: %v is not normalized", s, addr)
+		if addr.Zone() != "" || addr.Is4In6() || addr != provider.Canonical(addr) {
+			t.Fatalf("%q: %v is not canonical", s, addr)
 		}
 		if again, err := provider.ParseAddr(addr.String()); err != nil || again != addr {
 			t.Fatalf("%q: %v does not parse back: %v, %v", s, addr, again, err)
@@ -114,7 +136,7 @@ func FuzzGuard(f *testing.F) {
 			if !ok {
 				continue
 			}
-			plain := addr.Unmap()
+			plain := provider.Canonical(addr)
 			special := !plain.IsGlobalUnicast() || plain.IsPrivate()
 			if g.Allows(addr) && special {
 				t.Fatalf("%v is let through", addr)
@@ -132,6 +154,7 @@ func FuzzGuard(f *testing.F) {
 		for name, b := range map[string][]byte{
 			"mapped":        append(make([]byte, 10), append([]byte{0xff, 0xff}, four...)...),
 			"NAT64":         append([]byte{0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0}, four...),
+			"ISATAP":        append([]byte{0x2a, 0x0e, 0, 0, 0, 0, 0, 0, 0, 0, 0x5e, 0xfe}, four...),
 			"6to4":          append(append([]byte{0x20, 0x02}, four...), make([]byte, 10)...),
 			"Teredo server": append(append([]byte{0x20, 0x01, 0, 0}, four...), 0, 0, 0, 0, ^good[0], ^good[1], ^good[2], ^good[3]),
 			"Teredo client": append([]byte{0x20, 0x01, 0, 0, good[0], good[1], good[2], good[3], 0, 0, 0, 0}, inverted...),

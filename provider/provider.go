@@ -30,8 +30,8 @@ type Provider interface {
 	// [ValidateName]: it prefixes the provider's columns and payload keys.
 	Name() string
 
-	// Lookup asks about addr, which the caller has passed through [Normalize]
-	// and a [Guard].
+	// Lookup asks about addr, which is [Canonical] and which the caller has passed
+	// through a [Guard].
 	//
 	// It returns a Finding whenever the source answered, also when the answer
 	// is that it does not know the address. Everything else is an error, best
@@ -88,6 +88,15 @@ type Refresher interface {
 	// Refresh keeps returning that failure, without trying again, until the
 	// provider's own backoff has passed.
 	Refresh(ctx context.Context) error
+}
+
+// Accounted is implemented by a provider whose quota belongs to an account that
+// can change while it runs. Find it with [As].
+type Accounted interface {
+	// Account returns a short text that stands for the present account, such as
+	// a hash of provider name and API key, and "" if there is none. The key
+	// cannot be found out from it. It is cheap to call.
+	Account() string
 }
 
 // Func adapts a function to the [Provider] interface.

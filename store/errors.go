@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/provider"
 )
 
 var (
@@ -55,6 +58,74 @@ func (e *SaveError) Unwrap() []error {
 
 func (e *SaveError) ids() []uuid.UUID {
 	return slices.SortedFunc(maps.Keys(e.Failed), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+}
+
+// ObserveError is returned by [Registrar.Observe] when it rejected some of the
+// attackers of a call. The others were added.
+type ObserveError struct {
+	// Rejected has the reason for each rejected attacker, by its index in the
+	// call; it wraps [ErrInvalid]. It is never empty.
+	Rejected map[int]error
+}
+
+// Error has the number of rejected attackers, and the reason for the first.
+func (e *ObserveError) Error() string {
+	at := slices.Sorted(maps.Keys(e.Rejected))
+	if len(at) == 0 {
+		return "no attacker was rejected"
+	}
+	text := fmt.Sprintf("attacker %d: %v", at[0], e.Rejected[at[0]])
+	if len(at) > 1 {
+		text = fmt.Sprintf("%d attackers were rejected, the first of them %s", len(at), text)
+	}
+	return text
+}
+
+// Unwrap returns the reasons in order of index.
+func (e *ObserveError) Unwrap() []error {
+	var errs []error
+	for _, at := range slices.Sorted(maps.Keys(e.Rejected)) {
+		errs = append(errs, e.Rejected[at])
+	}
+	return errs
+}
+
+// Acceptable returns those of the attackers that [Registrar.Observe] accepts, with
+// spaces and zones removed from their addresses, and an [*ObserveError] that names
+// the others, if there are any. It changes nothing in attackers. Implementations
+// of [Registrar] call it.
+func Acceptable(attackers []Attacker) (accepted []Attacker, rejected error) {
+	accepted = make([]Attacker, 0, len(attackers))
+	var why map[int]error
+	for i, a := range attackers {
+		err := a.clean()
+		if err == nil {
+			accepted = append(accepted, a)
+			continue
+		}
+		if why == nil {
+			why = make(map[int]error)
+		}
+		why[i] = err
+	}
+	if why != nil {
+		rejected = &ObserveError{Rejected: why}
+	}
+	return accepted, rejected
+}
+
+// clean removes spaces and the zone from the address, and returns an error if the
+// attacker is not acceptable.
+func (a *Attacker) clean() error {
+	ip, _, _ := strings.Cut(strings.TrimSpace(a.IP), "%")
+	switch _, err := provider.ParseAddr(ip); {
+	case a.ID == uuid.Nil:
+		return fmt.Errorf("%w: address %.60q has the zero UUID", ErrInvalid, a.IP)
+	case err != nil:
+		return fmt.Errorf("%w: %.60q of attacker %s is not an IP address", ErrInvalid, a.IP, a.ID)
+	}
+	a.IP = ip
+	return nil
 }
 
 // Validate returns an error that wraps [ErrInvalid] if the request is missing

@@ -3,6 +3,9 @@ package store_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +37,41 @@ func TestSaveError(t *testing.T) {
 	none := &store.SaveError{}
 	require.EqualError(t, none, "no update failed")
 	require.Empty(t, none.Unwrap())
+}
+
+func TestObserveError(t *testing.T) {
+	a := errors.New("no address")
+	b := fmt.Errorf("%w: zero UUID", store.ErrInvalid)
+	one := &store.ObserveError{Rejected: map[int]error{7: a}}
+	require.EqualError(t, one, "attacker 7: no address")
+	both := &store.ObserveError{Rejected: map[int]error{7: a, 3: b}}
+	require.EqualError(t, both, "2 attackers were rejected, the first of them attacker 3: invalid request: zero UUID")
+	require.ErrorIs(t, both, store.ErrInvalid)
+	require.ErrorIs(t, both, a)
+	require.Equal(t, []error{b, a}, both.Unwrap())
+	require.EqualError(t, &store.ObserveError{}, "no attacker was rejected")
+}
+
+func TestAcceptable(t *testing.T) {
+	id := uuid.New()
+	given := []store.Attacker{
+		{ID: id, IP: " \u00a045.9.148.3\n"}, {IP: "45.9.148.4"}, {ID: id, IP: "::FFFF:45.9.148.5%eth0"},
+		{ID: id, IP: strings.Repeat("x", 500)}, {ID: id, IP: "%eth0"}, {ID: id, IP: "45.9.148.3 %x"},
+	}
+	was := slices.Clone(given)
+	accepted, err := store.Acceptable(given)
+	require.Equal(t, was, given)
+	require.Equal(t, []store.Attacker{{ID: id, IP: "45.9.148.3"}, {ID: id, IP: "::FFFF:45.9.148.5"}}, accepted)
+	var rejected *store.ObserveError
+	require.ErrorAs(t, err, &rejected)
+	require.Equal(t, []int{1, 3, 4, 5}, slices.Sorted(maps.Keys(rejected.Rejected)))
+	for _, why := range rejected.Rejected {
+		require.ErrorIs(t, why, store.ErrInvalid)
+		require.Less(t, len(why.Error()), 200)
+	}
+	accepted, err = store.Acceptable(accepted)
+	require.NoError(t, err)
+	require.Len(t, accepted, 2)
 }
 
 func TestClaimRequestValidate(t *testing.T) {

@@ -25,7 +25,7 @@ func AttackerID(addr netip.Addr) uuid.UUID {
 	if !addr.IsValid() {
 		return uuid.Nil
 	}
-	return uuid.NewSHA1(attackerSpace, []byte(provider.Normalize(addr).String()))
+	return uuid.NewSHA1(attackerSpace, []byte(provider.Canonical(addr).String()))
 }
 
 // EventID returns the ID of the event that announces a revision of an attacker's

@@ -38,9 +38,12 @@ type Registrar interface {
 	// Observe adds attackers, which are then due, and updates those already
 	// known by their ID: the earliest FirstSeen and the latest LastSeen are
 	// kept, and a different IP replaces the old one and makes the attacker due.
-	// An attacker with the zero UUID is refused with an error that wraps
-	// [ErrInvalid], and then none is added. A zero LastSeen means now, a zero
-	// FirstSeen the same as LastSeen.
+	// A zero LastSeen means now, a zero FirstSeen the same as LastSeen. Spaces
+	// around an address, and its zone, are removed.
+	//
+	// An attacker with the zero UUID, or whose IP is not the text of an address,
+	// is rejected: Observe adds the others and returns an [*ObserveError] that
+	// names those it rejected. After any other error some may have been added.
 	Observe(ctx context.Context, attackers ...Attacker) error
 
 	// Forget removes attackers with everything known about them. Unknown ones

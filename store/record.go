@@ -15,15 +15,15 @@ import (
 type Attacker struct {
 	// ID is the attacker's UUID.
 	ID uuid.UUID
-	// IP is the address as whoever registered the attacker wrote it. It may be
-	// no address at all.
+	// IP is the address as it was written by whatever registered the attacker. In
+	// a table that others write to it may be any text.
 	IP string
 	// FirstSeen and LastSeen are in UTC with microsecond precision.
 	FirstSeen, LastSeen time.Time
 }
 
-// Addr returns the attacker's address, normalized, and the zero Addr if IP is
-// not the text of one.
+// Addr returns the attacker's address in the form of [provider.Canonical], and
+// the zero Addr if IP is not an address.
 func (a *Attacker) Addr() netip.Addr {
 	addr, err := provider.ParseAddr(a.IP)
 	if err != nil {

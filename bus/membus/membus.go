@@ -5,26 +5,24 @@ package membus
 
 import (
 	"context"
-	"encoding/hex"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
 )
 
-// DefaultBuffer is the number of undelivered events a subscription holds if
-// [Options] does not say.
-const DefaultBuffer = 1024
-
 // Options configures a [Bus]. The zero value is usable.
 type Options struct {
 	// Buffer is how many events a subscription holds for its reader before the
-	// oldest is dropped. Zero or less means [DefaultBuffer].
+	// oldest is dropped. Zero or less means [bus.DefaultBuffer].
 	Buffer int
+}
+
+// subscription receives the events whose topics match a pattern.
+type subscription struct {
+	pattern string
+	*bus.Mailbox
 }
 
 // Bus is a [bus.Bus] in memory. Make one with [New]. It runs no goroutines.
@@ -33,17 +31,14 @@ type Bus struct {
 	dropped atomic.Uint64
 
 	mu     sync.RWMutex
-	subs   []*subscription // replaced, never modified: read without the lock
-	reason error           // why nothing can be done: ErrClosed, ErrLost or nil
+	subs   []subscription // replaced, never modified: read without the lock
+	reason error          // why nothing can be done: ErrClosed, ErrLost or nil
 }
 
 var _ bus.Bus = (*Bus)(nil)
 
 // New returns an open bus.
 func New(o Options) *Bus {
-	if o.Buffer <= 0 {
-		o.Buffer = DefaultBuffer
-	}
 	return &Bus{buffer: o.Buffer}
 }
 
@@ -61,16 +56,10 @@ func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
 	if reason != nil {
 		return reason
 	}
-	if ev.ID == "" {
-		id := uuid.New()
-		ev.ID = hex.EncodeToString(id[:])
-	}
-	if ev.Time.IsZero() {
-		ev.Time = time.Now().UTC()
-	}
+	ev.Complete()
 	for _, s := range subs {
-		if bus.Match(s.pattern, ev.Topic) {
-			s.deliver(ev)
+		if bus.Match(s.pattern, ev.Topic) && s.Deliver(ev) {
+			b.dropped.Add(1)
 		}
 	}
 	return nil
@@ -89,9 +78,10 @@ func (b *Bus) Subscribe(ctx context.Context, pattern string) (bus.Subscription, 
 	if b.reason != nil {
 		return nil, b.reason
 	}
-	s := &subscription{bus: b, pattern: pattern, events: make(chan bus.Event, b.buffer)}
-	b.subs = append(slices.Clone(b.subs), s)
-	return s, nil
+	var m *bus.Mailbox
+	m = bus.NewMailbox(b.buffer, func() { b.remove(m) })
+	b.subs = append(slices.Clone(b.subs), subscription{pattern, m})
+	return m, nil
 }
 
 // Close implements [bus.Bus].
@@ -126,65 +116,12 @@ func (b *Bus) end(reason error) {
 	}
 	b.mu.Unlock()
 	for _, s := range subs {
-		s.end(reason)
+		s.End(reason)
 	}
 }
 
-func (b *Bus) remove(s *subscription) {
+func (b *Bus) remove(m *bus.Mailbox) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.subs = slices.DeleteFunc(slices.Clone(b.subs), func(other *subscription) bool { return other == s })
-}
-
-type subscription struct {
-	bus     *Bus
-	pattern string
-	events  chan bus.Event
-
-	mu  sync.Mutex // held by who sends on or closes events
-	err error      // set before events is closed
-}
-
-// deliver puts ev into the buffer, in place of the oldest event if it is full.
-func (s *subscription) deliver(ev bus.Event) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err != nil {
-		return
-	}
-	for {
-		select {
-		case s.events <- ev:
-			return
-		default:
-		}
-		select {
-		case <-s.events:
-			s.bus.dropped.Add(1)
-		default: // the reader was faster
-		}
-	}
-}
-
-func (s *subscription) Events() <-chan bus.Event { return s.events }
-
-func (s *subscription) Err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-func (s *subscription) Close() error {
-	s.bus.remove(s)
-	s.end(bus.ErrClosed)
-	return nil
-}
-
-func (s *subscription) end(reason error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.err == nil {
-		s.err = reason
-		close(s.events)
-	}
+	b.subs = slices.DeleteFunc(slices.Clone(b.subs), func(s subscription) bool { return s.Mailbox == m })
 }

@@ -48,10 +48,10 @@ func TestDropped(t *testing.T) {
 }
 
 func TestDefaultBuffer(t *testing.T) {
-	for _, buffer := range []int{0, -1, membus.DefaultBuffer} {
+	for _, buffer := range []int{0, -1, bus.DefaultBuffer} {
 		sub, err := membus.New(membus.Options{Buffer: buffer}).Subscribe(t.Context(), "a")
 		require.NoError(t, err)
-		require.Equal(t, membus.DefaultBuffer, cap(sub.Events()))
+		require.Equal(t, bus.DefaultBuffer, cap(sub.Events()))
 	}
 }
 

@@ -21,13 +21,13 @@ type link struct {
 	published atomic.Uint64
 
 	mu    sync.Mutex
-	subs  map[*subscription]struct{}
+	subs  map[*bus.Mailbox]struct{}
 	ended bool
 	why   error // the first failure of a call
 }
 
 func newLink(b *Bus, nc *nats.Conn) *link {
-	return &link{bus: b, nc: nc, closed: nc.StatusChanged(nats.CLOSED), subs: make(map[*subscription]struct{})}
+	return &link{bus: b, nc: nc, closed: nc.StatusChanged(nats.CLOSED), subs: make(map[*bus.Mailbox]struct{})}
 }
 
 // serve waits until the connection is lost, and returns why it was. When ctx is
@@ -122,21 +122,48 @@ func (l *link) publish(ctx context.Context, m *nats.Msg) error {
 
 func (l *link) subscribe(ctx context.Context, pattern string) (bus.Subscription, error) {
 	subject := l.bus.prefix + pattern
-	s := &subscription{link: l, events: make(chan bus.Event, l.bus.buffer)}
+	var (
+		m   *bus.Mailbox
+		sub *nats.Subscription
+	)
+	m = bus.NewMailbox(l.bus.buffer, func() {
+		l.forget(m)
+		_ = sub.Unsubscribe() // fails without a connection, which does it as well
+	})
 	l.mu.Lock()
 	if !l.ended {
-		l.subs[s] = struct{}{}
+		l.subs[m] = struct{}{}
 	}
 	l.mu.Unlock()
 	err := l.do(ctx, func() (err error) {
-		s.nats, err = l.nc.Subscribe(subject, s.receive)
+		sub, err = l.nc.Subscribe(subject, l.bus.receiver(m))
 		return err
 	})
 	if err != nil {
-		_ = s.Close()
+		_ = m.Close()
 		return nil, l.explain("subscribe to", subject, err)
 	}
-	return s, nil
+	return m, nil
+}
+
+// receiver returns what delivers messages to m. The NATS client calls it for one
+// message after the other, and drops new ones, because there have to be limits,
+// if that takes too long.
+func (b *Bus) receiver(m *bus.Mailbox) nats.MsgHandler {
+	missed := 0 // messages that the client has dropped so far
+	return func(msg *nats.Msg) {
+		if n, err := msg.Sub.Dropped(); err == nil && n > missed {
+			b.dropped.Add(uint64(n - missed))
+			missed = n
+		}
+		if reserved(msg.Subject) {
+			return
+		}
+		ev, err := open(b.topic(msg.Subject), msg)
+		if err != nil || m.Deliver(ev) {
+			b.dropped.Add(1)
+		}
+	}
 }
 
 // explain returns the error that the caller is to see.
@@ -156,10 +183,10 @@ func (l *link) explain(what, subject string, err error) error {
 }
 
 // forget removes a subscription that has ended.
-func (l *link) forget(s *subscription) {
+func (l *link) forget(m *bus.Mailbox) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.subs, s)
+	delete(l.subs, m)
 }
 
 // end ends every subscription.
@@ -171,8 +198,8 @@ func (l *link) end() {
 	subs := l.subs
 	l.subs, l.ended = nil, true
 	l.mu.Unlock()
-	for s := range subs {
-		s.end(reason)
+	for m := range subs {
+		m.End(reason)
 	}
 }
 

@@ -38,10 +38,6 @@ import (
 	"github.com/decnet/enrich/bus"
 )
 
-// DefaultBuffer is the number of undelivered events a subscription holds if
-// [Options] does not say.
-const DefaultBuffer = 1024
-
 const (
 	// The delays between two attempts to connect.
 	retryMin = 50 * time.Millisecond
@@ -69,8 +65,8 @@ type Options struct {
 	// topic. Empty means that topics are subjects as they are.
 	Prefix string
 	// Buffer is how many events a subscription holds for its reader before the
-	// oldest is dropped. Zero or less means [DefaultBuffer]. What has arrived and
-	// is not decoded yet, at most 64 MiB, comes on top.
+	// oldest is dropped. Zero or less means [bus.DefaultBuffer]. What has arrived
+	// and is not decoded yet, at most 64 MiB, comes on top.
 	Buffer int
 	// Unconfirmed makes Publish wait for a confirmation only once in 256 events
 	// and return otherwise when the event is in this process's buffer, from which
@@ -125,9 +121,6 @@ func New(o Options) (*Bus, error) {
 		unconfirmed: o.Unconfirmed,
 		done:        make(chan struct{}),
 		tried:       make(chan struct{}),
-	}
-	if b.buffer <= 0 {
-		b.buffer = DefaultBuffer
 	}
 	if o.Prefix != "" {
 		if err := bus.ValidateTopic(o.Prefix); err != nil {
@@ -194,14 +187,14 @@ func (d dialer) Dial(network, address string) (net.Conn, error) {
 // order.
 //
 // Beyond what [bus.Event.Validate] refuses, it refuses with [bus.ErrInvalid]
-// subjects that NATS keeps for itself, an ID or type that is not UTF-8, and
-// events that are longer in all than the server's max_payload. If the server
-// does not permit the subject, the error wraps [nats.ErrPermissionViolation].
+// subjects that NATS keeps for itself, and events that are longer in all than
+// the server's max_payload. If the server does not permit the subject, the error
+// wraps [nats.ErrPermissionViolation].
 func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m, err := b.pack(&ev)
+	m, err := b.pack(ev)
 	if err != nil {
 		return err
 	}

@@ -280,5 +280,5 @@ func TestOptions(t *testing.T) {
 		// Neither keeps a bus from connecting as it should, nor a buffer as it was.
 		Nats: []nats.Option{nil, nats.RetryOnFailedConnect(true), nats.MaxReconnects(1), nats.FlusherTimeout(-1)},
 	})
-	require.Equal(t, natsbus.DefaultBuffer, cap(subscribe(t, b, "a").Events()))
+	require.Equal(t, bus.DefaultBuffer, cap(subscribe(t, b, "a").Events()))
 }

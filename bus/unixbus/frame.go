@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
+
+	"github.com/decnet/enrich/bus"
 )
 
 // The limits of the wire, in bytes.
@@ -95,6 +98,55 @@ func appendFrame(dst []byte, verb, arg string) []byte {
 		dst = append(dst, arg...)
 	}
 	return append(dst, '\n', 0, 0, 0, 0)
+}
+
+// seal returns a frame with an event on topic as its body.
+func seal(verb, topic string, e *bus.Envelope) []byte {
+	const fixed, id, ts = 62, 34, 17 // the rest of the header and of the envelope; an ID and a time that the envelope lacks
+	b := make([]byte, 0, fixed+2*len(topic)+max(len(e.ID), id)+len(e.Type)+max(len(e.TS), ts)+len(e.Payload))
+	b = appendFrame(b, verb, topic)
+	start := len(b)
+	b = e.Append(b, topic)
+	binary.BigEndian.PutUint32(b[start-4:], uint32(len(b)-start))
+	return b
+}
+
+// bodySize returns the size of the body of a sealed event.
+func bodySize(sealed []byte, topic string) int {
+	return len(sealed) - len("PUB ") - len(topic) - len("\n1234")
+}
+
+// open returns the event on topic that body holds. An empty body is an envelope
+// in which everything is missing.
+func open(topic string, body []byte) (bus.Event, error) {
+	e, err := envelope(body)
+	if err != nil {
+		return bus.Event{}, err
+	}
+	ev, err := e.Event(topic)
+	if err != nil {
+		return bus.Event{}, err
+	}
+	ev.Complete()
+	return ev, nil
+}
+
+func envelope(body []byte) (bus.Envelope, error) {
+	if len(body) == 0 {
+		return bus.Envelope{}, nil
+	}
+	return bus.ParseEnvelope(body)
+}
+
+// ascii reports whether s can be the topic or pattern of a frame: of those that
+// are valid, the wire carries the ones in ASCII.
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }
 
 // The size of a reader's buffer: when nothing has been read, and without a

@@ -103,7 +103,7 @@ func FuzzServer(f *testing.F) {
 
 // FuzzClient gives a client whatever a server may say.
 func FuzzClient(f *testing.F) {
-	f.Add(append(seal(verbEvt, "a.b", envelope{payload: []byte(`{"a":1}`)}, time.Unix(1, 0)), "BYE\n\x00\x00\x00\x00"...))
+	f.Add(append(withPayload(verbEvt, "a.b", `{"a":1}`), "BYE\n\x00\x00\x00\x00"...))
 	f.Add([]byte("EVT a\n\x00\x00\x00\x02{}EVT a\n\xff\xff\xff\xff"))
 	f.Add([]byte("EVT a\n\x00\x00\x00\x01xEVT a..b\n\x00\x00\x00\x00PUB a\n\x00\x00\x00\x00"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -29,7 +29,7 @@ var (
 type link struct {
 	bus  *Bus
 	conn net.Conn
-	subs atomic.Pointer[[]*subscription] // replaced, never modified
+	subs atomic.Pointer[[]subscription] // replaced, never modified
 
 	token   chan struct{} // of capacity 1: full while somebody writes
 	batch   []byte        // what is being written; the holder's of the token, as what follows
@@ -51,6 +51,12 @@ type link struct {
 	over      bool          // done is closed, or about to be
 }
 
+// subscription receives the events whose topics match a pattern.
+type subscription struct {
+	pattern string
+	*bus.Mailbox
+}
+
 // interest is what the server was and has to be told about a pattern.
 type interest struct {
 	subs int           // how many subscriptions want it
@@ -70,7 +76,7 @@ func newLink(b *Bus, conn net.Conn) *link {
 		interests: make(map[string]*interest),
 		stalled:   make(chan struct{}),
 	}
-	l.subs.Store(new([]*subscription))
+	l.subs.Store(new([]subscription))
 	return l
 }
 
@@ -106,20 +112,20 @@ func (l *link) read() error {
 		if string(f.arg) != topic {
 			topic = string(f.arg)
 		}
-		e, err := open(f.body)
-		if err != nil || len(topic) > bus.MaxTopic || !validTopic(topic) || len(e.payload) > bus.MaxPayload {
+		ev, err := open(topic, f.body)
+		if err != nil || len(ev.Payload) > bus.MaxPayload {
 			l.bus.dropped.Add(1)
 			continue
 		}
-		l.deliver(e.event(topic))
+		l.deliver(ev)
 	}
 }
 
 // deliver hands ev to the subscriptions that want it.
 func (l *link) deliver(ev bus.Event) {
 	for _, s := range *l.subs.Load() {
-		if bus.Match(s.pattern, ev.Topic) {
-			s.deliver(ev)
+		if bus.Match(s.pattern, ev.Topic) && s.Deliver(ev) {
+			l.bus.dropped.Add(1)
 		}
 	}
 }
@@ -147,9 +153,8 @@ func (l *link) reason() error {
 }
 
 func (l *link) subscribe(ctx context.Context, pattern string) (bus.Subscription, error) {
-	s := &subscription{
-		link: l, pattern: pattern, dropped: &l.bus.dropped, events: make(chan bus.Event, l.bus.buffer),
-	}
+	s := subscription{pattern: pattern}
+	s.Mailbox = bus.NewMailbox(l.bus.buffer, func() { l.forget(s) })
 	l.mu.Lock()
 	if l.err != nil {
 		defer l.mu.Unlock()
@@ -169,7 +174,7 @@ func (l *link) subscribe(ctx context.Context, pattern string) (bus.Subscription,
 	l.write(stalled)
 	select {
 	case <-want.sent:
-		return s, nil
+		return s.Mailbox, nil
 	case <-l.done:
 		return nil, l.reason()
 	case <-ctx.Done():
@@ -178,15 +183,16 @@ func (l *link) subscribe(ctx context.Context, pattern string) (bus.Subscription,
 	}
 }
 
-// forget removes a subscription that has ended.
-func (l *link) forget(s *subscription) {
+// forget removes a subscription that has ended. It does not wait for the server
+// to be told.
+func (l *link) forget(s subscription) {
 	l.mu.Lock()
 	if l.err != nil {
 		l.mu.Unlock()
 		return
 	}
 	subs := slices.Clone(*l.subs.Load())
-	subs = slices.DeleteFunc(subs, func(other *subscription) bool { return other == s })
+	subs = slices.DeleteFunc(subs, func(other subscription) bool { return other == s })
 	l.subs.Store(&subs)
 	want := l.interests[s.pattern]
 	want.subs--
@@ -407,6 +413,6 @@ func (l *link) lose(reason error) {
 func (l *link) endAll() {
 	reason := l.reason()
 	for _, s := range *l.subs.Load() {
-		s.end(reason)
+		s.End(reason)
 	}
 }

@@ -114,7 +114,7 @@ func TestHung(t *testing.T) {
 		b, server := pair(t)
 		expect(t, &reader{src: server}, "HELLO me")
 		go func() { // it talks, though
-			_, _ = server.Write(seal(verbEvt, "a", envelope{}, time.Now()))
+			_, _ = server.Write(withPayload(verbEvt, "a", `{}`))
 		}()
 		for n := range 10 {
 			require.NoError(t, b.Publish(t.Context(), event(n)))

@@ -85,9 +85,12 @@ func (p *peer) obey() error {
 				}
 				topic = string(f.arg)
 			}
-			e, err := open(f.body)
+			e, err := envelope(f.body)
+			if err == nil && (e.Type != nil && e.Type[0] != '"' || e.Payload != nil && e.Payload[0] != '{') {
+				err = errors.New("the type is not a string, or the payload is not an object")
+			}
 			if err != nil {
-				return fmt.Errorf("on %.300q: %w", topic, err)
+				return fmt.Errorf("%w: on %.300q: %w", errMalformed, topic, err)
 			}
 			woken = p.server.publish(p, topic, e, woken)
 		case verbSub:

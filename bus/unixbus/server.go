@@ -199,7 +199,7 @@ func (s *Server) setReader(p *peer, reads bool) {
 
 // publish passes an event on to everyone who wants it and is not from. It
 // returns those in woken who have to be woken.
-func (s *Server) publish(from *peer, topic string, e envelope, woken []*peer) []*peer {
+func (s *Server) publish(from *peer, topic string, e bus.Envelope, woken []*peer) []*peer {
 	s.events.Add(1)
 	var f []byte
 	for _, p := range *s.readers.Load() {
@@ -207,8 +207,8 @@ func (s *Server) publish(from *peer, topic string, e envelope, woken []*peer) []
 			continue
 		}
 		if f == nil {
-			e.id = nil // a new one
-			if f = seal(verbEvt, topic, e, time.Now()); bodySize(f, topic) > maxBody {
+			e.ID, e.TS = nil, nil // new ones
+			if f = seal(verbEvt, topic, &e); bodySize(f, topic) > maxBody {
 				s.dropped.Add(1)
 				s.dropNotes.warn(s.log, "dropped an event that is too long with its envelope", "topic", topic, "client", from.label())
 				return woken

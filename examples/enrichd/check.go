@@ -66,8 +66,12 @@ func checkConfig(c config, wrong error) []row {
 	for _, warning := range c.warnings {
 		rows = append(rows, row{what, checkNote, warning})
 	}
-	if rows == nil {
-		rows = append(rows, row{what, checkOK, "asks " + strings.Join(c.names(), ", ")})
+	asks := "asks " + strings.Join(c.names(), ", ")
+	switch {
+	case len(c.sources) > 0 && c.chosen != "":
+		rows = append(rows, row{what, checkOK, asks + ", as " + c.chosen + " says"})
+	case rows == nil:
+		rows = append(rows, row{what, checkOK, asks})
 	}
 	return rows
 }

@@ -24,20 +24,21 @@ func (d database) check(ctx context.Context) row {
 }
 
 func (d database) look(ctx context.Context) (string, error) {
-	if d.path != "" {
-		if _, err := os.Stat(d.path); errors.Is(err, fs.ErrNotExist) {
-			return "the first start will make it", writable(filepath.Dir(d.path))
-		}
+	if d.isMissing() && !d.mustExist {
+		return "the first start will make it", writable(filepath.Dir(d.path))
+	}
+	tables, err := d.existingTables(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case d.mustExist && !slices.Contains(tables, "attackers"):
+		return "", errNoAttackers
 	}
 	db, err := d.existing()
 	if err != nil {
 		return "", err
 	}
 	defer db.Close()
-	tables, err := d.tablesIn(ctx, db)
-	if err != nil {
-		return "", err
-	}
 	records, err := sqlstore.New(db, sqlstore.Options{Dialect: d.dialect})
 	if err != nil {
 		return "", err
@@ -54,6 +55,30 @@ func (d database) look(ctx context.Context) (string, error) {
 		return "made by DECNET; the first start will add tables named enrich_*", nil
 	}
 	return "the next start will bring the tables up to date", nil
+}
+
+// isMissing reports whether the database is an SQLite file that is not there.
+func (d database) isMissing() bool {
+	if d.path == "" {
+		return false
+	}
+	_, err := os.Stat(d.path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// existingTables returns the names of all tables, and none if the database is a
+// file that is not there. It creates nothing.
+func (d database) existingTables(ctx context.Context) ([]string, error) {
+	if d.isMissing() {
+		_, err := os.Stat(filepath.Dir(d.path))
+		return nil, err
+	}
+	db, err := d.existing()
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	return d.tablesIn(ctx, db)
 }
 
 // existing opens a database that is there. Where tablesIn begins a transaction,

@@ -146,7 +146,7 @@ func TestCheckOfPings(t *testing.T) {
 			w.Header().Set("Location", "/elsewhere")
 			w.WriteHeader(status)
 		})})
-		c, err := readConfig(setting(s.env))
+		c, err := readConfig(options{}, setting(s.env))
 		require.NoError(t, err)
 		require.Equal(t, want, c.sources[0].check(t.Context()).result, status)
 		require.Equal(t, 1, s.up.Calls(upstream.Custom), "redirects are not followed")
@@ -160,7 +160,7 @@ func TestCheckOfLittle(t *testing.T) {
 	for _, name := range known() {
 		env["DECNET_"+strings.ToUpper(name)+"_URL"] = s.up.URL()
 	}
-	r := runWith(t, env, "-check", "-listen", "")
+	r := runWith(t, env, "-check", "-listen", "", "-create")
 	require.Equal(t, exitOK, r.code, r.stdout)
 	require.Contains(t, r.stdout, "enrichd does nothing: DECNET_INTEL_ENABLED says so")
 	require.Contains(t, r.stdout, "leaving out abuseipdb: DECNET_ABUSEIPDB_API_KEY is not set")

@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,8 +14,10 @@ type config struct {
 	enabled  bool
 	database database
 	bus      busConfig
-	sources  []source // the providers to query; none if the environment asks for none
-	warnings []string // for the log
+	sources  []source       // the providers to query; none if none is wanted
+	chosen   string         // the flag or variable that names them; empty for the default
+	own      []netip.Prefix // networks that no provider is asked about
+	warnings []string       // for the log
 }
 
 // providers returns the providers to query.
@@ -25,50 +27,6 @@ func (c *config) providers() []intel.Provider {
 		ps[i] = s.Provider
 	}
 	return ps
-}
-
-// environment reads variables and collects what is wrong with them. Its errors
-// repeat no value that could be a secret.
-type environment struct {
-	lookup   func(string) (string, bool) // as os.LookupEnv
-	errs     []error
-	warnings []string
-}
-
-// get returns a variable, and "" if it is not set.
-func (e *environment) get(name string) string {
-	value, _ := e.lookup(name)
-	return value
-}
-
-// text returns a variable without surrounding white space.
-func (e *environment) text(name string) string { return strings.TrimSpace(e.get(name)) }
-
-// isEmpty reports whether a variable is set, and to nothing but white space.
-func (e *environment) isEmpty(name string) bool {
-	value, set := e.lookup(name)
-	return set && strings.TrimSpace(value) == ""
-}
-
-func (e *environment) warn(format string, args ...any) {
-	e.warnings = append(e.warnings, fmt.Sprintf(format, args...))
-}
-
-func (e *environment) refuse(format string, args ...any) {
-	e.errs = append(e.errs, fmt.Errorf(format, args...))
-}
-
-// boolean returns a variable that is true or false, and true if it is not set.
-func (e *environment) boolean(name string) bool {
-	switch value := e.text(name); strings.ToLower(value) {
-	case "", "1", "true", "yes", "on":
-		return true
-	case "0", "false", "no", "off":
-		return false
-	default:
-		e.refuse("%s is %.40q; it must be true or false", name, value)
-		return false
-	}
 }
 
 // enabled reads DECNET_INTEL_ENABLED. As in DECNET, only "false" switches off.
@@ -83,34 +41,80 @@ func (e *environment) enabled() bool {
 	return true
 }
 
-// readConfig reads the environment. The error names everything that is wrong
-// with it.
-func readConfig(lookup func(string) (string, bool)) (config, error) {
+// readConfig reads the environment and DECNET's configuration files. The error
+// names everything that is wrong with them.
+func readConfig(o options, lookup lookup) (config, error) {
 	e := &environment{lookup: lookup}
+	e.addFiles(o.decnet)
 	c := config{
 		enabled:  e.enabled(),
-		database: e.database(),
+		database: e.database(o),
 		bus:      e.bus(),
-		sources:  e.sources(),
+	}
+	list := e.providerList(o)
+	c.sources, c.chosen = e.sources(list, o.abuseipdbDays), list.chosen
+	if o.own != "" {
+		var err error
+		if c.own, err = ownNetworks(o.own); err != nil {
+			e.refuse("-own: %w", err)
+		}
+	}
+	if o.daemon {
+		e.warn("-d has no effect: enrichd stays in the foreground; let systemd run it")
 	}
 	c.warnings = e.warnings
 	return c, errors.Join(e.errs...)
 }
 
-// sources reads which providers to query.
-func (e *environment) sources() (sources []source) {
-	if e.isEmpty(providersVariable) {
-		e.warn("no provider is queried: %s is set and empty; remove it to query all", providersVariable)
+// providerList is which providers to query.
+type providerList struct {
+	chosen string // what names them: a flag or a variable; empty for the default
+	text   string
+}
+
+// providerList returns the list in -providers, or in DECNET_INTEL_PROVIDERS. If
+// neither is set, all providers are queried. If the one that counts is set and
+// empty, none is, as in DECNET.
+func (e *environment) providerList(o options) providerList {
+	const variable = "DECNET_INTEL_PROVIDERS"
+	if o.providers != nil {
+		return providerList{"-providers", strings.TrimSpace(*o.providers)}
+	}
+	if _, set := e.lookup(variable); set {
+		return providerList{variable, e.text(variable)}
+	}
+	return providerList{text: strings.Join(known(), ",")}
+}
+
+// names returns the names in the list, each once.
+func (l providerList) names() (names []string) {
+	for name := range strings.SplitSeq(l.text, ",") {
+		if name = strings.ToLower(strings.TrimSpace(name)); name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// sources reads how to query the providers in a list.
+func (e *environment) sources(list providerList, days int) (sources []source) {
+	if list.text == "" {
+		e.warn("no provider is queried: %s is set and empty; remove it to query all", list.chosen)
 		return nil
 	}
 	wrong := len(e.errs)
-	for _, name := range e.providers() {
+	for _, name := range list.names() {
 		i := slices.IndexFunc(services, func(s service) bool { return s.name == name })
 		if i < 0 {
-			e.refuse("%s names %.40q, which is not known; known are %s", providersVariable, name, strings.Join(known(), ", "))
+			e.refuse("%s names %.40q, which is not known; known are %s", list.chosen, name, strings.Join(known(), ", "))
 			continue
 		}
-		s := source{service: &services[i], key: e.text(services[i].variable("API_KEY"))}
+		s := source{service: &services[i]}
+		var err error
+		if s.key, err = e.key(s.variable("API_KEY")); err != nil {
+			e.errs = append(e.errs, err)
+			continue
+		}
 		if s.key == "" && s.needsKey {
 			e.warn("leaving out %s: %s is not set", name, s.variable("API_KEY"))
 			continue
@@ -118,35 +122,16 @@ func (e *environment) sources() (sources []source) {
 		if s.key == "" && s.ping != "" {
 			e.warn("asking %s without a key, which allows only a few lookups a week: %s is not set", name, s.variable("API_KEY"))
 		}
-		if err := s.configure(e); err != nil {
+		if err := s.configure(e, days); err != nil {
 			e.errs = append(e.errs, err)
 			continue
 		}
 		sources = append(sources, s)
 	}
 	if len(sources) == 0 && len(e.errs) == wrong {
-		e.refuse("no provider is left to ask; set the keys of those in %s, or add feodo, which needs none", providersVariable)
+		e.refuse("no provider is left to ask; set the keys of those in %s, or add feodo, which needs none", list.chosen)
 	}
 	return sources
-}
-
-// providersVariable names the providers to query. If it is not set, all are
-// queried. If it is set and empty, none is, as in DECNET.
-const providersVariable = "DECNET_INTEL_PROVIDERS"
-
-// providers returns the names of the providers to query, each once.
-func (e *environment) providers() []string {
-	list := e.text(providersVariable)
-	if list == "" {
-		return known()
-	}
-	var names []string
-	for name := range strings.SplitSeq(list, ",") {
-		if name = strings.ToLower(strings.TrimSpace(name)); name != "" && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // names returns the names of the providers to query.

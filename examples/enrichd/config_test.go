@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -58,6 +59,12 @@ func TestBadArguments(t *testing.T) {
 		{"-poll-interval 0", "-poll-interval is 0s; it must be 10ms or more, like 60s"},
 		{"-poll-interval 9999us", "-poll-interval is 9.999ms; it must be 10ms or more"},
 		{"-poll-interval fast", "fast"},
+		{"-poll-interval NaN", "neither a duration, like 60s, nor a number of seconds"},
+		{"-i 1e300", "neither a duration"},
+		{"-i -60", "-poll-interval is -1m0s"},
+		{"-ttl-hours 1.5", "not a number of hours"},
+		{"-ttl-hours 2562048", "not a number of hours"},
+		{"-ttl-hours 0", "-ttl is 0s"},
 		{"-ttl -1h", "-ttl is -1h0m0s"},
 		{"-batch 0", "-batch is 0; it must be between 1 and 4096"},
 		{"-concurrency 5000", "-concurrency is 5000"},
@@ -83,6 +90,50 @@ func TestBadArguments(t *testing.T) {
 	require.Equal(t, "0.0.0.0:8089", o.listen)
 }
 
+// TestSpellings: the flags of "decnet enrich" mean what they mean there.
+func TestSpellings(t *testing.T) {
+	for args, want := range map[string][2]time.Duration{
+		"":                                   {time.Minute, 24 * time.Hour},
+		"-i 30":                              {30 * time.Second, 24 * time.Hour},
+		"--poll-interval 0.5 --ttl-hours 48": {500 * time.Millisecond, 48 * time.Hour},
+		"--poll-interval=2m --ttl 90m -d":    {2 * time.Minute, 90 * time.Minute},
+		"-poll-interval 60 -ttl-hours 1 --daemon": {time.Minute, time.Hour},
+	} {
+		o, err := parseFlags(strings.Fields(args))
+		require.NoError(t, err, args)
+		require.Equal(t, want, [2]time.Duration{o.pollInterval, o.ttl}, args)
+		c, err := readConfig(o, setting(map[string]string{"DECNET_INTEL_PROVIDERS": "feodo"}))
+		require.NoError(t, err)
+		if !o.daemon {
+			require.Empty(t, c.warnings)
+		} else {
+			require.Equal(t, []string{"-d has no effect: enrichd stays in the foreground; let systemd run it"}, c.warnings)
+		}
+	}
+}
+
+// TestProvidersFlag: -providers takes precedence over the variable, also to query
+// none, and -check says which of them applies.
+func TestProvidersFlag(t *testing.T) {
+	for _, c := range []struct {
+		env  map[string]string
+		args []string
+		want string
+	}{
+		{map[string]string{"DECNET_INTEL_PROVIDERS": ""}, []string{"-providers", "feodo"}, "asks feodo, as -providers says"},
+		{map[string]string{"DECNET_INTEL_PROVIDERS": "greynoise"}, []string{"-providers", ""}, "no provider is queried: -providers is set and empty; remove it to query all"},
+		{map[string]string{"DECNET_INTEL_PROVIDERS": "feodo"}, nil, "asks feodo, as DECNET_INTEL_PROVIDERS says"},
+		{nil, []string{"-providers", "shodan"}, `-providers names "shodan", which is not known`},
+	} {
+		o, err := parseFlags(c.args)
+		require.NoError(t, err)
+		got, wrong := readConfig(o, setting(c.env))
+		rows := checkConfig(got, wrong)
+		require.Len(t, rows, 1)
+		require.Contains(t, rows[0].detail, c.want)
+	}
+}
+
 // TestBadEnvironment: what makes no sense is named, and no secret is repeated.
 func TestBadEnvironment(t *testing.T) {
 	for _, c := range []struct {
@@ -96,7 +147,7 @@ func TestBadEnvironment(t *testing.T) {
 		{map[string]string{"DECNET_GREYNOISE_API_KEY": secret + "\n" + secret}, "DECNET_GREYNOISE_API_KEY"},
 		{map[string]string{"DECNET_GREYNOISE_QUOTA": "many"}, "DECNET_GREYNOISE_QUOTA"},
 		{map[string]string{"DECNET_FEODO_URL": "https://user:" + secret + "@example.org"}, "DECNET_FEODO_URL"},
-		{map[string]string{"DECNET_FEODO_URL": "https://example.org/path"}, "has a path"},
+		{map[string]string{"DECNET_FEODO_URL": "https://example.org/#part"}, "has a fragment"},
 		{map[string]string{"DECNET_BUS_ENABLED": "2"}, "DECNET_BUS_ENABLED"},
 		{map[string]string{"DECNET_BUS_TYPE": "kafka"}, `DECNET_BUS_TYPE is "kafka"; it must be unix, nats or memory`},
 		{map[string]string{"DECNET_BUS_TYPE": "nats", "DECNET_NATS_URL": "http://user:" + secret + "@host"}, "DECNET_NATS_URL"},
@@ -114,6 +165,9 @@ func TestBadEnvironment(t *testing.T) {
 		{map[string]string{"DECNET_DB_URL": "sqlite:///x%zz.db"}, "%25"},
 		{map[string]string{"DECNET_DB_URL": "sqlite:///a/x.db?mode=ro"}, "parameters are not supported"},
 		{map[string]string{"DECNET_DB_URL": "sqlite+aiosqlite:///decnet.db"}, "write sqlite://decnet.db for the current directory, sqlite:///decnet.db for the root"},
+		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_URL": "sqlite://x.db"}, "DECNET_DB_URL: it is a URL of SQLite, and DECNET_DB_TYPE is \"mysql\"; make them agree"},
+		{map[string]string{"DECNET_DB_TYPE": "sqlite", "DECNET_DB_URL": "mysql://u:" + secret + "@h/n"}, "DECNET_DB_URL: it is a URL of MySQL, and DECNET_DB_TYPE is \"sqlite\""},
+		{map[string]string{"DECNET_CONFIG": "/nowhere/decnet.ini"}, "DECNET_CONFIG: open /nowhere/decnet.ini"},
 		{map[string]string{"DECNET_DB_TYPE": "oracle"}, `DECNET_DB_TYPE: it is "oracle"; it must be sqlite, postgres or mysql`},
 		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_PORT": "mysql"}, "the port is not a number"},
 	} {
@@ -161,7 +215,7 @@ func TestProviders(t *testing.T) {
 		if c.list != "unset" {
 			env["DECNET_INTEL_PROVIDERS"] = c.list
 		}
-		got, err := readConfig(setting(env))
+		got, err := readConfig(options{}, setting(env))
 		require.NoError(t, err)
 		require.Equal(t, c.names, got.names())
 		require.Len(t, got.warnings, len(c.warnings), got.warnings)
@@ -174,7 +228,7 @@ func TestProviders(t *testing.T) {
 // TestNoProviders: a list that is set and empty names no provider.
 func TestNoProviders(t *testing.T) {
 	for _, list := range []string{"", " ", "\t\n"} {
-		c, err := readConfig(setting(map[string]string{"DECNET_INTEL_PROVIDERS": list, "DECNET_GREYNOISE_API_KEY": "g", "DECNET_FEODO_URL": "nonsense"}))
+		c, err := readConfig(options{}, setting(map[string]string{"DECNET_INTEL_PROVIDERS": list, "DECNET_GREYNOISE_API_KEY": "g", "DECNET_FEODO_URL": "nonsense"}))
 		require.NoError(t, err)
 		require.Empty(t, c.sources, "%q", list)
 		require.Equal(t, []string{"no provider is queried: DECNET_INTEL_PROVIDERS is set and empty; remove it to query all"}, c.warnings)
@@ -186,7 +240,7 @@ func TestOnlyFalseDisables(t *testing.T) {
 	for value, enabled := range map[string]bool{
 		"": true, "true": true, "1": true, "0": true, "no": true, "off": true, "False": false, " false\n": false,
 	} {
-		c, err := readConfig(setting(map[string]string{"DECNET_INTEL_ENABLED": value, "DECNET_INTEL_PROVIDERS": "feodo"}))
+		c, err := readConfig(options{}, setting(map[string]string{"DECNET_INTEL_ENABLED": value, "DECNET_INTEL_PROVIDERS": "feodo"}))
 		require.NoError(t, err)
 		require.Equal(t, enabled, c.enabled, "%q", value)
 		switch value {
@@ -238,7 +292,7 @@ func TestAmbiguousPath(t *testing.T) {
 		"sqlite+aiosqlite://" + there:          false,
 		"sqlite+aiosqlite://x/y.db":            false,
 	} {
-		c, err := readConfig(setting(map[string]string{"DECNET_DB_URL": url, "DECNET_INTEL_PROVIDERS": "feodo"}))
+		c, err := readConfig(options{}, setting(map[string]string{"DECNET_DB_URL": url, "DECNET_INTEL_PROVIDERS": "feodo"}))
 		require.NoError(t, err)
 		if !warns {
 			require.Empty(t, c.warnings, url)
@@ -256,16 +310,15 @@ func TestDatabaseByParts(t *testing.T) {
 	}{
 		{map[string]string{}, "SQLite enrich.db"},
 		{map[string]string{"DECNET_DB_TYPE": "sqlite"}, "SQLite enrich.db"},
-		{map[string]string{"DECNET_DB_TYPE": "sqlite", "DECNET_DB_NAME": "/var/lib/decnet.db"}, "SQLite /var/lib/decnet.db"},
+		{map[string]string{"DECNET_DB_TYPE": "sqlite", "DECNET_DB_NAME": "decnet"}, "SQLite enrich.db"},
 		{map[string]string{"DECNET_DB_TYPE": "MySQL"}, "MySQL decnet on localhost:3306"},
 		{map[string]string{"DECNET_DB_TYPE": "postgresql", "DECNET_DB_HOST": "db", "DECNET_DB_PORT": "6432", "DECNET_DB_NAME": "intel"}, "PostgreSQL intel on db:6432"},
-		{map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_URL": "sqlite://x.db"}, "SQLite x.db"},
 	} {
 		e := &environment{lookup: setting(c.env)}
-		require.Equal(t, c.want, e.database().String())
+		require.Equal(t, c.want, e.database(options{}).String())
 	}
 	e := &environment{lookup: setting(map[string]string{"DECNET_DB_TYPE": "mysql", "DECNET_DB_USER": "me", "DECNET_DB_PASSWORD": " p@:/ "})}
-	d := e.database()
+	d := e.database(options{})
 	require.Equal(t, []string{"me", " p@:/ "}, []string{d.user, d.password}, "a password is taken as it is")
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/decnet/enrich/intel"
 	"github.com/decnet/enrich/intel/httpapi"
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store/sqlstore"
 )
 
@@ -46,6 +47,7 @@ func open(o options, c config, log *slog.Logger) (*daemon, error) {
 	}
 	d.worker, err = intel.NewWorker(intel.Config{
 		Store: s, Bus: b, Providers: c.providers(),
+		Policy: policies[o.policy], LookupTimeout: o.lookupTimeout, Guard: provider.Guard{Own: c.own},
 		PollInterval: o.pollInterval, TTL: o.ttl, Batch: o.batch, Concurrency: o.concurrency,
 		Logger: log, Hooks: d.pulse.hooks(),
 	})
@@ -57,7 +59,7 @@ func open(o options, c config, log *slog.Logger) (*daemon, error) {
 
 // serve works until ctx is done, a command on the bus says stop, or something
 // fails that does not pass by itself.
-func serve(ctx context.Context, o options, c config, lookup func(string) (string, bool), log *slog.Logger) (err error) {
+func serve(ctx context.Context, o options, c config, lookup lookup, log *slog.Logger) (err error) {
 	tell, err := newNotifier(lookup)
 	if err != nil {
 		return err
@@ -91,7 +93,7 @@ func serve(ctx context.Context, o options, c config, lookup func(string) (string
 	}
 	group.Go(func() error {
 		defer stop()
-		err := c.database.prepare(ctx, d.store, log)
+		err := c.database.prepare(ctx, d.store, o.pollInterval, log)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -121,7 +123,7 @@ func serve(ctx context.Context, o options, c config, lookup func(string) (string
 }
 
 // rest does nothing, which for systemd is a success only after a start.
-func rest(lookup func(string) (string, bool), log *slog.Logger) error {
+func rest(lookup lookup, log *slog.Logger) error {
 	tell, err := newNotifier(lookup)
 	if err != nil {
 		return err

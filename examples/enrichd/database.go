@@ -97,12 +97,15 @@ func openPostgres(d database) (*sql.DB, error) {
 }
 
 func openMySQL(d database) (*sql.DB, error) {
-	c, err := mysql.ParseDSN("/?" + d.params.Encode())
+	params, err := translateMySQL(d.params)
 	if err != nil {
-		return nil, errors.New("the parameters make no sense to the driver") // whose error may repeat them
+		return nil, err
+	}
+	c, err := params.config(net.JoinHostPort(d.host, d.port))
+	if err != nil {
+		return nil, err
 	}
 	c.User, c.Passwd, c.DBName = d.user, d.password, d.name
-	c.Net, c.Addr = "tcp", net.JoinHostPort(d.host, d.port)
 	c.InterpolateParams = true // saves a round trip for each statement
 	if c.Timeout == 0 {
 		c.Timeout = connectTimeout
@@ -133,19 +136,47 @@ func (d database) open(log *slog.Logger) (*sql.DB, *sqlstore.Store, error) {
 	return db, s, nil
 }
 
-// prepare makes the tables that are missing. A server that is down is waited
-// for.
-func (d database) prepare(ctx context.Context, s store.Migrator, log *slog.Logger) error {
-	for delay := 500 * time.Millisecond; ; delay = min(2*delay, 30*time.Second) {
-		err := s.Migrate(ctx)
+// errNoAttackers is returned for a database that DECNET has not created.
+var errNoAttackers = errors.New("it has no table attackers, so it is not DECNET's; name DECNET's database with -db or -decnet, or create the tables with -create")
+
+// prepareOnce creates the tables that are missing. If DECNET's are missing and
+// must exist, it creates nothing and returns errNoAttackers.
+func (d database) prepareOnce(ctx context.Context, s store.Migrator) error {
+	if d.mustExist {
+		tables, err := d.existingTables(ctx)
+		switch {
+		case err != nil:
+			return err
+		case !slices.Contains(tables, "attackers"):
+			return errNoAttackers
+		}
+	}
+	return s.Migrate(ctx)
+}
+
+// prepare creates the tables that are missing. It waits for a server that is down,
+// and for DECNET to create its tables if they must exist; it looks for them again
+// after each poll.
+func (d database) prepare(ctx context.Context, s store.Migrator, poll time.Duration, log *slog.Logger) error {
+	waits := false // for DECNET's tables
+	for delay := 500 * time.Millisecond; ; {
+		err := d.prepareOnce(ctx, s)
+		wait := poll
 		switch {
 		case err == nil, ctx.Err() != nil:
 			return ctx.Err()
+		case errors.Is(err, errNoAttackers):
+			if !waits {
+				log.Error("cannot enrich; looking again at each poll", "database", d.String(), "error", err, "in", poll)
+			}
+			waits, delay = true, 500*time.Millisecond
 		case d.port == "", errors.Is(err, store.ErrSchema):
 			return fmt.Errorf("prepare %v: %w", d, err)
+		default:
+			wait = time.Duration(float64(delay) * (0.8 + 0.4*rand.Float64()))
+			delay = min(2*delay, 30*time.Second)
+			log.Error("cannot prepare the database; trying again", "database", d.String(), "error", err, "in", wait)
 		}
-		wait := time.Duration(float64(delay) * (0.8 + 0.4*rand.Float64()))
-		log.Error("cannot prepare the database; trying again", "database", d.String(), "error", err, "in", wait)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

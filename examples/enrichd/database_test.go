@@ -50,7 +50,7 @@ func TestServerThatIsDownIsWaitedFor(t *testing.T) {
 				eng := engineFor(c.engine)
 				m := &migrator{errs: c.errs}
 				started := time.Now()
-				err := database{engine: eng, port: eng.port}.prepare(t.Context(), m, quiet)
+				err := database{engine: eng, port: eng.port}.prepare(t.Context(), m, time.Minute, quiet)
 				require.ErrorIs(t, err, c.err)
 				require.Equal(t, c.calls, m.calls)
 				require.LessOrEqual(t, time.Since(started), c.within)
@@ -77,7 +77,7 @@ func TestWaitingForServerEnds(t *testing.T) {
 			m.errs[i] = errors.New("down")
 		}
 		eng := engineFor("postgres")
-		require.ErrorIs(t, database{engine: eng, port: eng.port}.prepare(ctx, m, quiet), context.DeadlineExceeded)
+		require.ErrorIs(t, database{engine: eng, port: eng.port}.prepare(ctx, m, time.Minute, quiet), context.DeadlineExceeded)
 		require.Equal(t, time.Hour, time.Since(started))
 		require.Greater(t, m.calls, 100)
 	})

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/decnet/enrich/store/sqlstore"
 )
 
 // database says where attackers and what is learnt about them are kept.
@@ -18,6 +20,7 @@ type database struct {
 	*engine
 	path       string // of an SQLite file; the rest is for servers
 	ambiguous  bool   // the path is taken as absolute and would be relative for SQLAlchemy
+	mustExist  bool   // DECNET's tables have to be there: they are not created
 	host, port string
 	name       string
 	user       string
@@ -33,31 +36,79 @@ func (d database) String() string {
 	if d.path != "" {
 		return d.title + " " + d.path
 	}
+	if socket := d.params.Get("unix_socket"); socket != "" {
+		return d.title + " " + d.name + " on " + socket
+	}
 	return d.title + " " + d.name + " on " + net.JoinHostPort(d.host, d.port)
 }
 
-// database reads where the database is.
-func (e *environment) database() database {
+// database reads which database to use. DECNET itself reads DECNET_DB_URL and the
+// parts only with DECNET_DB_TYPE=mysql, and otherwise uses the file decnet.db in
+// its install directory.
+func (e *environment) database(o options) database {
+	kind := strings.ToLower(e.text("DECNET_DB_TYPE"))
+	dir, installed := e.installDir(o)
+	server := kind != "" && kind != "sqlite"
 	var (
 		d   database
 		err error
-		at  = "DECNET_DB_URL"
+		at  string // what names it; empty if nothing does
 	)
-	if text := e.text(at); text != "" {
-		d, err = parseDatabaseURL(text)
-	} else if e.text("DECNET_DB_TYPE") != "" {
+	switch text := e.text("DECNET_DB_URL"); {
+	case o.db != "":
+		at = "-db"
+		d, err = parseDatabase(o.db)
+	case server && text == "":
 		at = "DECNET_DB_TYPE"
-		d, err = e.databaseByParts()
-	} else {
-		d, err = parseDatabaseURL("sqlite://enrich.db")
+		d, err = e.databaseByParts(kind)
+	case installed && !server:
+		at = "-decnet"
+		d = database{engine: engineFor("sqlite"), path: filepath.Join(dir, "decnet.db")}
+		if text != "" {
+			e.warn("DECNET_DB_URL is ignored, as DECNET ignores it: the database is %s; name another with -db, or set DECNET_DB_TYPE", d.path)
+		}
+	case text != "":
+		at = "DECNET_DB_URL"
+		if d, err = parseDatabaseURL(text); err == nil && kind != "" && d.engine != engineFor(kind) {
+			err = fmt.Errorf("it is a URL of %s, and DECNET_DB_TYPE is %.40q; make them agree, or name the database with -db", d.title, kind)
+		}
+	default:
+		d = database{engine: engineFor("sqlite"), path: "enrich.db"}
 	}
+	d.mustExist = at != "" && !o.create
 	if err != nil {
 		e.refuse("%s: %w", at, err)
+		return database{}
+	}
+	if d.port == "" && o.db == "" && e.text("DECNET_DB_NAME") != "" && !installed {
+		e.warn("DECNET_DB_NAME is ignored, as DECNET ignores it: the database is %s; name another with -db", d.path)
 	}
 	if doubt := d.doubt(); doubt != "" {
 		e.warn("%s", doubt)
 	}
 	return d
+}
+
+// installDir returns DECNET's install directory, and whether there is one.
+func (e *environment) installDir(o options) (string, bool) {
+	if o.decnet == "" {
+		info, err := os.Stat(defaultInstallDir)
+		return defaultInstallDir, err == nil && info.IsDir()
+	}
+	if info, err := os.Stat(o.decnet); err != nil {
+		e.refuse("-decnet: %w", err)
+	} else if !info.IsDir() {
+		e.refuse("-decnet: %s is not a directory", o.decnet)
+	}
+	return o.decnet, true
+}
+
+// parseDatabase reads a URL, or the path of an SQLite file.
+func parseDatabase(text string) (database, error) {
+	if strings.Contains(text, "://") {
+		return parseDatabaseURL(text)
+	}
+	return database{engine: engineFor("sqlite"), path: filepath.Clean(text)}, nil
 }
 
 // parseDatabaseURL reads a URL as SQLAlchemy writes it. Its errors do not repeat
@@ -84,6 +135,11 @@ func parseDatabaseURL(text string) (database, error) {
 	d := database{
 		engine: eng, host: u.Hostname(), port: u.Port(), name: strings.TrimPrefix(u.Path, "/"),
 		user: u.User.Username(), password: password, params: u.Query(),
+	}
+	if eng.dialect == sqlstore.MySQL {
+		if _, err := translateMySQL(d.params); err != nil {
+			return database{}, err
+		}
 	}
 	return d.complete()
 }
@@ -124,19 +180,15 @@ func (d database) doubt() string {
 	return fmt.Sprintf("the database is to be the file %s, which is not there; if it is one below the current directory, write sqlite:/%s", d.path, d.path)
 }
 
-// databaseByParts reads the variables that DECNET has for the parts of a URL.
-func (e *environment) databaseByParts() (database, error) {
-	kind := strings.ToLower(e.text("DECNET_DB_TYPE"))
+// databaseByParts reads the variables that DECNET has for the parts of a URL of a
+// server.
+func (e *environment) databaseByParts(kind string) (database, error) {
 	eng := engineFor(kind)
 	if eng == nil {
 		return database{}, fmt.Errorf("it is %.40q; it must be sqlite, postgres or mysql", kind)
 	}
-	name := e.text("DECNET_DB_NAME")
-	if eng.port == "" {
-		return database{engine: eng, path: filepath.Clean(cmp.Or(name, "enrich.db"))}, nil
-	}
 	return database{
-		engine: eng, host: e.text("DECNET_DB_HOST"), port: e.text("DECNET_DB_PORT"), name: name,
+		engine: eng, host: e.text("DECNET_DB_HOST"), port: e.text("DECNET_DB_PORT"), name: e.text("DECNET_DB_NAME"),
 		user: e.text("DECNET_DB_USER"), password: e.get("DECNET_DB_PASSWORD"),
 	}.complete()
 }

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
+	"strconv"
 	"time"
 
+	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/intel/httpapi"
+	"github.com/decnet/enrich/provider/abuseipdb"
 )
 
 const usage = `Usage: enrichd [flags]
@@ -19,10 +23,25 @@ announces one. What is learnt goes to the table attacker_intel and, as event
 attacker.intel.enriched, to the bus. It takes the place of "decnet enrich".
 
 Flags:
-  -poll-interval 60s      time between two looks at the database without events
-  -ttl 24h                how long a finding is fresh if its source does not say
+  -poll-interval 60s      time between two polls of the database without events;
+                          a number is in seconds; -i is the same
+  -ttl 24h                how long a finding is fresh unless its provider says;
+                          -ttl-hours 24 is the same
+  -providers LIST         the providers to query, instead of those in
+                          DECNET_INTEL_PROVIDERS; empty: none
   -batch 50               attackers claimed at once
   -concurrency 64         attackers worked on at once
+  -policy strongest       how opinions become a verdict: strongest or weighted
+  -lookup-timeout 10s     how long one lookup may take
+  -abuseipdb-days 30      how many days back reports to AbuseIPDB count
+  -own FILE               your own networks, one a line: no provider is queried
+                          about an address in them
+  -db FILE                the database: an SQLite file, or a URL as in
+                          DECNET_DB_URL
+  -decnet /opt/decnet     DECNET's install directory
+  -create                 create DECNET's tables where they are missing; without
+                          it, a database that is named here, in the environment
+                          or by DECNET's install directory must have them
   -keep-raw 720h          once a day, or with -once at the end, remove what
                           services said verbatim that is older, from DECNET's
                           rows, too; findings stay; 0, the default: keep it
@@ -33,6 +52,7 @@ Flags:
   -check                  check configuration, database, bus and keys without
                           spending a lookup or changing anything, print a table,
                           and exit; a bus that is not there is no failure
+  -d, -daemon             accepted because "decnet enrich" has it; no effect
   -log-format text        text or json; the log goes to standard error
   -log-level info         debug, info, warn or error
   -version                print the version, and exit
@@ -43,22 +63,32 @@ Environment:
   DECNET_INTEL_PROVIDERS   the providers to query, separated by commas; not set:
                            greynoise, abuseipdb, feodo, threatfox; set and
                            empty: none, and enrichd stays up
-  DECNET_GREYNOISE_API_KEY, DECNET_ABUSEIPDB_API_KEY, DECNET_THREATFOX_API_KEY
-                           GreyNoise answers a little without a key; AbuseIPDB
-                           and ThreatFox are left out; Feodo Tracker needs none
+  DECNET_GREYNOISE_API_KEY, DECNET_ABUSEIPDB_API_KEY, DECNET_THREATFOX_API_KEY,
+  DECNET_FEODO_API_KEY     without its key, GreyNoise allows a few lookups,
+                           AbuseIPDB and ThreatFox are left out; Feodo Tracker
+                           works without a key
+  DECNET_GREYNOISE_API_KEY_FILE and the like
+                           a file with the key in it; a systemd credential named
+                           DECNET_GREYNOISE_API_KEY is read as well
   DECNET_GREYNOISE_QUOTA, DECNET_ABUSEIPDB_QUOTA, DECNET_THREATFOX_QUOTA
                            what the plan allows, like 3000/day or none; default:
                            free accounts: 25/week, 1000/day, none
   DECNET_GREYNOISE_URL, DECNET_ABUSEIPDB_URL, DECNET_FEODO_URL,
-  DECNET_THREATFOX_URL     another origin to ask, like http://127.0.0.1:8080
+  DECNET_THREATFOX_URL     a URL to query instead; one without a path, like
+                           http://127.0.0.1:8080, keeps the path of the service
+  DECNET_DB_TYPE           mysql or postgres: the server in DECNET_DB_URL, or in
+                           DECNET_DB_HOST, _PORT, _NAME, _USER and _PASSWORD;
+                           sqlite, or not set: decnet.db in DECNET's install
+                           directory if there is one, and else DECNET_DB_URL
   DECNET_DB_URL            sqlite:///var/lib/x.db (absolute), sqlite://x.db
                            (relative), postgres://user:password@host:port/name,
                            mysql://...; drivers of SQLAlchemy, as in
-                           mysql+asyncmy://, are ignored; default:
-                           sqlite://enrich.db
-  DECNET_DB_TYPE           instead of the URL: sqlite, postgres or mysql, with
-                           DECNET_DB_HOST, _PORT, _NAME, _USER and _PASSWORD;
-                           for sqlite, _NAME is the file
+                           mysql+asyncmy://, are ignored, and their options are
+                           translated; default: sqlite://enrich.db
+  DECNET_CONFIG            DECNET's ini file; default: /etc/decnet/decnet.ini.
+                           The variables above and below may also be in there,
+                           and in .env.local and .env in DECNET's install
+                           directory; the environment takes precedence
   DECNET_BUS_ENABLED       false: no bus, only looks at the database
   DECNET_BUS_TYPE          unix, nats, or memory, which is heard by nobody else;
                            default unix
@@ -79,6 +109,15 @@ type options struct {
 	pollInterval, ttl    time.Duration
 	batch, concurrency   int
 	keepRaw              time.Duration // 0 for ever
+	db                   string        // a URL or an SQLite file; empty: as the environment says
+	decnet               string        // DECNET's install directory; empty: the default one
+	create               bool          // DECNET's tables, where they are missing
+	providers            *string       // nil: as the environment says
+	daemon               bool          // without effect
+	policy               string
+	lookupTimeout        time.Duration
+	abuseipdbDays        int
+	own                  string // the file of our own networks; empty for none
 	listen               string
 	expose               bool
 	once, check, version bool
@@ -97,17 +136,36 @@ const minKeepRaw = time.Hour
 // at once.
 const maxAtOnce = 4096
 
+// policies are those that -policy names.
+var policies = map[string]aggregate.Policy{"strongest": aggregate.Strongest{}, "weighted": aggregate.Weighted{}}
+
 // parseFlags returns flag.ErrHelp if help is wanted, and an error that names
 // everything else that is wrong.
 func parseFlags(args []string) (options, error) {
 	var o options
 	fs := flag.NewFlagSet("enrichd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.DurationVar(&o.pollInterval, "poll-interval", 60*time.Second, "")
+	o.pollInterval = 60 * time.Second
+	fs.Func("poll-interval", "", o.setPollInterval)
+	fs.Func("i", "", o.setPollInterval)
 	fs.DurationVar(&o.ttl, "ttl", 24*time.Hour, "")
+	fs.Func("ttl-hours", "", o.setTTLHours)
+	fs.Func("providers", "", func(list string) error {
+		o.providers = &list
+		return nil
+	})
+	fs.StringVar(&o.policy, "policy", "strongest", "")
+	fs.DurationVar(&o.lookupTimeout, "lookup-timeout", 10*time.Second, "")
+	fs.IntVar(&o.abuseipdbDays, "abuseipdb-days", abuseipdb.DefaultMaxAgeDays, "")
+	fs.StringVar(&o.own, "own", "", "")
+	fs.BoolVar(&o.daemon, "d", false, "")
+	fs.BoolVar(&o.daemon, "daemon", false, "")
 	fs.IntVar(&o.batch, "batch", 50, "")
 	fs.IntVar(&o.concurrency, "concurrency", 64, "")
 	fs.DurationVar(&o.keepRaw, "keep-raw", 0, "")
+	fs.StringVar(&o.db, "db", "", "")
+	fs.StringVar(&o.decnet, "decnet", "", "")
+	fs.BoolVar(&o.create, "create", false, "")
 	fs.StringVar(&o.listen, "listen", "127.0.0.1:8089", "")
 	fs.BoolVar(&o.expose, "expose", false, "")
 	fs.BoolVar(&o.once, "once", false, "")
@@ -124,6 +182,31 @@ func parseFlags(args []string) (options, error) {
 	return o, o.validate()
 }
 
+// setPollInterval reads a duration, or a number of seconds as "decnet enrich"
+// takes it.
+func (o *options) setPollInterval(text string) error {
+	if d, err := time.ParseDuration(text); err == nil {
+		o.pollInterval = d
+		return nil
+	}
+	seconds, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(math.Abs(seconds) <= math.MaxInt32) {
+		return errors.New("it is neither a duration, like 60s, nor a number of seconds")
+	}
+	o.pollInterval = time.Duration(seconds * float64(time.Second))
+	return nil
+}
+
+// setTTLHours reads a number of hours, as "decnet enrich" takes it.
+func (o *options) setTTLHours(text string) error {
+	hours, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || hours > int64(math.MaxInt64/time.Hour) {
+		return errors.New("it is not a number of hours, like 24")
+	}
+	o.ttl = time.Duration(hours) * time.Hour
+	return nil
+}
+
 func (o *options) validate() error {
 	var errs []error
 	refuse := func(bad bool, format string, args ...any) {
@@ -136,6 +219,9 @@ func (o *options) validate() error {
 	refuse(o.batch < 1 || o.batch > maxAtOnce, "-batch is %d; it must be between 1 and %d", o.batch, maxAtOnce)
 	refuse(o.concurrency < 1 || o.concurrency > maxAtOnce, "-concurrency is %d; it must be between 1 and %d", o.concurrency, maxAtOnce)
 	refuse(o.keepRaw != 0 && o.keepRaw < minKeepRaw, "-keep-raw is %v; it must be 0, for ever, or %v or more, like 720h", o.keepRaw, minKeepRaw)
+	refuse(policies[o.policy] == nil, "-policy is %.40q; it must be strongest or weighted", o.policy)
+	refuse(o.lookupTimeout < time.Second || o.lookupTimeout > time.Minute, "-lookup-timeout is %v; it must be between 1s and 1m", o.lookupTimeout)
+	refuse(o.abuseipdbDays < 1 || o.abuseipdbDays > 365, "-abuseipdb-days is %d; it must be between 1 and 365", o.abuseipdbDays)
 	refuse(o.logFormat != "text" && o.logFormat != "json", "-log-format is %q; it must be text or json", o.logFormat)
 	refuse(o.once && o.check, "-once and -check exclude each other")
 	if o.listen != "" {

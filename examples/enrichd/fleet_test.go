@@ -104,11 +104,11 @@ func fleet(tb testing.TB, eng *engine, attackers int) {
 	s.env["DECNET_NATS_URL"], client = startNATS(tb)
 	sub, err := client.Subscribe(tb.Context(), intel.TopicEnriched)
 	require.NoError(tb, err)
-	workers := []*process{s.start("-poll-interval", "1h"), s.start("-poll-interval", "1h")}
+	workers := []*process{s.start("-poll-interval", "1h", "-create"), s.start("-poll-interval", "1h", "-create")}
 	for _, p := range workers {
 		p.until("enriching")
 	}
-	c, err := readConfig(setting(s.env))
+	c, err := readConfig(options{}, setting(s.env))
 	require.NoError(tb, err)
 	db, records, err := c.database.open(quiet)
 	require.NoError(tb, err)

@@ -42,7 +42,7 @@ func untilSignal() context.Context {
 
 // run is the whole program: it works until ctx is done and returns the exit
 // code. It reads its environment with lookup, as with os.LookupEnv.
-func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, lookup lookup, stdout, stderr io.Writer) int {
 	o, err := parseFlags(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 		fmt.Fprintln(stdout, versionLine())
 		return exitOK
 	}
-	c, err := readConfig(lookup)
+	c, err := readConfig(o, lookup)
 	switch {
 	case o.check:
 		return check(ctx, o, c, err, stdout)

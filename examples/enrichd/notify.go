@@ -18,7 +18,7 @@ type notifier struct {
 }
 
 // newNotifier returns the notifier that the environment asks for.
-func newNotifier(lookup func(string) (string, bool)) (*notifier, error) {
+func newNotifier(lookup lookup) (*notifier, error) {
 	n, e := &notifier{}, environment{lookup: lookup}
 	socket := e.get("NOTIFY_SOCKET")
 	if socket == "" {

@@ -27,7 +27,7 @@ func once(ctx context.Context, o options, c config, log *slog.Logger) (err error
 
 // drain prepares the database and works until nothing more is due.
 func (d *daemon) drain(ctx context.Context) error {
-	if err := d.store.Migrate(ctx); err != nil {
+	if err := d.database.prepareOnce(ctx, d.store); err != nil {
 		return fmt.Errorf("prepare %v: %w", d.database, err)
 	}
 	if err := d.worker.Drain(ctx); err != nil {

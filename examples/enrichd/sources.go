@@ -1,8 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/decnet/enrich/provider"
@@ -18,7 +18,14 @@ type service struct {
 	origin   string
 	needsKey bool
 	ping     string // a path that tests a key and costs no lookup; empty if there is none
-	open     func(key, origin string, quotas []provider.Quota) (provider.Provider, error)
+	open     func(o serviceOptions) (provider.Provider, error)
+}
+
+// serviceOptions is how a service is configured.
+type serviceOptions struct {
+	key, origin string
+	quotas      []provider.Quota
+	days        int // how many days back reports to AbuseIPDB count
 }
 
 // services are all there are, in the order in which they are asked for by
@@ -26,26 +33,26 @@ type service struct {
 var services = []service{
 	{
 		name: greynoise.Name, origin: "https://api.greynoise.io", ping: "/ping",
-		open: func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-			return greynoise.New(greynoise.Options{Key: key, BaseURL: origin, Quotas: quotas})
+		open: func(o serviceOptions) (provider.Provider, error) {
+			return greynoise.New(greynoise.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas})
 		},
 	},
 	{
 		name: abuseipdb.Name, origin: "https://api.abuseipdb.com", needsKey: true,
-		open: func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-			return abuseipdb.New(abuseipdb.Options{Key: key, BaseURL: origin, Quotas: quotas})
+		open: func(o serviceOptions) (provider.Provider, error) {
+			return abuseipdb.New(abuseipdb.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas, MaxAgeDays: o.days})
 		},
 	},
 	{
 		name: feodo.Name, origin: "https://feodotracker.abuse.ch",
-		open: func(_, origin string, _ []provider.Quota) (provider.Provider, error) {
-			return feodo.New(feodo.Options{BaseURL: origin})
+		open: func(o serviceOptions) (provider.Provider, error) {
+			return feodo.New(feodo.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin})
 		},
 	},
 	{
 		name: threatfox.Name, origin: "https://threatfox-api.abuse.ch", needsKey: true,
-		open: func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-			return threatfox.New(threatfox.Options{Key: key, BaseURL: origin, Quotas: quotas})
+		open: func(o serviceOptions) (provider.Provider, error) {
+			return threatfox.New(threatfox.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas})
 		},
 	},
 }
@@ -73,15 +80,18 @@ type source struct {
 }
 
 // configure makes the provider, as its other variables say.
-func (s *source) configure(e *environment) error {
+func (s *source) configure(e *environment, days int) error {
 	quotas, err := provider.ParseQuotas(e.text(s.variable("QUOTA")))
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.variable("QUOTA"), err)
 	}
-	origin := e.text(s.variable("URL"))
-	if s.Provider, err = s.open(s.key, origin, quotas); err != nil {
+	base := e.text(s.variable("URL"))
+	if s.Provider, err = s.open(serviceOptions{s.key, base, quotas, days}); err != nil {
 		return fmt.Errorf("%s or %s: %w", s.variable("API_KEY"), s.variable("URL"), err)
 	}
-	s.asked = strings.TrimSuffix(cmp.Or(origin, s.origin), "/")
+	s.asked = s.origin
+	if u, err := url.Parse(base); err == nil && base != "" {
+		s.asked = u.Scheme + "://" + u.Host
+	}
 	return nil
 }

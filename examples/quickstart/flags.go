@@ -9,46 +9,50 @@ import (
 
 const usage = `Usage: quickstart [flags] [ADDRESS...]
 
-Asks GreyNoise, AbuseIPDB, Feodo Tracker and ThreatFox about IP addresses and
-prints a verdict on each. Without -live it asks imitations of them inside the
-program, whose answers are made up: no key and no network is needed.
+Queries GreyNoise, AbuseIPDB, Feodo Tracker and ThreatFox about IP addresses and
+prints a verdict on each. Without -live it queries fake services inside the
+program. Their answers are made up, and no key and no network is needed.
 
-The addresses come from the arguments, from -f FILE or from standard input, and
-else from a small sample. Any text will do, a block list as well as a log or
-JSON: IPv4 and IPv6 addresses are picked out of it, each of them once. Networks
-such as 10.0.0.0/8 are skipped, and so are lines that begin with #.
+The addresses come from the arguments, -f FILE or standard input. Without any of
+them, a small sample is used. The text can be anything: a block list, a log,
+JSON. Each IPv4 and IPv6 address in it is taken once. Networks such as
+10.0.0.0/8 and lines that begin with # are skipped.
 
 Flags:
   -f FILE    read addresses from FILE; "-" is standard input
-  -db FILE   keep what is learnt in FILE, an SQLite database; what is in there
-             and still fresh is not asked again
+  -db FILE   keep findings in FILE, an SQLite database; findings in it that
+             are still fresh are not queried again
   -json      print one JSON object per address and line, its keys the columns
              of the table attacker_intel
-  -live      ask the real services, with the keys in the environment
+  -live      query the real services, with the keys in the environment
   -h         print this text
 
 Keys for -live:
-  DECNET_GREYNOISE_API_KEY   GreyNoise; it answers a little without one
-  DECNET_ABUSEIPDB_API_KEY   AbuseIPDB; left out without one
-  DECNET_THREATFOX_API_KEY   ThreatFox; left out without one
-Feodo Tracker needs none. DECNET_GREYNOISE_URL, DECNET_ABUSEIPDB_URL,
-DECNET_FEODO_URL and DECNET_THREATFOX_URL name another origin to ask instead of
-the real one, like http://127.0.0.1:8080. DECNET_GREYNOISE_QUOTA,
-DECNET_ABUSEIPDB_QUOTA and DECNET_THREATFOX_QUOTA say what your plans allow,
-like 3000/day or none; without them free accounts are assumed: 25/week for
-GreyNoise, 1000/day for AbuseIPDB, none for ThreatFox.
+  DECNET_GREYNOISE_API_KEY   GreyNoise; it allows a few lookups without a key
+  DECNET_ABUSEIPDB_API_KEY   AbuseIPDB; left out without a key
+  DECNET_THREATFOX_API_KEY   ThreatFox; left out without a key
+Feodo Tracker needs no key. DECNET_GREYNOISE_URL, DECNET_ABUSEIPDB_URL,
+DECNET_FEODO_URL and DECNET_THREATFOX_URL replace the real origin, for example
+with http://127.0.0.1:8080. DECNET_GREYNOISE_QUOTA, DECNET_ABUSEIPDB_QUOTA and
+DECNET_THREATFOX_QUOTA are what your plans allow, like 3000/day or none. The
+defaults are those of free accounts: 25/week for GreyNoise, 1000/day for
+AbuseIPDB, none for ThreatFox.
 
-In the table, a provider that answered has given a verdict (malicious,
-suspicious, benign or unknown) or "no opinion". One that failed has "not
-answered". One that does not apply, for example because the address is private
-and must not be named to anybody, or that was left out, has "not asked". One
-whose quota is spent, or that is being left alone because it fails, leaves
-addresses "waiting"; a later run with -db goes on with them. What an interrupted
-run did not come to is "pending". None of these means harmless.
+The cells of the table:
+  malicious, suspicious, benign, unknown
+                the provider's verdict
+  no opinion    the provider answered and has no verdict
+  not answered  the provider failed
+  not asked     the provider does not apply (a private address, for example, is
+                never sent to anybody) or was left out
+  waiting       the quota is spent or the provider is paused; a later run with
+                -db continues
+  pending       the run was interrupted before
+Only "benign" means harmless.
 
-Ctrl-C ends a run; what is done by then is saved and printed. The exit code is
-0, 1 if something failed, nobody answered or addresses are left pending, and 2
-if the arguments or the input make no sense.
+Ctrl-C ends a run: finished results are saved and printed. The exit code is 0; 1
+if something failed, no provider answered or addresses are pending; and 2 if the
+arguments or the input make no sense.
 `
 
 // options are the flags and arguments.

@@ -23,16 +23,16 @@ var services = []struct {
 	open func(key, origin string, quotas []provider.Quota) (provider.Provider, error)
 }{
 	{greynoise.Name, func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-		return greynoise.New(greynoise.Options{Key: key, BaseURL: origin, Quotas: quotas})
+		return greynoise.New(greynoise.Options{KeyFunc: func() string { return key }, BaseURL: origin, Quotas: quotas})
 	}},
 	{abuseipdb.Name, func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-		return abuseipdb.New(abuseipdb.Options{Key: key, BaseURL: origin, Quotas: quotas})
+		return abuseipdb.New(abuseipdb.Options{KeyFunc: func() string { return key }, BaseURL: origin, Quotas: quotas})
 	}},
 	{feodo.Name, func(_, origin string, _ []provider.Quota) (provider.Provider, error) {
 		return feodo.New(feodo.Options{BaseURL: origin})
 	}},
 	{threatfox.Name, func(key, origin string, quotas []provider.Quota) (provider.Provider, error) {
-		return threatfox.New(threatfox.Options{Key: key, BaseURL: origin, Quotas: quotas})
+		return threatfox.New(threatfox.Options{KeyFunc: func() string { return key }, BaseURL: origin, Quotas: quotas})
 	}},
 }
 

@@ -1,6 +1,8 @@
-// Package intelmock has mocks of the interfaces a worker works with, for tests
-// that say which calls they expect; see go.uber.org/mock/gomock. Where a fake
-// that behaves is of more use, take packages memstore, membus and providertest.
+// Package intelmock has mocks of the interfaces that a worker uses, made with
+// go.uber.org/mock/gomock. Use them in tests about which calls are made and in
+// which order, and about failures that fakes do not have. For all other tests the
+// fakes are simpler: packages memstore, membus and providertest. The tests of
+// examples/embed show both.
 package intelmock
 
 // -modfile and go.work exclude each other.

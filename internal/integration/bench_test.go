@@ -48,7 +48,7 @@ func enriched(rec store.Record, now time.Time) store.Update {
 	u := store.Update{
 		Lease: store.Lease{ID: rec.ID, Fence: rec.Fence}, Due: now.Add(24 * time.Hour),
 		IP: rec.IP, Revision: rec.Revision + 1, SavedAt: now,
-		Decision: &aggregate.Decision{Verdict: provider.Malicious, Policy: "strongest/1"},
+		Decision: &aggregate.Decision{Verdict: provider.Malicious, Policy: "strongest/2"},
 		Event: &bus.Event{
 			ID: uuid.NewString(), Topic: "attacker.intel.enriched", Type: "intel.enriched", Time: now,
 			Payload: json.RawMessage(fmt.Sprintf(`{"attacker_uuid":%q,"attacker_ip":%q,"aggregate_verdict":"malicious"}`, rec.ID, rec.IP)),

@@ -529,6 +529,42 @@ func testSeenAgainComesFirst(t *testing.T, on *database) {
 	require.Equal(t, d.now, recs[0].LastSeen)
 }
 
+// TestTextsThatAreNoAddress: DECNET writes whatever it has been told. Such a text
+// stays as it is, and what was learnt is stored all the same.
+func TestTextsThatAreNoAddress(t *testing.T) { onEach(t, testTextsThatAreNoAddress) }
+
+func testTextsThatAreNoAddress(t *testing.T, on *database) {
+	d := newDECNET(t, on)
+	texts := []string{"not an address", "45.9.148.300", "", "45.9.148.3:22", " 45.9.148.3", "no address, 100%"}
+	var ids []string
+	for i, text := range texts {
+		ids = append(ids, uuid.NewString())
+		d.profile(ids[i], text, d.now.Add(-time.Duration(i)*time.Minute))
+	}
+	recs := d.claim()
+	require.Equal(t, ids, idsOf(recs))
+	for i, rec := range recs {
+		require.Equal(t, texts[i], rec.IP)
+		require.False(t, rec.Addr().IsValid())
+		require.NoError(t, d.store.Save(t.Context(), store.Update{
+			Lease: store.Lease{ID: rec.ID, Fence: rec.Fence}, IP: rec.IP, Entries: []store.Entry{{Provider: "feodo", State: store.NotApplicable}},
+		}))
+		got, err := d.store.Get(t.Context(), rec.ID)
+		require.NoError(t, err)
+		require.Equal(t, texts[i], got.IP)
+		require.NotNil(t, got.Entry("feodo"))
+	}
+	err := d.store.Observe(t.Context(), store.Attacker{ID: recs[0].ID, IP: texts[0], LastSeen: d.now.Add(time.Minute)})
+	require.ErrorIs(t, err, store.ErrInvalid)
+	require.Empty(t, d.claim())
+	page, err := d.store.List(t.Context(), store.ListRequest{Limit: 9, Text: "00%"})
+	require.NoError(t, err)
+	require.Equal(t, ids[5:], idsOf(page.Records))
+	page, err = d.store.List(t.Context(), store.ListRequest{Limit: 9, Text: "ADDRESS"})
+	require.NoError(t, err)
+	require.Equal(t, []string{ids[0], ids[5]}, idsOf(page.Records))
+}
+
 // TestBeingSeenMakesDueEarly is about sightings that only DECNET writes down.
 func TestBeingSeenMakesDueEarly(t *testing.T) { onEach(t, testBeingSeenMakesDueEarly) }
 

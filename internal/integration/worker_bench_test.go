@@ -43,10 +43,10 @@ func theFour(tb testing.TB, up *upstream.Server) []intel.Provider {
 }
 
 func fourAt(url string) ([]intel.Provider, error) {
-	gn, err1 := greynoise.New(greynoise.Options{Key: benchKey, BaseURL: url, Quotas: []provider.Quota{}})
-	ab, err2 := abuseipdb.New(abuseipdb.Options{Key: benchKey, BaseURL: url, Quotas: []provider.Quota{}})
+	gn, err1 := greynoise.New(greynoise.Options{KeyFunc: func() string { return benchKey }, BaseURL: url, Quotas: []provider.Quota{}})
+	ab, err2 := abuseipdb.New(abuseipdb.Options{KeyFunc: func() string { return benchKey }, BaseURL: url, Quotas: []provider.Quota{}})
 	fe, err3 := feodo.New(feodo.Options{BaseURL: url})
-	tf, err4 := threatfox.New(threatfox.Options{Key: benchKey, BaseURL: url})
+	tf, err4 := threatfox.New(threatfox.Options{KeyFunc: func() string { return benchKey }, BaseURL: url})
 	return []intel.Provider{gn, ab, fe, tf}, errors.Join(err1, err2, err3, err4)
 }
 

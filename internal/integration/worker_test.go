@@ -119,10 +119,14 @@ func TestNothingLeaks(t *testing.T) {
 	var logged strings.Builder
 	s, db := openStore(t)
 	attackers := crowd(12)
-	for i, ip := range []string{"192.168.0.7", "fc00::7", "::ffff:10.0.0.1", "127.0.0.1", "64:ff9b::7f00:1", "not-an-ip", "1.2.3.4/../../admin"} {
+	for i, ip := range []string{"192.168.0.7", "fc00::7", "::ffff:10.0.0.1", "127.0.0.1", "64:ff9b::7f00:1"} {
 		attackers[i].IP = ip
 	}
 	require.NoError(t, s.Observe(t.Context(), attackers...))
+	for i, text := range []string{"not-an-ip", "1.2.3.4/../../admin"} { // as others may write them
+		_, err := db.Exec("UPDATE attackers SET ip = ? WHERE uuid = ?", text, attackers[5+i].ID.String())
+		require.NoError(t, err)
+	}
 	w, err := intel.NewWorker(intel.Config{
 		Store: s, Providers: theFour(t, up), Logger: slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})

@@ -1,5 +1,5 @@
-// Package abuseipdb asks AbuseIPDB how sure its users are that an address is
-// abusive (https://docs.abuseipdb.com/#check-endpoint).
+// Package abuseipdb queries AbuseIPDB, whose users report abusive addresses
+// (https://docs.abuseipdb.com/#check-endpoint).
 //
 // # What its findings say
 //
@@ -10,7 +10,7 @@
 //	score 0 to 24                       true    unknown
 //	no reports in the last days         false   unknown
 //
-// No reports are never benign, whitelisted or not: nobody looked.
+// An address without reports is never benign, whitelisted or not.
 //
 // Attributes: score (0 to 100), categories (integers, never nil; their meaning
 // is at https://www.abuseipdb.com/categories), and where the service has them
@@ -20,9 +20,9 @@
 //
 // # Quota
 //
-// A free account may ask 1,000 times a day. Every answer says what the plan
-// allows and what is left of it, which findings and errors hand on as their
-// Usage. Once nothing is left, Lookup returns [provider.ErrQuotaExhausted].
+// A free account may make 1,000 calls a day. Every answer says what the plan
+// allows and what is left of it; this is the Usage of findings and errors. Once
+// nothing is left, Lookup returns [provider.ErrQuotaExhausted].
 package abuseipdb
 
 import (
@@ -46,10 +46,11 @@ const Name = "abuseipdb"
 // otherwise.
 const DefaultMaxAgeDays = 30
 
-// Options configure a [Provider]. Key is required.
+// Options configure a [Provider]. KeyFunc is required.
 type Options struct {
-	// Key is the API key, conventionally from DECNET_ABUSEIPDB_API_KEY.
-	Key string
+	// KeyFunc returns the API key, conventionally from DECNET_ABUSEIPDB_API_KEY;
+	// see [rest.Key].
+	KeyFunc func() string
 	// MaxAgeDays is how many days back reports count: 1 to 365. Zero means
 	// DefaultMaxAgeDays.
 	MaxAgeDays int
@@ -57,8 +58,8 @@ type Options struct {
 	// those of a free account, 1,000 calls a day, or what the service reports
 	// instead; an empty slice that is not nil means none.
 	Quotas []provider.Quota
-	// BaseURL is an origin (scheme, host and port) to ask in place of
-	// https://api.abuseipdb.com.
+	// BaseURL is a URL to query in place of https://api.abuseipdb.com/api/v2/check,
+	// or only another origin (scheme, host and port) for it.
 	BaseURL string
 	// Transport carries the requests. Nil means one that all providers of the
 	// process share.
@@ -71,10 +72,8 @@ type Options struct {
 // for concurrent use.
 type Provider struct {
 	client *rest.Client
-	header http.Header
 	days   string
 	limits provider.Limits
-	now    func() time.Time
 }
 
 // maxBody leaves room for the many reports on a notorious address.
@@ -83,9 +82,10 @@ const maxBody = 8 << 20
 // New returns a provider. It makes no request. The error wraps
 // [provider.ErrConfig] and names every option that is wrong.
 func New(o Options) (*Provider, error) {
-	key, keyErr := rest.Key(o.Key, "DECNET_ABUSEIPDB_API_KEY", true)
 	client, err := rest.New(rest.Options{
-		Provider: Name, Origin: "https://api.abuseipdb.com", BaseURL: o.BaseURL, Transport: o.Transport, MaxBody: maxBody,
+		Provider: Name, URL: "https://api.abuseipdb.com/api/v2/check", BaseURL: o.BaseURL,
+		Key:       rest.Key{Header: "Key", Func: o.KeyFunc, Required: true, Name: "DECNET_ABUSEIPDB_API_KEY"},
+		Transport: o.Transport, MaxBody: maxBody, Now: o.Now,
 	})
 	if o.MaxAgeDays == 0 {
 		o.MaxAgeDays = DefaultMaxAgeDays
@@ -98,40 +98,39 @@ func New(o Options) (*Provider, error) {
 	if limits.Assumed {
 		limits.Quotas = []provider.Quota{{Calls: 1000, Window: provider.Day}}
 	}
-	if err := rest.ConfigError(Name, keyErr, err, daysErr, limits.Validate()); err != nil {
+	if err := rest.ConfigError(Name, err, daysErr, limits.Validate()); err != nil {
 		return nil, err
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return &Provider{
-		client: client,
-		header: http.Header{"Key": {key}},
-		days:   strconv.Itoa(o.MaxAgeDays),
-		limits: limits,
-		now:    o.Now,
-	}, nil
+	return &Provider{client: client, days: strconv.Itoa(o.MaxAgeDays), limits: limits}, nil
 }
 
 // Name returns [Name].
 func (*Provider) Name() string { return Name }
 
-// Limits says which quotas there are. The service knows IPv4 and IPv6 and
+// Limits returns the quotas. The service knows IPv4 and IPv6 and
 // publishes no limit on concurrency or rate.
 func (p *Provider) Limits() provider.Limits { return p.limits }
 
+// Profile says that anybody may report, and that the terms forbid republishing.
+func (*Provider) Profile() provider.Profile {
+	return provider.Profile{Confidence: 0.7, NoRepublish: true}
+}
+
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
-	addr, err := rest.Admit(Name, addr)
+	addr, err := p.client.Admit(addr)
 	if err != nil {
 		return provider.Finding{}, err
 	}
 	// Without the parameter verbose, whatever its value, the answer lacks the
 	// reports and so the categories.
 	query := url.Values{"ipAddress": {addr.String()}, "maxAgeInDays": {p.days}, "verbose": {"1"}}
-	resp, err := p.client.Do(ctx, rest.Request{Path: "/api/v2/check", Query: query.Encode(), Header: p.header})
+	resp, err := p.client.Do(ctx, rest.Request{Query: query})
 	if err != nil {
 		return provider.Finding{}, err
 	}
-	return decode(addr, resp, p.now().UTC())
+	return decode(addr, resp)
 }
+
+// Account implements [provider.Accounted].
+func (p *Provider) Account() string { return p.client.Account() }

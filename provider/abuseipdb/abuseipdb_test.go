@@ -16,11 +16,14 @@ import (
 	"github.com/decnet/enrich/provider/providertest/upstream"
 )
 
+// keyed returns a KeyFunc.
+func keyed(key string) func() string { return func() string { return key } }
+
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	providertest.Run(t, providertest.Harness{
 		New: func(tb testing.TB, at providertest.Endpoint) provider.Provider {
-			p, err := abuseipdb.New(abuseipdb.Options{Key: at.Key, BaseURL: at.BaseURL, Transport: at.Transport})
+			p, err := abuseipdb.New(abuseipdb.Options{KeyFunc: keyed(at.Key), BaseURL: at.BaseURL, Transport: at.Transport})
 			if err != nil {
 				tb.Fatal(err)
 			}
@@ -32,13 +35,13 @@ func TestConformance(t *testing.T) {
 
 func TestNewRefusesNonsense(t *testing.T) {
 	t.Parallel()
-	_, err := abuseipdb.New(abuseipdb.Options{MaxAgeDays: 366, BaseURL: "https://a.test/v2"})
+	_, err := abuseipdb.New(abuseipdb.Options{MaxAgeDays: 366, BaseURL: "a.test/v2"})
 	require.ErrorIs(t, err, provider.ErrConfig)
 	require.ErrorContains(t, err, "DECNET_ABUSEIPDB_API_KEY")
 	require.ErrorContains(t, err, "MaxAgeDays is 366")
 	require.ErrorContains(t, err, "BaseURL")
 
-	_, err = abuseipdb.New(abuseipdb.Options{Key: "k", MaxAgeDays: -1})
+	_, err = abuseipdb.New(abuseipdb.Options{KeyFunc: keyed("k"), MaxAgeDays: -1})
 	require.ErrorIs(t, err, provider.ErrConfig)
 }
 
@@ -51,7 +54,7 @@ func TestRequest(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	for days, want := range map[int]string{0: "30", 365: "365"} {
-		p, err := abuseipdb.New(abuseipdb.Options{Key: " k3y\n", MaxAgeDays: days, BaseURL: server.URL})
+		p, err := abuseipdb.New(abuseipdb.Options{KeyFunc: keyed(" k3y\n"), MaxAgeDays: days, BaseURL: server.URL})
 		require.NoError(t, err)
 		_, err = p.Lookup(t.Context(), netip.MustParseAddr("2a0e:97c0::1"))
 		require.NoError(t, err)
@@ -66,7 +69,7 @@ func TestNamesNoPrivateAddress(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was made") }))
 	t.Cleanup(server.Close)
-	p, err := abuseipdb.New(abuseipdb.Options{Key: "k", BaseURL: server.URL})
+	p, err := abuseipdb.New(abuseipdb.Options{KeyFunc: keyed("k"), BaseURL: server.URL})
 	require.NoError(t, err)
 	_, err = p.Lookup(t.Context(), netip.MustParseAddr("192.168.0.1"))
 	require.ErrorIs(t, err, provider.ErrUnsupported)
@@ -80,11 +83,11 @@ func TestQuotas(t *testing.T) {
 		{[]provider.Quota{}, []provider.Quota{}},
 		{own, own},
 	} {
-		p, err := abuseipdb.New(abuseipdb.Options{Key: "k", Quotas: c.given})
+		p, err := abuseipdb.New(abuseipdb.Options{KeyFunc: keyed("k"), Quotas: c.given})
 		require.NoError(t, err)
 		require.Equal(t, provider.Limits{Quotas: c.want, Assumed: c.given == nil}, p.Limits())
 	}
-	_, err := abuseipdb.New(abuseipdb.Options{Key: "k", Quotas: []provider.Quota{{Calls: -1, Window: provider.Day}}})
+	_, err := abuseipdb.New(abuseipdb.Options{KeyFunc: keyed("k"), Quotas: []provider.Quota{{Calls: -1, Window: provider.Day}}})
 	require.ErrorIs(t, err, provider.ErrConfig)
 	require.ErrorContains(t, err, "-1 calls")
 }
@@ -97,7 +100,7 @@ func TestUsage(t *testing.T) {
 	}})
 	require.NoError(t, err)
 	t.Cleanup(up.Close)
-	p, err := abuseipdb.New(abuseipdb.Options{Key: "k", BaseURL: up.URL()})
+	p, err := abuseipdb.New(abuseipdb.Options{KeyFunc: keyed("k"), BaseURL: up.URL()})
 	require.NoError(t, err)
 	for _, left := range []int{1, 0} {
 		f, err := p.Lookup(t.Context(), netip.MustParseAddr("45.155.205.233"))

@@ -35,10 +35,10 @@ type check struct {
 	Reports        json.RawMessage `json:"reports"`
 }
 
-// decode turns an answer about addr, received at now, into a finding.
-func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding, error) {
+// decode turns an answer about addr into a finding.
+func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
 	if r.Status != http.StatusOK {
-		return provider.Finding{}, refusal(r, now)
+		return provider.Finding{}, refusal(r)
 	}
 	var body struct {
 		Data json.RawMessage `json:"data"`
@@ -49,18 +49,16 @@ func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding,
 		err = c.read(addr, body.Data)
 	}
 	if err != nil {
-		return provider.Finding{}, rest.BadResponse(Name, r.Status, err)
+		return provider.Finding{}, r.BadResponse(err)
 	}
-	f := c.finding(addr, body.Data, now)
-	f.Usage = usage(r, now)
+	f := c.finding(addr, body.Data, r.At)
+	f.Usage = usage(r)
 	return f, nil
 }
 
 // usage returns what an answer says about the allowance, which is counted over
 // a day.
-func usage(r *rest.Response, now time.Time) *provider.Usage {
-	return rest.Usage(r.Header, provider.Day, now)
-}
+func usage(r *rest.Response) *provider.Usage { return r.Usage(provider.Day) }
 
 // read reads c from data. It returns an error if that says nothing about addr.
 func (c *check) read(addr netip.Addr, data []byte) error {
@@ -139,9 +137,9 @@ func categories(reports []byte) []int64 {
 }
 
 // refusal returns the error that an answer with a status other than 200 means.
-func refusal(r *rest.Response, now time.Time) error {
-	e := rest.StatusError(Name, r, now)
-	e.Usage = usage(r, now)
+func refusal(r *rest.Response) error {
+	e := r.StatusError()
+	e.Usage = usage(r)
 	var body struct {
 		Errors []struct {
 			Detail rest.String `json:"detail"`
@@ -169,7 +167,7 @@ func refusal(r *rest.Response, now time.Time) error {
 			e.Kind, e.Err = provider.ErrQuotaExhausted, errors.New("the allowance of this day is spent")
 		}
 		if e.RetryAfter == 0 {
-			e.RetryAfter = rest.ResetAfter(r.Header, "X-RateLimit-Reset", now)
+			e.RetryAfter = r.ResetAfter("X-RateLimit-Reset")
 		}
 	case http.StatusUnprocessableEntity:
 		switch {

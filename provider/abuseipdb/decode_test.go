@@ -22,6 +22,11 @@ var (
 	noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 )
 
+// response returns an answer that arrived at noon.
+func response(status int, header http.Header, body []byte) *rest.Response {
+	return &rest.Response{Provider: Name, At: noon, Status: status, Header: header, Body: body}
+}
+
 func TestVerdicts(t *testing.T) {
 	t.Parallel()
 	for data, want := range map[string]struct {
@@ -44,7 +49,7 @@ func TestVerdicts(t *testing.T) {
 		`{"abuseConfidenceScore":90}`:                                             {true, provider.Malicious, 90},
 		`{"abuseConfidenceScore":1,"abuseConfidenceScore":80,"totalReports":2.0}`: {true, provider.Malicious, 80},
 	} {
-		f, err := decode(addr, &rest.Response{Status: 200, Body: []byte(`{"data":` + data + `}`)}, noon)
+		f, err := decode(addr, response(200, nil, []byte(`{"data":`+data+`}`)))
 		require.NoError(t, err, data)
 		require.Equal(t, want.known, f.Known, data)
 		require.Equal(t, want.verdict, f.Verdict, data)
@@ -58,7 +63,7 @@ func TestAttributes(t *testing.T) {
 	t.Parallel()
 	body, err := os.ReadFile("testdata/check_200_verbose_docs_118.25.6.39.json")
 	require.NoError(t, err)
-	f, err := decode(addr, &rest.Response{Status: 200, Body: body}, noon)
+	f, err := decode(addr, response(200, nil, body))
 	require.NoError(t, err)
 	require.Equal(t, map[string]any{
 		"score":            int64(100),
@@ -76,7 +81,7 @@ func TestAttributes(t *testing.T) {
 	require.Zero(t, f.TTL)
 	require.JSONEq(t, string(body), `{"data":`+string(f.Raw)+`}`)
 
-	f, err = decode(addr, &rest.Response{Status: 200, Body: []byte(`{"data":{"abuseConfidenceScore":1,"isTor":true,"hostnames":["dns.google"]}}`)}, noon)
+	f, err = decode(addr, response(200, nil, []byte(`{"data":{"abuseConfidenceScore":1,"isTor":true,"hostnames":["dns.google"]}}`)))
 	require.NoError(t, err)
 	require.Equal(t, true, f.Attrs["is_tor"])
 	require.Equal(t, []string{"dns.google"}, f.Attrs["hostnames"])
@@ -103,7 +108,7 @@ func TestBigAnswerIsUnderstood(t *testing.T) {
 	report := `{"reportedAt":"2026-11-01T00:00:00+00:00","comment":"` + strings.Repeat("x", 300) + `","categories":[18]},`
 	body := `{"data":{"abuseConfidenceScore":100,"totalReports":10000,"reports":[` + strings.Repeat(report, 10000) + `{"categories":[22]}]}}`
 	require.Less(t, len(body), maxBody)
-	f, err := decode(addr, &rest.Response{Status: 200, Body: []byte(body)}, noon)
+	f, err := decode(addr, response(200, nil, []byte(body)))
 	require.NoError(t, err)
 	require.Equal(t, []int64{18, 22}, f.Attrs["categories"])
 	require.Equal(t, `{"truncated":true,"bytes":`+strconv.Itoa(len(body)-len(`{"data":}`))+`}`, string(f.Raw))
@@ -150,7 +155,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, err := decode(addr, &rest.Response{Status: tt.status, Header: tt.header, Body: []byte(tt.body)}, noon)
+			f, err := decode(addr, response(tt.status, tt.header, []byte(tt.body)))
 			require.EqualError(t, err, "abuseipdb: "+tt.want)
 			decodetest.Check(t, Name, addr, f, err, []byte(tt.body))
 		})
@@ -164,7 +169,7 @@ func FuzzDecode(f *testing.F) {
 	})
 	f.Add(200, []byte(`{"data":{"abuseConfidenceScore":"80","totalReports":"3","hostnames":"canary-77aa","reports":[[],{"categories":{}}]}}`))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		got, err := decode(addr, &rest.Response{Status: status, Body: body}, noon)
+		got, err := decode(addr, response(status, nil, body))
 		decodetest.Check(t, Name, addr, got, err, body)
 		if err == nil {
 			score := got.Attrs["score"].(int64)

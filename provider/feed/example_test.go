@@ -24,9 +24,8 @@ func Example() {
 
 	blocked, err := feed.New(feed.Options[struct{}]{
 		Provider: "blocklist",
-		Origin:   "https://lists.example.com",
+		URL:      "https://lists.example.com/all.txt",
 		BaseURL:  server.URL, // this example's own
-		Path:     "/all.txt",
 		Decode: func(body []byte) (map[netip.Addr]struct{}, error) {
 			list := map[netip.Addr]struct{}{}
 			for lines := bufio.NewScanner(bytes.NewReader(body)); lines.Scan(); {

@@ -1,11 +1,11 @@
-// Package feed answers from a bulk list that is downloaded now and then: a
-// snapshot in memory, looked up by address. Package feodo is its first user.
+// Package feed answers from a list that is downloaded as a whole: a snapshot in
+// memory, looked up by address. Package feodo is its first user.
 //
-// There is no background goroutine. Whoever looks something up when a download
-// is due does it: if there is no list yet, everyone waits for that one
-// download; if there is an old one, everyone else goes on answering from it.
-// A download that fails leaves the old list in use and is not tried again
-// before a backoff has passed. An empty list is a list like any other.
+// There is no background goroutine. The first lookup after a download becomes
+// due makes that download. If there is no list yet, all other lookups wait for
+// it; if there is an old one, they answer from that. A download that fails
+// leaves the old list in use and is not repeated before a backoff has passed. An
+// empty list is a list like any other.
 package feed
 
 import (
@@ -30,34 +30,32 @@ const (
 	DefaultMaxBody  = 64 << 20
 )
 
-// Options configure a [Feed]. Provider, Origin, Path and Decode are required.
+// Options configure a [Feed]. Provider, URL and Decode are required.
 type Options[T any] struct {
 	// Provider is the name that errors carry.
 	Provider string
-	// Origin is where the list is published: scheme, host and port.
-	Origin string
-	// BaseURL is another origin to use in place of Origin; empty for none.
+	// URL is where the list is published.
+	URL string
+	// BaseURL is what the operator configured to be used in place of URL; empty
+	// for nothing. If it has neither a path nor a query, those of URL are kept.
 	BaseURL string
-	// Path is the list's path there, with a leading slash.
-	Path string
-	// Header is sent with each request, for example a key. It must not be
-	// modified afterwards.
-	Header http.Header
+	// Key is how the publisher is given an API key, if there is one.
+	Key rest.Key
 	// Transport carries the requests. Nil means one that all providers of the
 	// process share.
 	Transport http.RoundTripper
 	// MaxBody is the greatest size of the list in bytes, compressed or not.
 	// Zero means DefaultMaxBody.
 	MaxBody int64
-	// Decode parses a list. The keys of the map are normalized addresses; the
-	// map belongs to the feed from then on. The text of an error must not hold
-	// any part of body.
+	// Decode parses a list. The keys of the map are in the form of
+	// [provider.Canonical]; the feed takes the map over. The text of an error
+	// must not hold any part of body.
 	Decode func(body []byte) (map[netip.Addr]T, error)
 	// Interval is the time from one successful download to the next, at least
 	// MinInterval. Zero means DefaultInterval.
 	Interval time.Duration
-	// Timeout is how long a download may take if the context of whoever needs
-	// it has no deadline. Zero means DefaultTimeout.
+	// Timeout limits a download if the caller's context has no deadline. Zero
+	// means DefaultTimeout.
 	Timeout time.Duration
 	// Now is the clock. Nil means time.Now.
 	Now func() time.Time
@@ -65,12 +63,6 @@ type Options[T any] struct {
 
 func (o *Options[T]) validate() error {
 	var errs []error
-	if err := provider.ValidateName(o.Provider); err != nil {
-		errs = append(errs, fmt.Errorf("Provider: %w", err))
-	}
-	if len(o.Path) == 0 || o.Path[0] != '/' {
-		errs = append(errs, errors.New("Path does not start with a slash"))
-	}
 	if o.Decode == nil {
 		errs = append(errs, errors.New("Decode is missing"))
 	}
@@ -86,11 +78,10 @@ func (o *Options[T]) validate() error {
 	return errors.Join(errs...)
 }
 
-// Feed is a list that keeps itself up to date. It is safe for concurrent use.
+// Feed is a list that is kept up to date. It is safe for concurrent use.
 type Feed[T any] struct {
 	name     string
 	client   *rest.Client
-	request  rest.Request
 	decode   func([]byte) (map[netip.Addr]T, error)
 	interval time.Duration
 	now      func() time.Time
@@ -101,7 +92,7 @@ type Feed[T any] struct {
 	loading chan struct{} // closed when the running download ends; nil if none runs
 }
 
-// state is all that is known between two downloads. It is immutable.
+// state is what a feed knows between two downloads. It is immutable.
 type state[T any] struct {
 	loaded       bool // a list was downloaded; it may be empty
 	list         map[netip.Addr]T
@@ -132,8 +123,8 @@ func New[T any](o Options[T]) (*Feed[T], error) {
 		o.Now = time.Now
 	}
 	client, err := rest.New(rest.Options{
-		Provider: o.Provider, Origin: o.Origin, BaseURL: o.BaseURL, Transport: o.Transport,
-		MaxBody: o.MaxBody, Timeout: o.Timeout,
+		Provider: o.Provider, URL: o.URL, BaseURL: o.BaseURL, Key: o.Key, Transport: o.Transport,
+		MaxBody: o.MaxBody, Timeout: o.Timeout, Now: o.Now,
 	})
 	if err := rest.ConfigError(o.Provider, optErr, err); err != nil {
 		return nil, err
@@ -141,7 +132,6 @@ func New[T any](o Options[T]) (*Feed[T], error) {
 	f := &Feed[T]{
 		name:     o.Provider,
 		client:   client,
-		request:  rest.Request{Path: o.Path, Header: o.Header},
 		decode:   o.Decode,
 		interval: o.Interval,
 		now:      o.Now,
@@ -161,12 +151,12 @@ type Answer[T any] struct {
 	LoadedAt time.Time
 }
 
-// Lookup looks addr, which must be normalized, up in the list.
+// Lookup looks up addr, which must be in the form of [provider.Canonical].
 //
-// If there is no list yet it is downloaded first, or the download that runs is
-// waited for, as long as ctx lives; the error is then that of the download. If
-// a new download is due and none runs, this call makes it before it answers,
-// from the old list if it fails. Otherwise there is nothing to wait for.
+// If there is no list yet, Lookup downloads it, or waits for the running
+// download until ctx ends. The error is then that of the download. If a new
+// download is due and none runs, Lookup makes it and then answers, from the old
+// list if it failed. Otherwise Lookup answers at once.
 func (f *Feed[T]) Lookup(ctx context.Context, addr netip.Addr) (Answer[T], error) {
 	if err := ctx.Err(); err != nil {
 		return Answer[T]{}, f.canceled(err)
@@ -186,19 +176,19 @@ func (f *Feed[T]) Lookup(ctx context.Context, addr netip.Addr) (Answer[T], error
 type Stats struct {
 	// Loaded tells whether there is a list.
 	Loaded bool
-	// Entries is the number of addresses in it. A list may well be empty; one
-	// that stays so may have been given up by its publisher.
+	// Entries is the number of addresses in the list. A list may be empty. If it
+	// stays empty, its publisher may have abandoned it.
 	Entries int
 	// LoadedAt is when the list was last found to be current, in UTC; zero if
 	// never.
 	LoadedAt time.Time
-	// LastNonEmpty is when it last was so with an address in it, in UTC; zero
-	// if never.
+	// LastNonEmpty is when a current list last held an address, in UTC; zero if
+	// never.
 	LastNonEmpty time.Time
 	// NextLoad is when the next download is due.
 	NextLoad time.Time
-	// Err is the failure of the last download, and nil if it succeeded or there
-	// was none.
+	// Err is the error of the last download; nil if it succeeded or there was
+	// none.
 	Err error
 }
 

@@ -11,16 +11,15 @@ import (
 	"github.com/decnet/enrich/provider/rest"
 )
 
-// Refresh downloads the list if that is due; see [provider.Refresher]. A
-// download that ctx cuts off does not count as a failure of the feed: the next
-// caller, or one that waits already, starts another.
+// Refresh downloads the list if that is due; see [provider.Refresher]. A download
+// that ctx ends does not count as a failure of the feed: a caller that waits, or
+// the next one, starts another.
 func (f *Feed[T]) Refresh(ctx context.Context) error {
 	return f.refresh(ctx, true)
 }
 
-// refresh downloads the list if that is due and nobody else is at it. If
-// somebody is, it waits for the outcome, or returns nil at once if wait is
-// false.
+// refresh downloads the list if that is due and no download runs. If one runs,
+// it waits for the outcome, or returns nil at once if wait is false.
 func (f *Feed[T]) refresh(ctx context.Context, wait bool) error {
 	for {
 		f.mu.Lock()
@@ -41,15 +40,15 @@ func (f *Feed[T]) refresh(ctx context.Context, wait bool) error {
 			return nil
 		}
 		select {
-		case <-running: // it may have been cut off, so look again
+		case <-running: // its context may have ended it, so look again
 		case <-ctx.Done():
 			return f.canceled(ctx.Err())
 		}
 	}
 }
 
-// load makes the one download that runs and replaces the state s by its
-// outcome, unless ctx cut it off.
+// load makes the one download that runs and replaces the state s by its outcome,
+// unless ctx ended it.
 func (f *Feed[T]) load(ctx context.Context, s *state[T]) error {
 	defer func() { // also if Decode panics
 		f.mu.Lock()
@@ -68,8 +67,8 @@ func (f *Feed[T]) load(ctx context.Context, s *state[T]) error {
 	return err
 }
 
-// cutOff tells whether a download failed with err because ctx ended, and not
-// because it took longer than the feed allows.
+// cutOff reports whether a download failed with err because ctx ended, and not
+// because of the feed's own timeout.
 func cutOff(ctx context.Context, err error) bool {
 	_, limited := ctx.Deadline()
 	return errors.Is(err, context.Canceled) || limited && errors.Is(err, context.DeadlineExceeded)
@@ -77,10 +76,7 @@ func cutOff(ctx context.Context, err error) bool {
 
 // download returns the state after a successful download.
 func (f *Feed[T]) download(ctx context.Context, s *state[T]) (*state[T], error) {
-	req := f.request
-	if req.Header = req.Header.Clone(); req.Header == nil {
-		req.Header = http.Header{}
-	}
+	req := rest.Request{Header: http.Header{}}
 	if s.etag != "" {
 		req.Header.Set("If-None-Match", s.etag)
 	}
@@ -96,7 +92,7 @@ func (f *Feed[T]) download(ctx context.Context, s *state[T]) (*state[T], error) 
 	case resp.Status == http.StatusOK:
 		list, err := f.decode(resp.Body)
 		if err != nil {
-			return nil, rest.BadResponse(f.name, resp.Status, err)
+			return nil, resp.BadResponse(err)
 		}
 		next := &state[T]{list: list, etag: resp.Header.Get("ETag"), lastModified: resp.Header.Get("Last-Modified")}
 		return next.succeeded(s, now, f.interval), nil
@@ -104,7 +100,7 @@ func (f *Feed[T]) download(ctx context.Context, s *state[T]) (*state[T], error) 
 		next := &state[T]{list: s.list, etag: s.etag, lastModified: s.lastModified}
 		return next.succeeded(s, now, f.interval), nil
 	}
-	return nil, rest.StatusError(f.name, resp, now)
+	return nil, resp.StatusError()
 }
 
 // succeeded completes the state s, which follows old.
@@ -119,9 +115,9 @@ func (s *state[T]) succeeded(old *state[T], now time.Time, interval time.Duratio
 	return s
 }
 
-// failed returns the state after s and the failure of a download: all as it
-// was, and the next download after a backoff, or later if the publisher says
-// so, but not later than interval.
+// failed returns the state after s and the failure of a download. The list stays
+// as it was. The next download is due after a backoff, or later if the publisher
+// says so, but not later than interval.
 func (s *state[T]) failed(err error, now time.Time, interval time.Duration) *state[T] {
 	next := *s
 	next.err = err

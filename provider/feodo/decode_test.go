@@ -127,7 +127,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		online := hasOnline(body)
 		for addr, rows := range list {
-			require.Equal(t, provider.Normalize(addr), addr)
+			require.Equal(t, provider.Canonical(addr), addr)
 			got := finding(addr, rows, noon)
 			decodetest.Check(t, Name, addr, got, nil, body)
 			require.True(t, got.Known)

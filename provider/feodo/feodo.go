@@ -1,7 +1,7 @@
-// Package feodo looks addresses up in the Feodo Tracker list of abuse.ch,
+// Package feodo looks addresses up in the Feodo Tracker list of abuse.ch:
 // servers that command botnets (https://feodotracker.abuse.ch/blocklist). The
-// list is downloaded as a whole, so no lookup tells anyone which address it is
-// about.
+// list is downloaded as a whole, so nobody outside learns which addresses are
+// looked up.
 //
 // # What its findings say
 //
@@ -10,8 +10,8 @@
 //	only servers that are offline       true    suspicious
 //	nothing about the address           false   none
 //
-// A server that is offline is history: such addresses are often given to
-// somebody else. The list is short and may be empty.
+// A server that is offline is history: its address has often been reassigned.
+// The list is short and may be empty.
 //
 // Attributes: listed, and for a listed address malware_family, status (online
 // or offline), ports, and where the list has them country, as_number, as_name,
@@ -36,13 +36,15 @@ const Name = "feodo"
 // Options configure a [Provider]. The zero value downloads the real list once
 // an hour.
 type Options struct {
-	// Key is an Auth-Key of abuse.ch. The list is published without one.
-	Key string
+	// KeyFunc returns an Auth-Key of abuse.ch; see [rest.Key]. The list is
+	// published without one, so nil is fine.
+	KeyFunc func() string
 	// Interval is the time from one download of the list to the next, at least
 	// [feed.MinInterval]. Zero means [feed.DefaultInterval].
 	Interval time.Duration
-	// BaseURL is an origin (scheme, host and port) to download from in place of
-	// https://feodotracker.abuse.ch.
+	// BaseURL is a URL to download from in place of
+	// https://feodotracker.abuse.ch/downloads/ipblocklist.json, or only another
+	// origin (scheme, host and port) for it.
 	BaseURL string
 	// Transport carries the requests. Nil means one that all providers of the
 	// process share.
@@ -60,25 +62,16 @@ type Provider struct {
 // New returns a provider. It makes no request. The error wraps
 // [provider.ErrConfig] and names every option that is wrong.
 func New(o Options) (*Provider, error) {
-	key, keyErr := rest.Key(o.Key, "", false)
-	var header http.Header
-	if key != "" {
-		header = http.Header{"Auth-Key": {key}}
-	}
 	f, err := feed.New(feed.Options[[]row]{
 		Provider:  Name,
-		Origin:    "https://feodotracker.abuse.ch",
+		URL:       "https://feodotracker.abuse.ch/downloads/ipblocklist.json",
 		BaseURL:   o.BaseURL,
-		Path:      "/downloads/ipblocklist.json",
-		Header:    header,
+		Key:       rest.Key{Header: "Auth-Key", Func: o.KeyFunc},
 		Transport: o.Transport,
 		Decode:    decode,
 		Interval:  o.Interval,
 		Now:       o.Now,
 	})
-	if keyErr != nil {
-		err = rest.ConfigError(Name, keyErr, err)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -91,17 +84,22 @@ func (*Provider) Name() string { return Name }
 // Limits returns the zero value: a lookup is one in memory.
 func (*Provider) Limits() provider.Limits { return provider.Limits{} }
 
+// Profile says that the list is verified, and shares its owner with ThreatFox.
+func (*Provider) Profile() provider.Profile {
+	return provider.Profile{Confidence: 0.95, Group: "abuse_ch", Rank: provider.RankVerified}
+}
+
 // Refresh implements [provider.Refresher].
 func (p *Provider) Refresh(ctx context.Context) error { return p.feed.Refresh(ctx) }
 
-// Stats describe the list. An empty list is not an error, but one that stays
-// empty deserves a look: the publisher may have given it up.
+// Stats describe the list. An empty list is not an error. If it stays empty, the
+// publisher may have abandoned it.
 func (p *Provider) Stats() feed.Stats { return p.feed.Stats() }
 
 // Lookup implements [provider.Provider]. It makes no request unless a download
 // of the list is due.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
-	addr = provider.Normalize(addr)
+	addr = provider.Canonical(addr)
 	if !addr.IsValid() {
 		return provider.Finding{}, &provider.Error{Provider: Name, Kind: provider.ErrUnsupported}
 	}

@@ -15,11 +15,14 @@ import (
 
 var c2 = netip.MustParseAddr("45.155.205.233")
 
+// keyed returns a KeyFunc.
+func keyed(key string) func() string { return func() string { return key } }
+
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	providertest.Run(t, providertest.Harness{
 		New: func(tb testing.TB, at providertest.Endpoint) provider.Provider {
-			p, err := feodo.New(feodo.Options{Key: at.Key, BaseURL: at.BaseURL, Transport: at.Transport})
+			p, err := feodo.New(feodo.Options{KeyFunc: keyed(at.Key), BaseURL: at.BaseURL, Transport: at.Transport})
 			if err != nil {
 				tb.Fatal(err)
 			}
@@ -31,7 +34,7 @@ func TestConformance(t *testing.T) {
 
 func TestNewRefusesNonsense(t *testing.T) {
 	t.Parallel()
-	_, err := feodo.New(feodo.Options{Key: "sesame 5d0c", BaseURL: "a.test", Interval: time.Minute})
+	_, err := feodo.New(feodo.Options{KeyFunc: keyed("sesame 5d0c"), BaseURL: "a.test", Interval: time.Minute})
 	require.ErrorIs(t, err, provider.ErrConfig)
 	for _, option := range []string{"Key", "BaseURL", "Interval"} {
 		require.ErrorContains(t, err, option)
@@ -48,7 +51,7 @@ func TestLookup(t *testing.T) {
 	t.Cleanup(server.Close)
 	now := time.Date(2026, 11, 23, 13, 0, 0, 0, time.FixedZone("CET", 3600))
 	loaded := now.UTC()
-	p, err := feodo.New(feodo.Options{Key: " k3y\n", BaseURL: server.URL(), Now: func() time.Time { return now }})
+	p, err := feodo.New(feodo.Options{KeyFunc: keyed(" k3y\n"), BaseURL: server.URL(), Now: func() time.Time { return now }})
 	require.NoError(t, err)
 	require.Zero(t, p.Limits())
 

@@ -27,16 +27,16 @@ type answer struct {
 	Tags           rest.Strings `json:"tags"`
 }
 
-// decode turns an answer about addr, received at now, into a finding.
-func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding, error) {
+// decode turns an answer about addr into a finding.
+func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
 	switch r.Status {
 	case http.StatusOK, http.StatusNotFound:
 	case http.StatusTooManyRequests:
-		return provider.Finding{}, limitError(r, now)
+		return provider.Finding{}, limitError(r)
 	case http.StatusBadRequest:
-		return provider.Finding{}, refusal(r, now)
+		return provider.Finding{}, refusal(r)
 	default:
-		return provider.Finding{}, rest.StatusError(Name, r, now)
+		return provider.Finding{}, r.StatusError()
 	}
 	var a answer
 	err := rest.Decode(r.Body, &a)
@@ -47,9 +47,9 @@ func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding,
 		a.Classification = rest.String{}
 	}
 	if err != nil {
-		return provider.Finding{}, rest.BadResponse(Name, r.Status, err)
+		return provider.Finding{}, r.BadResponse(err)
 	}
-	f := a.finding(addr, r.Body, now)
+	f := a.finding(addr, r.Body, r.At)
 	f.Known = r.Status == http.StatusOK && (a.Classification.OK || a.Noise.Value || a.RIOT.Value)
 	return f, nil
 }
@@ -103,8 +103,8 @@ func (a *answer) finding(addr netip.Addr, body []byte, now time.Time) provider.F
 
 // limitError tells a spent allowance, which the service reports with its size,
 // from being asked too fast.
-func limitError(r *rest.Response, now time.Time) error {
-	e := rest.StatusError(Name, r, now)
+func limitError(r *rest.Response) error {
+	e := r.StatusError()
 	var body struct {
 		Hyphen     rest.String `json:"rate-limit"` // as documented
 		Underscore rest.String `json:"rate_limit"` // as seen
@@ -150,8 +150,8 @@ func allowance(text string) (u *provider.Usage, name string) {
 
 // refusal is the answer 400, by which the service refuses the address: it
 // takes it for one that is not routed. A 400 of another sort is a bad response.
-func refusal(r *rest.Response, now time.Time) error {
-	e := rest.StatusError(Name, r, now)
+func refusal(r *rest.Response) error {
+	e := r.StatusError()
 	var body struct {
 		Message rest.String `json:"message"`
 	}

@@ -20,6 +20,11 @@ var (
 	noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 )
 
+// response returns an answer that arrived at noon.
+func response(status int, header http.Header, body []byte) *rest.Response {
+	return &rest.Response{Provider: Name, At: noon, Status: status, Header: header, Body: body}
+}
+
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -53,7 +58,7 @@ func TestFindings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, err := decode(addr, &rest.Response{Status: tt.status, Body: []byte(tt.body)}, noon)
+			f, err := decode(addr, response(tt.status, nil, []byte(tt.body)))
 			require.NoError(t, err)
 			require.Equal(t, tt.known, f.Known)
 			require.Equal(t, tt.verdict, f.Verdict)
@@ -95,7 +100,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, err := decode(addr, &rest.Response{Status: tt.status, Header: tt.header, Body: []byte(tt.body)}, noon)
+			f, err := decode(addr, response(tt.status, tt.header, []byte(tt.body)))
 			require.EqualError(t, err, "greynoise: "+tt.want)
 			decodetest.Check(t, Name, addr, f, err, []byte(tt.body))
 		})
@@ -109,7 +114,7 @@ func FuzzDecode(f *testing.F) {
 	})
 	f.Add(200, []byte(`{"ip":"71.6.135.131","noise":true,"classification":"malicious","noise":"canary-77aa"}`))
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		got, err := decode(addr, &rest.Response{Status: status, Body: body}, noon)
+		got, err := decode(addr, response(status, nil, body))
 		decodetest.Check(t, Name, addr, got, err, body)
 		if got.Verdict == provider.Malicious {
 			var object map[string]any

@@ -15,11 +15,14 @@ import (
 	"github.com/decnet/enrich/provider/providertest/upstream"
 )
 
+// keyed returns a KeyFunc.
+func keyed(key string) func() string { return func() string { return key } }
+
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	providertest.Run(t, providertest.Harness{
 		New: func(tb testing.TB, at providertest.Endpoint) provider.Provider {
-			p, err := greynoise.New(greynoise.Options{Key: at.Key, BaseURL: at.BaseURL, Transport: at.Transport})
+			p, err := greynoise.New(greynoise.Options{KeyFunc: keyed(at.Key), BaseURL: at.BaseURL, Transport: at.Transport})
 			if err != nil {
 				tb.Fatal(err)
 			}
@@ -31,7 +34,7 @@ func TestConformance(t *testing.T) {
 
 func TestNewRefusesNonsense(t *testing.T) {
 	t.Parallel()
-	_, err := greynoise.New(greynoise.Options{Key: "sesame\n5d0c", BaseURL: "api.greynoise.io"})
+	_, err := greynoise.New(greynoise.Options{KeyFunc: keyed("sesame\n5d0c"), BaseURL: "api.greynoise.io"})
 	require.ErrorIs(t, err, provider.ErrConfig)
 	require.ErrorContains(t, err, "Key")
 	require.ErrorContains(t, err, "BaseURL")
@@ -49,7 +52,7 @@ func TestRequest(t *testing.T) {
 	t.Cleanup(server.Close)
 	now := time.Date(2026, 11, 23, 13, 0, 0, 0, time.FixedZone("CET", 3600))
 	for _, key := range []string{"", " k3y "} {
-		p, err := greynoise.New(greynoise.Options{Key: key, BaseURL: server.URL, Now: func() time.Time { return now }})
+		p, err := greynoise.New(greynoise.Options{KeyFunc: keyed(key), BaseURL: server.URL, Now: func() time.Time { return now }})
 		require.NoError(t, err)
 		f, err := p.Lookup(t.Context(), netip.MustParseAddr("::ffff:71.6.135.131"))
 		require.NoError(t, err)

@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// errBody is wrapped by errors about a body that arrived but is no good.
+// errBody is wrapped by errors about a body that arrived and cannot be used.
 var errBody = errors.New("unusable body")
 
-// readBody returns the decompressed body of resp. Neither that nor what is
+// readBody returns the decompressed body of resp. Neither the body nor what is
 // read from the connection is longer than limit. The error wraps errBody, or
 // says why the connection broke.
 func readBody(ctx context.Context, resp *http.Response, limit int64) ([]byte, error) {
@@ -32,7 +32,7 @@ func readBody(ctx context.Context, resp *http.Response, limit int64) ([]byte, er
 		}
 		body = z
 	default:
-		return nil, fmt.Errorf("%w: compressed by a method that was not asked for", errBody)
+		return nil, fmt.Errorf("%w: compressed by a method that was not requested", errBody)
 	}
 	var b bytes.Buffer
 	b.Grow(int(min(max(resp.ContentLength, 512), limit, 64<<10)) + bytes.MinRead)
@@ -52,9 +52,9 @@ func tooLarge(limit int64) error {
 
 var errTooLarge = errors.New("too large")
 
-// wireReader reads what comes over the wire. It fails after left bytes and
-// remembers its failure, by which a broken connection can be told from a body
-// that is not what it says.
+// wireReader reads the bytes of a connection. It fails after left bytes. It
+// keeps the error of the connection, so that a broken connection can be
+// distinguished from a body that is not what its header says.
 type wireReader struct {
 	r    io.Reader
 	left int64

@@ -11,10 +11,10 @@ import (
 	"syscall"
 )
 
-// explain turns an error of the transport into one that is safe to show. What
-// transports say may hold the URL, a proxy's password or bytes of the answer,
-// so only texts that are known to hold none of these get through, and only
-// errors of that kind can be reached by unwrapping.
+// explain turns an error of the transport into one that is safe to show. The
+// texts of a transport may hold the URL, a proxy's password or bytes of the
+// answer. Only texts that are known to hold none of these are passed on, and
+// only errors with such texts can be reached by unwrapping.
 func explain(ctx context.Context, err error) error {
 	if ctxErr := ctx.Err(); ctxErr != nil {
 		return fmt.Errorf("no answer in time: %w", ctxErr)

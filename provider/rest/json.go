@@ -11,8 +11,8 @@ import (
 	"github.com/decnet/enrich/provider"
 )
 
-// Decode parses a body, which must be one JSON value, into v. Errors tell what
-// is wrong and where, and hold nothing of the body.
+// Decode parses body, which must be one JSON value, into v. The error says what
+// is wrong and where, and holds no part of body.
 func Decode(body []byte, v any) error {
 	err := json.Unmarshal(body, v)
 	if err == nil {
@@ -34,14 +34,8 @@ func Decode(body []byte, v any) error {
 	return errors.New("the body is JSON of an unexpected shape")
 }
 
-// BadResponse returns a [provider.ErrBadResponse] about an answer with the
-// given status.
-func BadResponse(name string, status int, err error) *provider.Error {
-	return &provider.Error{Provider: name, Kind: provider.ErrBadResponse, StatusCode: status, Err: err}
-}
-
-// About returns an error if said, the address that an answer says it is about,
-// is not addr. An answer that does not say is taken to be about addr.
+// About returns an error if said, the address that an answer names, is not addr.
+// An answer that names none counts as one about addr.
 func About(addr netip.Addr, said String) error {
 	if !said.OK {
 		return nil
@@ -52,9 +46,9 @@ func About(addr netip.Addr, said String) error {
 	return nil
 }
 
-// Raw returns raw in the form of [provider.Finding].Raw: see [provider.CapRaw].
-// Bytes that are not UTF-8, which JSON strings may smuggle past a parser and
-// databases refuse, become U+FFFD.
+// Raw returns raw in the form of [provider.Finding].Raw; see [provider.CapRaw].
+// Bytes that are not UTF-8 become U+FFFD: a JSON string may hold them, and
+// databases refuse them.
 func Raw(raw []byte) json.RawMessage {
 	if !utf8.Valid(raw) {
 		raw = bytes.ToValidUTF8(raw, []byte("\uFFFD"))

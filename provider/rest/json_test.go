@@ -85,6 +85,14 @@ func TestSet(t *testing.T) {
 	Int{0, true}.Set(attrs, "i")
 	Bool{false, true}.Set(attrs, "b")
 	require.Equal(t, map[string]any{"s": "x", "i": int64(0), "b": false}, attrs)
+	Strings(nil).Set(attrs, "l")
+	Ints(nil).Set(attrs, "n")
+	require.Equal(t, []string{}, attrs["l"])
+	require.Equal(t, []int64{}, attrs["n"])
+	Strings{"x"}.Set(attrs, "l")
+	Ints{1}.Set(attrs, "n")
+	require.Equal(t, []string{"x"}, attrs["l"])
+	require.Equal(t, []int64{1}, attrs["n"])
 }
 
 func TestDecode(t *testing.T) {

@@ -1,9 +1,3 @@
-// Package rest is for providers over an HTTP API: one request, one
-// answer, read whole and within a limit, and errors that are safe to show.
-//
-// It says nothing about who is asking, follows no redirect, keeps no cookie and
-// never retries. No error it makes holds a key, a header, a path, a query or
-// any part of a body.
 package rest
 
 import (
@@ -13,100 +7,121 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/decnet/enrich/provider"
 )
 
-// UserAgent is sent with every request. It names nobody.
-const UserAgent = "Mozilla/5.0 (compatible)"
-
-// Defaults of [Options].
 const (
-	DefaultMaxBody = 1 << 20
-	DefaultTimeout = 10 * time.Second
+	userAgent      = "Mozilla/5.0 (compatible)"
+	defaultMaxBody = 1 << 20
+	defaultTimeout = 10 * time.Second
 )
 
-// Options configure a [Client].
+// Options configure a [Client]. Provider and URL are required.
 type Options struct {
-	// Provider is the name that errors carry. Required.
+	// Provider is the provider's name, for findings and errors.
 	Provider string
-	// Origin is where the service is: scheme, host and port. Required.
-	Origin string
-	// BaseURL is another origin to use in place of Origin; empty for none.
+	// URL is where the service is: scheme, host, port, and the part of the path
+	// and the query that all requests have in common.
+	URL string
+	// BaseURL is what the operator configured to be used in place of URL; empty
+	// for nothing. If it has neither a path nor a query, those of URL are kept.
 	BaseURL string
+	// Key is how the service is given its API key.
+	Key Key
 	// Transport carries the requests. Nil means one that the whole process
-	// shares.
+	// shares, which uses the proxy that the environment names.
 	Transport http.RoundTripper
-	// MaxBody is the greatest size of a body in bytes, before as well as after
-	// decompression. Zero means DefaultMaxBody.
+	// MaxBody is the greatest size of a body in bytes, compressed or not. Zero
+	// means 1 MiB.
 	MaxBody int64
-	// Timeout is for requests whose context has no deadline, body included.
-	// Zero means DefaultTimeout.
+	// Timeout limits a request whose context has no deadline, the body included.
+	// Zero means 10 s.
 	Timeout time.Duration
+	// Now is the clock. Nil means time.Now.
+	Now func() time.Time
 }
 
-// Client talks to one service. It is safe for concurrent use.
+// Client queries one service. It is safe for concurrent use.
 type Client struct {
 	name      string
-	origin    string
+	endpoint  endpoint
+	key       Key
 	transport http.RoundTripper
 	maxBody   int64
 	timeout   time.Duration
+	now       func() time.Time
 }
 
-// New returns a client. It returns an error if BaseURL is not an origin.
+// New returns a client. It makes no request. The error wraps
+// [provider.ErrConfig] and names every option that is wrong. A key that is
+// required but missing, or that no header can hold, is among them.
 func New(o Options) (*Client, error) {
 	c := &Client{
 		name:      o.Provider,
+		key:       o.Key,
 		transport: o.Transport,
 		maxBody:   o.MaxBody,
 		timeout:   o.Timeout,
+		now:       o.Now,
 	}
-	if o.BaseURL == "" {
-		o.BaseURL = o.Origin
+	var urlErr, headerErr error
+	c.endpoint, urlErr = newEndpoint(o.URL, o.BaseURL)
+	_, keyErr := c.key.get()
+	if o.Key.Func != nil && o.Key.Header == "" {
+		headerErr = errors.New("Key.Header is missing")
 	}
-	var err error
-	if c.origin, err = origin(o.BaseURL); err != nil {
+	if err := ConfigError(o.Provider, provider.ValidateName(o.Provider), urlErr, keyErr, headerErr); err != nil {
 		return nil, err
 	}
 	if c.transport == nil {
 		c.transport = shared()
 	}
 	if c.maxBody == 0 {
-		c.maxBody = DefaultMaxBody
+		c.maxBody = defaultMaxBody
 	}
 	if c.timeout == 0 {
-		c.timeout = DefaultTimeout
+		c.timeout = defaultTimeout
+	}
+	if c.now == nil {
+		c.now = time.Now
 	}
 	return c, nil
 }
 
-// Request is what to ask. The zero Method means GET.
-type Request struct {
-	Method string
-	Path   string // escaped, with a leading slash
-	Query  string // encoded, without the question mark
-	Header http.Header
-	Body   []byte // JSON; nil for none
+// Admit returns the [provider.Canonical] form of addr, or an error that wraps
+// [provider.ErrUnsupported] if addr must not be sent to anyone outside. The
+// worker has checked that already; this is the last check. A provider that asks
+// a service of the operator's own network does without.
+func (c *Client) Admit(addr netip.Addr) (netip.Addr, error) {
+	addr = provider.Canonical(addr)
+	if !(provider.Guard{}).Allows(addr) {
+		return netip.Addr{}, c.fail(provider.ErrUnsupported, 0, errors.New("not a public address; nothing was sent"))
+	}
+	return addr, nil
 }
 
-// Response is an answer, read to its end.
-type Response struct {
-	Status int
-	Header http.Header
-	// Body is decompressed. It is nil if the status is that of an error and the
-	// body could not be read: the status says enough.
-	Body []byte
+// Request is one request: a GET, or a POST if it has a Body. The zero value is
+// a GET of the client's URL.
+type Request struct {
+	Path   string      // appended to the client's URL; escaped, with a leading slash
+	Query  url.Values  // added to the query of the client's URL
+	Header http.Header // sent beside the key; not modified
+	Body   []byte      // JSON; nil for none
 }
 
 // Do sends r and returns the answer, whatever its status. The error is a
-// [*provider.Error]: [provider.ErrUnavailable] if there was no answer, wrapping
-// the context's error if that is why, and [provider.ErrBadResponse] if the body
-// is too large or not encoded as it says.
+// [*provider.Error] of one of these kinds:
+//
+//   - [provider.ErrUnavailable]: there was no answer. If the context ended, the
+//     error wraps its error.
+//   - [provider.ErrBadResponse]: the body is too large or wrongly compressed.
+//   - [provider.ErrConfig]: the key is missing or malformed; nothing was sent.
 func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, c.fail(provider.ErrUnavailable, 0, fmt.Errorf("nothing was asked: %w", err))
+		return nil, c.fail(provider.ErrUnavailable, 0, fmt.Errorf("nothing was sent: %w", err))
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -135,31 +150,36 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 	default:
 		return nil, c.fail(provider.ErrUnavailable, resp.StatusCode, err)
 	}
-	return &Response{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return &Response{Provider: c.name, At: c.now().UTC(), Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
 
 func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) {
-	url := c.origin + r.Path
-	if r.Query != "" {
-		url += "?" + r.Query
+	key, err := c.key.get()
+	if err != nil {
+		return nil, err
 	}
-	if r.Method == "" {
-		r.Method = http.MethodGet
+	method := http.MethodGet
+	if r.Body != nil {
+		method = http.MethodPost
 	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, url, bytes.NewReader(r.Body))
+	req, err := http.NewRequestWithContext(ctx, method, c.endpoint.url(r.Path, r.Query.Encode()), bytes.NewReader(r.Body))
 	if err != nil { // its text has the URL
-		return nil, errors.New("request cannot be made")
+		return nil, errors.New("the path of the request is not escaped")
 	}
 	for name, values := range r.Header {
 		req.Header[http.CanonicalHeaderKey(name)] = values
 	}
-	req.Header.Set("User-Agent", UserAgent)
+	if key != "" {
+		req.Header.Set(c.key.Header, key)
+	}
+	req.Header.Set("User-Agent", userAgent)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Accept-Encoding", "gzip")
 	if r.Body != nil {
 		req.Header.Set("Content-Type", "application/json")
-		// Every request only reads. Present but empty, this is not sent and lets
-		// net/http use a new connection if a pooled one turns out to be dead.
+		// Every request only reads. Present but empty, this header is not sent
+		// and lets net/http use a new connection if a pooled one turns out to be
+		// dead.
 		req.Header["Idempotency-Key"] = []string{}
 	}
 	return req, nil
@@ -167,15 +187,4 @@ func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) 
 
 func (c *Client) fail(kind error, status int, err error) *provider.Error {
 	return &provider.Error{Provider: c.name, Kind: kind, StatusCode: status, Err: err}
-}
-
-// Admit returns addr in the form to be sent, or an error that wraps
-// [provider.ErrUnsupported] if it is not an address to name to anyone outside.
-// The caller has seen to that already; this is the last door.
-func Admit(name string, addr netip.Addr) (netip.Addr, error) {
-	addr = provider.Normalize(addr)
-	if !(provider.Guard{}).Allows(addr) {
-		return netip.Addr{}, &provider.Error{Provider: name, Kind: provider.ErrUnsupported, Err: errors.New("not a public address; nothing was sent")}
-	}
-	return addr, nil
 }

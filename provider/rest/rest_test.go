@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,8 +34,8 @@ func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r
 func client(t *testing.T, o Options) *Client {
 	t.Helper()
 	o.Provider = "test"
-	if o.Origin == "" {
-		o.Origin = "https://upstream.example"
+	if o.URL == "" {
+		o.URL = "https://upstream.example"
 	}
 	c, err := New(o)
 	require.NoError(t, err)
@@ -43,7 +44,7 @@ func client(t *testing.T, o Options) *Client {
 
 // ask sends a request that carries a secret wherever one could be.
 func ask(ctx context.Context, c *Client) (*Response, error) {
-	return c.Do(ctx, Request{Path: "/" + secret, Query: "q=" + secret, Header: http.Header{"Key": {secret}}})
+	return c.Do(ctx, Request{Path: "/" + secret, Query: url.Values{"q": {secret}}, Header: http.Header{"Key": {secret}}})
 }
 
 func requireSafe(t *testing.T, err error) {
@@ -64,14 +65,14 @@ func TestRequestNamesNobody(t *testing.T) {
 	t.Parallel()
 	var got *http.Request
 	var body []byte
-	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+	at := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		got = r
 		body, _ = io.ReadAll(r.Body)
 		_, _ = w.Write([]byte(`{}`))
 	})
-	c := client(t, Options{BaseURL: url + "/"})
+	c := client(t, Options{BaseURL: at + "/"})
 	r, err := c.Do(t.Context(), Request{
-		Method: "POST", Path: "/a/b", Query: "ip=2a00%3A%3A1", Header: http.Header{"auth-key": {"k"}, "User-Agent": {"me"}}, Body: []byte(`{"q":1}`),
+		Path: "/a/b", Query: url.Values{"ip": {"2a00::1"}}, Header: http.Header{"auth-key": {"k"}, "User-Agent": {"me"}}, Body: []byte(`{"q":1}`),
 	})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, r.Status)
@@ -79,7 +80,7 @@ func TestRequestNamesNobody(t *testing.T) {
 	require.Equal(t, "/a/b?ip=2a00%3A%3A1", got.RequestURI)
 	require.JSONEq(t, `{"q":1}`, string(body))
 	require.Equal(t, http.Header{
-		"User-Agent":      {UserAgent},
+		"User-Agent":      {userAgent},
 		"Accept":          {"application/json"},
 		"Accept-Encoding": {"gzip"},
 		"Content-Type":    {"application/json"},
@@ -100,7 +101,7 @@ func TestRedirectIsNotFollowed(t *testing.T) {
 	r, err := ask(t.Context(), client(t, Options{BaseURL: url}))
 	require.NoError(t, err)
 	require.False(t, followed)
-	require.ErrorIs(t, StatusError("test", r, time.Now()), provider.ErrBadResponse)
+	require.ErrorIs(t, r.StatusError(), provider.ErrBadResponse)
 }
 
 func zip(b []byte) []byte {
@@ -307,7 +308,7 @@ func TestDeadline(t *testing.T) {
 	for name, tt := range map[string]struct {
 		option, ctx, want time.Duration
 	}{
-		"default":     {0, 0, DefaultTimeout},
+		"default":     {0, 0, defaultTimeout},
 		"option":      {time.Minute, 0, time.Minute},
 		"the context": {time.Second, time.Hour, time.Hour},
 	} {
@@ -339,13 +340,14 @@ func TestSharedTransport(t *testing.T) {
 
 func TestAdmit(t *testing.T) {
 	t.Parallel()
+	c := client(t, Options{})
 	for _, text := range []string{"10.1.2.3", "127.0.0.1", "192.0.2.1", "fe80::1", "::ffff:192.168.0.1", "64:ff9b::10.0.0.1"} {
-		_, err := Admit("test", netip.MustParseAddr(text))
+		_, err := c.Admit(netip.MustParseAddr(text))
 		require.ErrorIs(t, err, provider.ErrUnsupported, text)
 	}
-	_, err := Admit("test", netip.Addr{})
+	_, err := c.Admit(netip.Addr{})
 	require.ErrorIs(t, err, provider.ErrUnsupported)
-	addr, err := Admit("test", netip.MustParseAddr("::ffff:8.8.8.8"))
+	addr, err := c.Admit(netip.MustParseAddr("::ffff:8.8.8.8"))
 	require.NoError(t, err)
 	require.Equal(t, netip.MustParseAddr("8.8.8.8"), addr)
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// shared returns the transport of every client that was given none, so that
-// all of them draw on one pool of connections.
+// shared returns the transport of every client that was given none. They share
+// one pool of connections.
 var shared = sync.OnceValue(func() http.RoundTripper {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
@@ -19,7 +19,7 @@ var shared = sync.OnceValue(func() http.RoundTripper {
 		ForceAttemptHTTP2:      true,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 10 * time.Second},
 		MaxIdleConns:           1024,
-		MaxIdleConnsPerHost:    256, // upstreams behind one proxy or origin share it
+		MaxIdleConnsPerHost:    256, // sources behind one proxy or origin share it
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 256 << 10,
 		DisableCompression:     true, // readBody decompresses, within the limit

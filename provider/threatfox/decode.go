@@ -30,11 +30,11 @@ type row struct {
 	Confidence rest.Int    `json:"confidence_level"`
 }
 
-// decode turns an answer about addr, received at now, into a finding.
-func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding, error) {
+// decode turns an answer about addr into a finding.
+func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
 	var a answer
 	err := rest.Decode(r.Body, &a)
-	if refused := refusal(a.Status.Value, r, now); refused != nil {
+	if refused := refusal(a.Status.Value, r); refused != nil {
 		return provider.Finding{}, refused
 	}
 	var rows []row
@@ -47,16 +47,16 @@ func decode(addr netip.Addr, r *rest.Response, now time.Time) (provider.Finding,
 		err = errors.New("no query_status that is known")
 	}
 	if err != nil {
-		return provider.Finding{}, rest.BadResponse(Name, r.Status, err)
+		return provider.Finding{}, r.BadResponse(err)
 	}
-	return finding(addr, rows, raws, now), nil
+	return finding(addr, rows, raws, r.At), nil
 }
 
 // refusal returns the error that an answer means by its query_status, which
 // comes with any HTTP status, or by the latter. It is nil for an answer that is
 // none.
-func refusal(status string, r *rest.Response, now time.Time) error {
-	e := rest.StatusError(Name, r, now)
+func refusal(status string, r *rest.Response) error {
+	e := r.StatusError()
 	switch status {
 	case "unknown_auth_key", "unauthorized", "no_api_key", "missing_auth_key":
 		e.Kind, e.Err = provider.ErrUnauthorized, errors.New("the key is missing, wrong or revoked")

@@ -23,8 +23,13 @@ var (
 	noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 )
 
+// response returns an answer that arrived at noon.
+func response(status int, header http.Header, body []byte) *rest.Response {
+	return &rest.Response{Provider: Name, At: noon, Status: status, Header: header, Body: body}
+}
+
 func decodeText(addr netip.Addr, status int, body string) (provider.Finding, error) {
-	return decode(addr, &rest.Response{Status: status, Body: []byte(body)}, noon)
+	return decode(addr, response(status, nil, []byte(body)))
 }
 
 func TestListed(t *testing.T) {
@@ -160,7 +165,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f, err := decode(addr, &rest.Response{Status: tt.status, Header: tt.header, Body: []byte(tt.body)}, noon)
+			f, err := decode(addr, response(tt.status, tt.header, []byte(tt.body)))
 			require.EqualError(t, err, "threatfox: "+tt.want)
 			decodetest.Check(t, Name, addr, f, err, []byte(tt.body))
 		})

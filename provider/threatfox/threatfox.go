@@ -1,5 +1,5 @@
-// Package threatfox asks ThreatFox of abuse.ch whether an address is an
-// indicator of compromise (https://threatfox.abuse.ch/api).
+// Package threatfox queries ThreatFox of abuse.ch, which lists indicators of
+// compromise (https://threatfox.abuse.ch/api).
 //
 // # What its findings say
 //
@@ -8,10 +8,10 @@
 //	no result                           false   none
 //	only indicators on other hosts      false   none
 //
-// The service searches for parts of words: asked for 1.2.3.4 it also finds
-// 1.2.3.40 and hosts that merely have the address in their name. Those are
-// dropped. What counts are indicators of the form address:port and URLs whose
-// host is the address.
+// The service searches for a part of a text: a search for 1.2.3.4 also finds
+// 1.2.3.40 and hosts whose name contains the address. These do not count. Only
+// indicators of the form address:port and URLs count, if their host is the
+// address.
 //
 // Attributes: listed, threat_types, ioc_types and malware_families (never nil,
 // sorted), and confidence (0 to 100, the greatest). Raw is the array of
@@ -35,16 +35,16 @@ import (
 // Name is the provider's name.
 const Name = "threatfox"
 
-// Options configure a [Provider]. Key is required.
+// Options configure a [Provider]. KeyFunc is required.
 type Options struct {
-	// Key is the Auth-Key of abuse.ch (https://auth.abuse.ch), conventionally
-	// from DECNET_THREATFOX_API_KEY.
-	Key string
+	// KeyFunc returns the Auth-Key of abuse.ch (https://auth.abuse.ch),
+	// conventionally from DECNET_THREATFOX_API_KEY; see [rest.Key].
+	KeyFunc func() string
 	// Quotas are allowances to keep within. The service publishes none and asks
 	// for fair use.
 	Quotas []provider.Quota
-	// BaseURL is an origin (scheme, host and port) to ask in place of
-	// https://threatfox-api.abuse.ch.
+	// BaseURL is a URL to query in place of https://threatfox-api.abuse.ch/api/v1/,
+	// or only another origin (scheme, host and port) for it.
 	BaseURL string
 	// Transport carries the requests. Nil means one that all providers of the
 	// process share.
@@ -57,34 +57,36 @@ type Options struct {
 // for concurrent use.
 type Provider struct {
 	client *rest.Client
-	header http.Header
 	limits provider.Limits
-	now    func() time.Time
 }
 
 // New returns a provider. It makes no request. The error wraps
 // [provider.ErrConfig] and names every option that is wrong.
 func New(o Options) (*Provider, error) {
-	key, keyErr := rest.Key(o.Key, "DECNET_THREATFOX_API_KEY", true)
 	client, err := rest.New(rest.Options{
-		Provider: Name, Origin: "https://threatfox-api.abuse.ch", BaseURL: o.BaseURL, Transport: o.Transport,
+		Provider: Name, URL: "https://threatfox-api.abuse.ch/api/v1/", BaseURL: o.BaseURL,
+		Key:       rest.Key{Header: "Auth-Key", Func: o.KeyFunc, Required: true, Name: "DECNET_THREATFOX_API_KEY"},
+		Transport: o.Transport, Now: o.Now,
 	})
 	limits := provider.Limits{Quotas: slices.Clone(o.Quotas)}
-	if err := rest.ConfigError(Name, keyErr, err, limits.Validate()); err != nil {
+	if err := rest.ConfigError(Name, err, limits.Validate()); err != nil {
 		return nil, err
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return &Provider{client: client, header: http.Header{"Auth-Key": {key}}, limits: limits, now: o.Now}, nil
+	return &Provider{client: client, limits: limits}, nil
 }
 
 // Name returns [Name].
 func (*Provider) Name() string { return Name }
 
-// Limits says which quotas were configured. The service knows IPv4 and IPv6 and
+// Limits returns the configured quotas. The service knows IPv4 and IPv6 and
 // publishes no limit of its own.
 func (p *Provider) Limits() provider.Limits { return p.limits }
+
+// Profile says that analysts verify what is reported, and that the service
+// shares its owner with Feodo Tracker.
+func (*Provider) Profile() provider.Profile {
+	return provider.Profile{Confidence: 0.9, Group: "abuse_ch", Rank: provider.RankVerified}
+}
 
 // query is the body of a request.
 type query struct {
@@ -96,14 +98,17 @@ type query struct {
 
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
-	addr, err := rest.Admit(Name, addr)
+	addr, err := p.client.Admit(addr)
 	if err != nil {
 		return provider.Finding{}, err
 	}
 	body, _ := json.Marshal(query{Query: "search_ioc", SearchTerm: addr.String()}) // always fits
-	resp, err := p.client.Do(ctx, rest.Request{Method: http.MethodPost, Path: "/api/v1/", Header: p.header, Body: body})
+	resp, err := p.client.Do(ctx, rest.Request{Body: body})
 	if err != nil {
 		return provider.Finding{}, err
 	}
-	return decode(addr, resp, p.now().UTC())
+	return decode(addr, resp)
 }
+
+// Account implements [provider.Accounted].
+func (p *Provider) Account() string { return p.client.Account() }

@@ -15,11 +15,14 @@ import (
 	"github.com/decnet/enrich/provider/threatfox"
 )
 
+// keyed returns a KeyFunc.
+func keyed(key string) func() string { return func() string { return key } }
+
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	providertest.Run(t, providertest.Harness{
 		New: func(tb testing.TB, at providertest.Endpoint) provider.Provider {
-			p, err := threatfox.New(threatfox.Options{Key: at.Key, BaseURL: at.BaseURL, Transport: at.Transport})
+			p, err := threatfox.New(threatfox.Options{KeyFunc: keyed(at.Key), BaseURL: at.BaseURL, Transport: at.Transport})
 			if err != nil {
 				tb.Fatal(err)
 			}
@@ -31,7 +34,7 @@ func TestConformance(t *testing.T) {
 
 func TestNewRefusesNonsense(t *testing.T) {
 	t.Parallel()
-	_, err := threatfox.New(threatfox.Options{BaseURL: "https://a.test?x"})
+	_, err := threatfox.New(threatfox.Options{BaseURL: "a.test"})
 	require.ErrorIs(t, err, provider.ErrConfig)
 	require.ErrorContains(t, err, "DECNET_THREATFOX_API_KEY")
 	require.ErrorContains(t, err, "BaseURL")
@@ -47,7 +50,7 @@ func TestRequest(t *testing.T) {
 		_, _ = w.Write([]byte(`{"query_status":"no_result","data":"nothing"}`))
 	}))
 	t.Cleanup(server.Close)
-	p, err := threatfox.New(threatfox.Options{Key: " k3y\n", BaseURL: server.URL})
+	p, err := threatfox.New(threatfox.Options{KeyFunc: keyed(" k3y\n"), BaseURL: server.URL})
 	require.NoError(t, err)
 	_, err = p.Lookup(t.Context(), netip.MustParseAddr("2A0E:97C0::1"))
 	require.NoError(t, err)
@@ -62,7 +65,7 @@ func TestNamesNoPrivateAddress(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was made") }))
 	t.Cleanup(server.Close)
-	p, err := threatfox.New(threatfox.Options{Key: "k", BaseURL: server.URL})
+	p, err := threatfox.New(threatfox.Options{KeyFunc: keyed("k"), BaseURL: server.URL})
 	require.NoError(t, err)
 	require.Zero(t, p.Limits())
 	_, err = p.Lookup(t.Context(), netip.MustParseAddr("fd00::1"))
@@ -79,7 +82,7 @@ func TestForeignHostsDoNotCount(t *testing.T) {
 	asked, longer := netip.MustParseAddr("45.155.205.23"), netip.MustParseAddr("45.155.205.233")
 	server.SetProfile(asked, upstream.Unseen)
 	server.SetThreatFox(longer, upstream.ThreatFoxRow{Malware: "win.qakbot", Printable: "QakBot"})
-	p, err := threatfox.New(threatfox.Options{Key: "k", BaseURL: server.URL()})
+	p, err := threatfox.New(threatfox.Options{KeyFunc: keyed("k"), BaseURL: server.URL()})
 	require.NoError(t, err)
 	f, err := p.Lookup(t.Context(), longer)
 	require.NoError(t, err)

@@ -22,7 +22,7 @@ func (s *Store) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr)
 		if slices.Contains(addrs[:i], addr) {
 			continue
 		}
-		addr = provider.Normalize(addr)
+		addr = provider.Canonical(addr)
 		start := len(answers)
 		for _, r := range s.byAddr[addr] {
 			for j := range r.entries {

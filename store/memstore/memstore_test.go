@@ -156,11 +156,12 @@ func TestReleaseOfAMovedAttackerMakesItDue(t *testing.T) {
 
 func TestSaveRefusesTwoEntriesOfOneProvider(t *testing.T) {
 	s, id := memstore.New(), uuid.New()
-	require.NoError(t, s.Observe(t.Context(), store.Attacker{ID: id}))
+	require.NoError(t, s.Observe(t.Context(), store.Attacker{ID: id, IP: "45.9.148.3"}))
 	c, err := s.Claim(t.Context(), request(time.Now()))
 	require.NoError(t, err)
 	u := store.Update{
 		Lease:   store.Lease{ID: id, Fence: c.Records[0].Fence},
+		IP:      "45.9.148.3",
 		Entries: []store.Entry{{Provider: "a"}, {Provider: "b"}, {Provider: "a"}},
 	}
 	var failed *store.SaveError

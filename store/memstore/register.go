@@ -2,7 +2,6 @@ package memstore
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,14 +15,10 @@ func (s *Store) Observe(ctx context.Context, attackers ...store.Attacker) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for i, a := range attackers {
-		if a.ID == uuid.Nil {
-			return fmt.Errorf("%w: attacker %d of %d (%q) has the zero UUID", store.ErrInvalid, i+1, len(attackers), a.IP)
-		}
-	}
+	accepted, rejected := store.Acceptable(attackers)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, a := range attackers {
+	for _, a := range accepted {
 		if a.LastSeen.IsZero() {
 			a.LastSeen = time.Now()
 		}
@@ -39,7 +34,7 @@ func (s *Store) Observe(ctx context.Context, attackers ...store.Attacker) error 
 		s.rows[a.ID] = r
 		s.enter(r)
 	}
-	return nil
+	return rejected
 }
 
 // observe takes over what is new about an attacker that is known.

@@ -17,7 +17,7 @@ func addresses(entries []store.Entry) []string {
 		if f == nil || !f.Addr.IsValid() {
 			continue
 		}
-		if text := provider.Normalize(f.Addr).String(); !slices.Contains(texts, text) {
+		if text := provider.Canonical(f.Addr).String(); !slices.Contains(texts, text) {
 			texts = append(texts, text)
 		}
 	}

@@ -51,20 +51,17 @@ func (t *tx) adopt(fresh []string, byUUID map[string]*sighting) (adopted map[str
 }
 
 // importForeign takes over findings of attacker_intel that are newer than those
-// in the ledger, because somebody else wrote them.
+// in the ledger, because somebody else wrote them. The rows must have been met with
+// t.foreign set.
 func (t *tx) importForeign(rows []*row) error {
-	intel, err := t.queriedAt(rows, "")
-	if err != nil {
-		return err
-	}
 	var newer []string
 	for _, r := range rows {
 		l, err := r.ledger()
 		if err != nil {
 			return err
 		}
-		for i, at := range intel[r.uuid] {
-			if t.s.isNewer(at, l.entry(columnProviders[i])) {
+		for i, at := range r.queried {
+			if t.s.isNewer(at.Time, l.entry(columnProviders[i])) {
 				newer = append(newer, r.uuid)
 				break
 			}
@@ -88,8 +85,8 @@ func (t *tx) importForeign(rows []*row) error {
 }
 
 // queriedAt returns when each of columnProviders answered about the attackers,
-// according to attacker_intel, by attacker.
-func (t *tx) queriedAt(rows []*row, lock string) (map[string][]time.Time, error) {
+// according to attacker_intel, by attacker, and locks their rows there.
+func (t *tx) queriedAt(rows []*row) (map[string][]time.Time, error) {
 	all := make(map[string][]time.Time, len(rows))
 	uuids := make([]string, len(rows))
 	for i, r := range rows {
@@ -99,7 +96,7 @@ func (t *tx) queriedAt(rows []*row, lock string) (map[string][]time.Time, error)
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := t.among(chunk)
 		err := t.query("look for foreign findings", "SELECT attacker_uuid, "+timeColumns+" FROM attacker_intel WHERE attacker_uuid "+
-			among+ordered(lock), args, func(scan func(...any) error) error {
+			among+ordered(t.s.d.lock), args, func(scan func(...any) error) error {
 			var uuid string
 			at := make([]timestamp, len(columnProviders))
 			dest := []any{&uuid}

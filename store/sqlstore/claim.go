@@ -94,18 +94,21 @@ func (s *Store) upkeepAndTake(ctx context.Context, req *store.ClaimRequest, wait
 		})
 		return u, claimed, err
 	}
-	if err = s.write(ctx, upkeep); err == nil && (!u.more || !readFirst) {
-		err = s.write(ctx, take)
+	if err = s.writeUntimed(ctx, upkeep); err == nil && (!u.more || !readFirst) {
+		err = s.writeUntimed(ctx, take)
 	}
 	return u, claimed, err
 }
 
 // take leases what may be claimed by what is known.
-func (t *tx) take(req *store.ClaimRequest) (store.Claimed, error) {
-	c := claim{tx: t, req: req, now: req.Now.UnixMicro(), next: never}
+func (t *tx) take(req *store.ClaimRequest) (claimed store.Claimed, err error) {
+	c, err := t.claim(req)
+	if err != nil {
+		return claimed, err
+	}
 	rows, err := c.claimable()
 	if err != nil {
-		return store.Claimed{}, err
+		return claimed, err
 	}
 	return c.finish(rows)
 }
@@ -121,8 +124,11 @@ func (s *Store) claimOnly(ctx context.Context, req *store.ClaimRequest) (claimed
 	if err != nil {
 		return store.Claimed{}, err
 	}
-	err = s.write(ctx, func(t *tx) (err error) {
-		c := claim{tx: t, req: req, now: req.Now.UnixMicro(), next: never}
+	err = s.writeUntimed(ctx, func(t *tx) error {
+		c, err := t.claim(req)
+		if err != nil {
+			return err
+		}
 		rows, err := c.chosen()
 		if err == nil {
 			claimed, err = c.finish(rows)
@@ -137,7 +143,52 @@ type claim struct {
 	*tx
 	req  *store.ClaimRequest
 	now  int64
-	next int64 // NextDue, or never
+	next int64 // NextDue, or never; without the rows asleep
+
+	asleep  *int64          // when the first row wakes; nil if none is asleep
+	woken   bool            // asleep is out of date, as rows were woken
+	parked  *string         // the first queue of parked rows; nil if there is none
+	waiting map[string]bool // the granted providers that attackers wait for
+}
+
+// claim begins a claim: it reads the clock and, by the same query, what decides
+// which other queries are needed.
+func (t *tx) claim(req *store.ClaimRequest) (*claim, error) {
+	t.foreign = true
+	c := &claim{tx: t, req: req, now: req.Now.UnixMicro(), next: never, waiting: make(map[string]bool)}
+	clock, dest := t.clocked()
+	var expires *int64
+	dest = append([]any{&c.asleep, &expires, &c.parked}, dest...)
+	text := `SELECT (SELECT min(wake_at) FROM enrich_ledger WHERE state = 0), (SELECT min(wake_at) FROM enrich_ledger WHERE state = 2),
+		(SELECT min(queue) FROM enrich_queue WHERE queue > ? AND queue < ?)` + clock
+	args := []any{parkedWith[:len(parkedWith)-1], parkedWith + "~"}
+	granted := granted(req)
+	waiting := make([]bool, len(granted))
+	for i, name := range granted {
+		text += ", EXISTS (SELECT 1 FROM enrich_queue WHERE queue = ?)"
+		args, dest = append(args, waitingFor+name), append(dest, &waiting[i])
+	}
+	if _, err := t.one("find what there is to claim", text, args, dest...); err != nil {
+		return nil, err
+	}
+	for i, name := range granted {
+		c.waiting[name] = waiting[i]
+	}
+	if expires != nil {
+		c.next = *expires
+	}
+	return c, nil
+}
+
+// granted returns the providers that the request grants calls of, sorted.
+func granted(req *store.ClaimRequest) (names []string) {
+	for name, g := range req.Grants {
+		if g.Calls > 0 && len(req.Only) == 0 {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // finish leases rows and returns their records.
@@ -148,13 +199,10 @@ func (c *claim) finish(rows []*row) (claimed store.Claimed, err error) {
 	if err := c.importForeign(rows); err != nil {
 		return claimed, err
 	}
-	if err := c.nextAfter("SELECT min(wake_at) FROM enrich_ledger WHERE state = 2"); err != nil {
-		return claimed, err
-	}
 	if err := c.lease(rows); err != nil {
 		return claimed, err
 	}
-	if err := c.nextAfter("SELECT min(wake_at) FROM enrich_ledger WHERE state = 0"); err != nil {
+	if err := c.findAsleep(rows); err != nil {
 		return claimed, err
 	}
 	unpublished, err := c.unpublished(rows)
@@ -198,14 +246,20 @@ func (c *claim) mend(rows []*row) error {
 	return nil
 }
 
-// nextAfter brings c.next forward to a time that a query finds.
-func (c *claim) nextAfter(query string) error {
-	var at *int64
-	_, err := c.one("find who is due next", query, nil, &at)
-	if at != nil {
-		c.next = min(c.next, *at)
+// findAsleep brings c.next forward to when the first row wakes, after the given
+// rows were leased.
+func (c *claim) findAsleep(rows []*row) error {
+	taken := slices.ContainsFunc(rows, func(r *row) bool { return r.state == asleep && c.asleep != nil && r.wake == *c.asleep })
+	if c.woken || taken {
+		c.asleep = nil
+		if _, err := c.one("find who is due next", "SELECT min(wake_at) FROM enrich_ledger WHERE state = 0", nil, &c.asleep); err != nil {
+			return err
+		}
 	}
-	return err
+	if c.asleep != nil {
+		c.next = min(c.next, *c.asleep)
+	}
+	return nil
 }
 
 // endLeases puts attackers whose lease has expired back to where they were.
@@ -239,16 +293,13 @@ func (c *claim) claimable() ([]*row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if sources, err = c.fill(sources); err != nil {
-			return nil, err
-		}
 		if len(sources) > 0 && !c.s.d.local { // one claim at a time takes from the queues
 			if _, err := c.one("lock the queues", "SELECT at FROM enrich_cursor WHERE name = 'queues'"+c.s.d.lock, nil, new(string)); err != nil {
 				return nil, err
 			}
-			if sources, err = c.fill(sources); err != nil {
-				return nil, err
-			}
+		}
+		if sources, err = c.fill(sources); err != nil {
+			return nil, err
 		}
 		if err := c.promote(); err != nil {
 			return nil, err
@@ -274,37 +325,39 @@ func (c *claim) claimable() ([]*row, error) {
 
 // promote wakes rows that are due, unless many are awake.
 func (c *claim) promote() error {
+	if c.asleep == nil || *c.asleep > c.now {
+		return nil
+	}
 	n := max(promotion, 4*c.req.Limit)
-	var at *int64
-	_, err := c.one("find who is due next", "SELECT min(wake_at) FROM enrich_ledger WHERE state = 0", nil, &at)
-	if err != nil || at == nil || *at > c.now {
-		return err
+	who := "state = 0 AND wake_at <= ? AND (SELECT count(*) FROM (SELECT 1 FROM enrich_ledger WHERE state = 1" + limit(n) +
+		") AS awake)" + fmt.Sprintf(" < %d ORDER BY wake_at", n) + limit(n)
+	if c.s.d.only {
+		who = "attacker_uuid IN (SELECT attacker_uuid FROM enrich_ledger WHERE " + who + c.s.d.skip + ")"
 	}
-	var awake int
-	_, err = c.one("count who is awake", "SELECT count(*) FROM (SELECT 1 FROM enrich_ledger WHERE state = 1"+limit(n)+") AS awake",
-		nil, &awake)
-	if err != nil || awake >= n {
-		return err
-	}
-	const purpose, who = "wake attackers that are due", "state = 0 AND wake_at <= ? ORDER BY wake_at"
-	if !c.s.d.only {
-		return c.exec(purpose, "UPDATE enrich_ledger SET state = 1 WHERE "+who+limit(n), c.now)
-	}
-	return c.exec(purpose, "UPDATE enrich_ledger SET state = 1 WHERE attacker_uuid IN (SELECT attacker_uuid FROM enrich_ledger WHERE "+
-		who+limit(n)+c.s.d.skip+")", c.now)
+	woken, err := c.changed("wake attackers that are due", "UPDATE enrich_ledger SET state = 1 WHERE "+who, c.now)
+	c.woken = c.woken || woken > 0
+	return err
 }
 
 // due returns the newest rows that are due, one more than the limit. Rows that
 // are due only to a clock ahead of c.now go back to sleep.
 func (c *claim) due() (rows []*row, err error) {
 	for {
-		var early []string
+		var (
+			early  []string
+			asleep string // the same for every row
+			dest   []any
+		)
+		if c.woken {
+			asleep, dest = ", (SELECT min(wake_at) FROM enrich_ledger WHERE state = 0)", []any{&c.asleep}
+		}
 		rows = rows[:0]
-		err := c.query("find attackers that are due", "SELECT "+rowColumns+` FROM enrich_ledger
+		err := c.query("find attackers that are due", "SELECT "+rowColumns+asleep+` FROM enrich_ledger
 			WHERE state = 1 ORDER BY last_seen DESC, attacker_uuid`+c.limitFor(c.req.Limit+1)+c.s.d.skip, nil,
 			func(scan func(...any) error) error {
+				c.woken = false
 				r := new(row)
-				err := r.scan(scan)
+				err := r.scan(scan, dest...)
 				if r.due > c.now {
 					early = append(early, r.uuid)
 				} else {
@@ -315,6 +368,7 @@ func (c *claim) due() (rows []*row, err error) {
 		if err != nil || len(early) == 0 {
 			return rows, err
 		}
+		c.woken = true
 		for chunk := range slices.Chunk(early, maxParams) {
 			among, args := c.among(chunk)
 			err := c.exec("put attackers back to sleep",
@@ -331,7 +385,7 @@ func (c *claim) due() (rows []*row, err error) {
 func (c *claim) choose(due []*row, sources []*source) (rows []*row, err error) {
 	candidates := make([]candidate, len(due))
 	for i, r := range due {
-		candidates[i] = candidate{key{r.uuid, r.seen}, r.queues}
+		candidates[i] = candidate{key: key{r.uuid, r.seen}, queues: r.queues}
 	}
 	p := picker{sources: sources, limit: c.req.Limit, picked: make(map[string][]string)}
 	if p.pick(candidates) {

@@ -56,7 +56,7 @@ type dialect struct {
 	lock     string // ends a SELECT whose rows are to be written, or
 	skip     string // the same, leaving out those that another transaction has locked
 	rows     int    // how many rows a statement adds at most
-	clock    string // query for the database's time in microseconds; empty for the program's
+	clock    string // expression of the database's time in microseconds; empty for the program's
 	// only says that an UPDATE may choose its rows by a subquery with a limit,
 	// rather than by a limit of its own.
 	only bool

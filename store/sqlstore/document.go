@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/internal/jsontext"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -103,7 +104,7 @@ func appendFinding(b []byte, f *provider.Finding, raw bool) ([]byte, error) {
 	}
 	b = append(b, `{"addr":"`...)
 	if f.Addr.IsValid() {
-		b = f.Addr.WithZone("").AppendTo(b)
+		b = provider.Canonical(f.Addr).AppendTo(b)
 	}
 	b = append(b, '"')
 	if f.Known {
@@ -163,14 +164,7 @@ func appendAttr(b []byte, v any) ([]byte, error) {
 		if v == nil {
 			return append(b, `{"strings":null}`...), nil
 		}
-		b = append(b, '[')
-		for i, s := range v {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = appendString(b, s)
-		}
-		return append(b, ']'), nil
+		return jsontext.AppendList(b, v, appendString), nil
 	case []int64:
 		switch {
 		case v == nil:
@@ -178,14 +172,7 @@ func appendAttr(b []byte, v any) ([]byte, error) {
 		case len(v) == 0:
 			return append(b, `{"ints":[]}`...), nil
 		}
-		b = append(b, '[')
-		for i, n := range v {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = strconv.AppendInt(b, n, 10)
-		}
-		return append(b, ']'), nil
+		return jsontext.AppendList(b, v, jsontext.AppendInt), nil
 	}
 	return nil, fmt.Errorf("type %T; use string, bool, int64, float64, []string or []int64", v)
 }
@@ -200,15 +187,7 @@ func appendNumber(b []byte, name string, n int64) []byte {
 }
 
 // appendString appends s, made storable, as a JSON string.
-func appendString(b []byte, s string) []byte {
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(store.CleanText(s)) // strings always marshal
-			return append(b, quoted...)
-		}
-	}
-	return append(append(append(b, '"'), s...), '"')
-}
+func appendString(b []byte, s string) []byte { return jsontext.AppendString(b, store.CleanText(s)) }
 
 // decode is the inverse of encode.
 func decode(text string) (ledger, error) {
@@ -298,6 +277,7 @@ func encodeDecision(d *aggregate.Decision) (string, error) {
 		r := &clean.Reasons[i]
 		r.Provider, r.ObservedAt = store.CleanText(r.Provider), precise(r.ObservedAt)
 		r.Group, r.Ignored = store.CleanText(r.Group), aggregate.Ignored(store.CleanText(string(r.Ignored)))
+		r.By = store.CleanText(r.By)
 	}
 	b, err := json.Marshal(clean)
 	if err != nil {

@@ -86,14 +86,14 @@ func TestDamagedDocumentIsNotQuoted(t *testing.T) {
 func TestDecisionIsMadeStorable(t *testing.T) {
 	text, err := encodeDecision(&aggregate.Decision{
 		Verdict: provider.Malicious, Policy: "p\x00\xff", Score: 0.5, Conflict: true,
-		Reasons: []aggregate.Reason{{Provider: "a", Weight: 0.25, Age: time.Hour, Group: "g\x00", Ignored: "i\xff"}},
+		Reasons: []aggregate.Reason{{Provider: "a", Weight: 0.25, Age: time.Hour, Group: "g\x00", Ignored: "i\xff", By: "b\x00", Rank: 2}},
 	})
 	require.NoError(t, err)
 	d, err := decodeDecision(text)
 	require.NoError(t, err)
 	require.Equal(t, aggregate.Decision{
 		Verdict: provider.Malicious, Policy: "p\uFFFD", Score: 0.5, Conflict: true,
-		Reasons: []aggregate.Reason{{Provider: "a", Weight: 0.25, Age: time.Hour, Group: "g", Ignored: "i\uFFFD"}},
+		Reasons: []aggregate.Reason{{Provider: "a", Weight: 0.25, Age: time.Hour, Group: "g", Ignored: "i\uFFFD", By: "b", Rank: 2}},
 	}, d)
 
 	// One that was stored before decisions told weights.

@@ -10,7 +10,7 @@ var mysql = dialect{
 	lock:  " FOR UPDATE",
 	skip:  " FOR UPDATE SKIP LOCKED",
 	rows:  128,
-	clock: "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+	clock: "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
 	exists: `SELECT count(*) FROM (
 		SELECT table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE()
 		UNION ALL SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE()) AS present WHERE name = ?`,

@@ -2,7 +2,7 @@ package sqlstore
 
 import (
 	"cmp"
-	"maps"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -24,7 +24,8 @@ func newest(a, b key) int {
 // candidate is an attacker that may be claimed.
 type candidate struct {
 	key
-	queues string // see queuesOf
+	queues        string // see queuesOf
+	ranked, since int64  // where it stands in the queue it was read from
 }
 
 // stands reports whether the candidate is in a queue.
@@ -116,58 +117,77 @@ func (p *picker) pick(due []candidate) (more bool) {
 // may not be due, without what stands in them.
 func (c *claim) sources() ([]*source, error) {
 	var sources []*source
-	for _, name := range slices.Sorted(maps.Keys(c.req.Grants)) {
-		if g := c.req.Grants[name]; g.Calls > 0 {
+	for _, name := range granted(c.req) {
+		if g := c.req.Grants[name]; c.waiting[name] {
 			sources = append(sources, &source{name: name, queue: waitingFor + name, left: g.Calls, oldest: min(g.Oldest, g.Calls)})
 		}
 	}
 	if len(c.req.Providers) == 0 {
 		return sources, nil
 	}
-	for queue := parkedWith[:len(parkedWith)-1]; ; { // from one name to the next in the index
+	for queue := c.parked; queue != nil; { // from one name to the next in the index
+		if lacks(*queue, c.req.Providers) {
+			sources = append(sources, &source{queue: *queue, left: math.MaxInt})
+		}
 		var next *string
-		_, err := c.one("list the queues of parked attackers",
-			"SELECT min(queue) FROM enrich_queue WHERE queue > ? AND queue < ?",
-			[]any{queue, parkedWith + "~"}, &next)
-		if err != nil || next == nil {
-			return sources, err
-		}
-		queue = *next
-		if lacks(queue, c.req.Providers) {
-			sources = append(sources, &source{queue: queue, left: math.MaxInt})
-		}
-	}
-}
-
-// fill reads who stands in the sources, and returns those that are not empty.
-func (c *claim) fill(sources []*source) (filled []*source, err error) {
-	read := func(src *source, order string) (list []candidate, err error) {
-		err = c.query("read a queue", `SELECT q.attacker_uuid, q.last_seen, l.queues FROM enrich_queue q
-			JOIN enrich_ledger l ON l.attacker_uuid = q.attacker_uuid
-			WHERE q.queue = ? ORDER BY `+order+`, q.attacker_uuid`+c.limitFor(c.req.Limit), []any{src.queue},
-			func(scan func(...any) error) error {
-				var k candidate
-				err := scan(&k.uuid, &k.seen, &k.queues)
-				list = append(list, k)
-				return err
-			})
-		return list, err
-	}
-	for _, src := range sources {
-		if src.first, err = read(src, "q.ranked DESC, q.last_seen DESC"); err != nil {
+		_, err := c.one("list the queues of parked attackers", "SELECT min(queue) FROM enrich_queue WHERE queue > ? AND queue < ?",
+			[]any{*queue, parkedWith + "~"}, &next)
+		if err != nil {
 			return nil, err
 		}
-		if len(src.first) == 0 {
-			continue
-		}
-		if src.oldest > 0 {
-			if src.longest, err = read(src, "q.since"); err != nil {
-				return nil, err
-			}
-		}
-		filled = append(filled, src)
+		queue = next
 	}
-	return filled, nil
+	return sources, nil
+}
+
+// fill reads what stands in the sources, with one query, and returns those that
+// are not empty.
+func (c *claim) fill(sources []*source) (filled []*source, err error) {
+	var (
+		parts []string
+		args  []any
+	)
+	read := func(i, longest int, order string) {
+		parts = append(parts, fmt.Sprintf(`SELECT * FROM (SELECT %d AS source, %d AS longest, q.ranked, q.since,
+			q.attacker_uuid, q.last_seen, l.queues FROM enrich_queue q JOIN enrich_ledger l ON l.attacker_uuid = q.attacker_uuid
+			WHERE q.queue = ? ORDER BY %s, q.attacker_uuid%s) part%d`, i, longest, order, c.limitFor(c.req.Limit), len(parts)))
+		args = append(args, sources[i].queue)
+	}
+	for i, src := range sources {
+		read(i, 0, "q.ranked DESC, q.last_seen DESC")
+		if src.oldest > 0 {
+			read(i, 1, "q.since")
+		}
+	}
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	err = c.query("read the queues", strings.Join(parts, " UNION ALL "), args, func(scan func(...any) error) error {
+		var (
+			i, longest int
+			k          candidate
+		)
+		if err := scan(&i, &longest, &k.ranked, &k.since, &k.uuid, &k.seen, &k.queues); err != nil {
+			return err
+		}
+		if longest == 0 {
+			sources[i].first = append(sources[i].first, k)
+		} else {
+			sources[i].longest = append(sources[i].longest, k)
+		}
+		return nil
+	})
+	// Databases return the parts in order, and need not.
+	for _, src := range sources {
+		slices.SortStableFunc(src.first, func(a, b candidate) int {
+			return cmp.Or(cmp.Compare(b.ranked, a.ranked), cmp.Compare(b.seen, a.seen))
+		})
+		slices.SortStableFunc(src.longest, func(a, b candidate) int { return cmp.Compare(a.since, b.since) })
+		if len(src.first) > 0 {
+			filled = append(filled, src)
+		}
+	}
+	return filled, err
 }
 
 // lacks reports whether the queue of parked rows is one of rows that have no

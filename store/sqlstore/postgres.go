@@ -19,7 +19,7 @@ var postgres = dialect{
 	lock:     " FOR UPDATE",
 	skip:     " FOR UPDATE SKIP LOCKED",
 	rows:     128,
-	clock:    "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
+	clock:    "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
 	only:     true,
 	exists: `SELECT count(*) FROM (
 		SELECT table_name AS name FROM information_schema.tables WHERE table_schema = current_schema()

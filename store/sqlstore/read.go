@@ -160,7 +160,7 @@ func (s *Store) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr)
 	}
 	texts := make([]string, len(addrs))
 	for i, addr := range addrs {
-		texts[i] = provider.Normalize(addr).String()
+		texts[i] = provider.Canonical(addr).String()
 	}
 	slices.Sort(texts)
 	texts = slices.Compact(texts)

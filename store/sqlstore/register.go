@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -24,20 +23,16 @@ const observeBatch = 2000
 // attackers. Where that table is DECNET's own, it has further columns that must
 // not be null, and DECNET adds attackers.
 func (s *Store) Observe(ctx context.Context, attackers ...store.Attacker) error {
-	for i := range attackers {
-		if attackers[i].ID == uuid.Nil {
-			return fmt.Errorf("%w: attacker %d of %d has the zero UUID", store.ErrInvalid, i+1, len(attackers))
-		}
+	accepted, rejected := store.Acceptable(attackers)
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	if len(attackers) == 0 {
-		return ctx.Err()
-	}
-	for batch := range slices.Chunk(attackers, observeBatch) {
+	for batch := range slices.Chunk(accepted, observeBatch) {
 		if err := s.write(ctx, func(t *tx) error { return t.observe(batch) }); err != nil {
 			return err
 		}
 	}
-	return nil
+	return rejected
 }
 
 // observed is a row of attackers, to be written.

@@ -67,6 +67,7 @@ type row struct {
 
 	gone     bool // there is no such attacker any more
 	attacker store.Attacker
+	queried  []timestamp // when each of columnProviders answered, according to attacker_intel, see meet
 	granted  []string
 
 	decoded *ledger             // entries, see ledger
@@ -75,8 +76,10 @@ type row struct {
 
 const rowColumns = scheduleColumns + `, owner, addr, verdict, revision, cached_at, entries, decision`
 
-func (r *row) scan(scan func(...any) error) error {
-	err := scan(append(r.dest(), &r.owner, &r.addr, &r.verdict, &r.revision, &r.cachedAt, &r.entries, &r.decision)...)
+// scan reads a row, whose last columns go to more.
+func (r *row) scan(scan func(...any) error, more ...any) error {
+	dest := append(r.dest(), &r.owner, &r.addr, &r.verdict, &r.revision, &r.cachedAt, &r.entries, &r.decision)
+	err := scan(append(dest, more...)...)
 	r.id, _ = parseUUID(r.uuid)
 	return err
 }
@@ -110,17 +113,19 @@ func (r *row) mend() (damage error) {
 	return damage
 }
 
-// load returns the rows of the given attackers, spelled as in the ledger. The
-// lock is one of the dialect's, or empty; rows are locked in order of UUID.
+// load returns the rows of the given attackers, spelled as in the ledger, and
+// reads the clock with them. The lock is one of the dialect's, or empty; rows are
+// locked in order of UUID.
 func (t *tx) load(purpose string, uuids []string, lock string) ([]*row, error) {
 	rows := make([]*row, 0, len(uuids))
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := t.among(chunk)
-		err := t.query(purpose, "SELECT "+rowColumns+" FROM enrich_ledger WHERE attacker_uuid "+among+ordered(lock), args,
+		clock, dest := t.clocked()
+		err := t.query(purpose, "SELECT "+rowColumns+clock+" FROM enrich_ledger WHERE attacker_uuid "+among+ordered(lock), args,
 			func(scan func(...any) error) error {
 				r := new(row)
 				rows = append(rows, r)
-				return r.scan(scan)
+				return r.scan(scan, dest...)
 			})
 		if err != nil {
 			return nil, err
@@ -138,8 +143,14 @@ func ordered(lock string) string {
 	return " ORDER BY attacker_uuid" + lock
 }
 
-// meet reads the attackers that rows are about.
+// meet reads the attackers that rows are about and, if t.foreign is set, when the
+// providers answered according to attacker_intel.
 func (t *tx) meet(rows []*row) error {
+	columns, from := "a.uuid, a.ip, a.first_seen, a.last_seen", " FROM attackers a"
+	if t.foreign {
+		columns += ", i.attacker_uuid, " + timeColumns
+		from += " LEFT JOIN attacker_intel i ON i.attacker_uuid = a.uuid"
+	}
 	byUUID := make(map[string]*row, len(rows))
 	uuids := make([]string, len(rows))
 	for i, r := range rows {
@@ -148,20 +159,31 @@ func (t *tx) meet(rows []*row) error {
 	slices.Sort(uuids)
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := t.among(chunk)
-		err := t.query("read attackers", "SELECT uuid, ip, first_seen, last_seen FROM attackers WHERE uuid "+among, args,
-			func(scan func(...any) error) error {
-				var (
-					uuid        string
-					ip          sql.NullString
-					first, last timestamp
-				)
-				err := scan(&uuid, &ip, &first, &last)
-				if r := byUUID[uuid]; r != nil {
-					r.gone = false
-					r.attacker = store.Attacker{ID: r.id, IP: ip.String, FirstSeen: first.Time, LastSeen: last.Time}
+		err := t.query("read attackers", "SELECT "+columns+from+" WHERE a.uuid "+among, args, func(scan func(...any) error) error {
+			var (
+				uuid        string
+				ip, intel   sql.NullString
+				first, last timestamp
+				queried     []timestamp
+			)
+			dest := []any{&uuid, &ip, &first, &last}
+			if t.foreign {
+				queried = make([]timestamp, len(columnProviders))
+				dest = append(dest, &intel)
+				for i := range queried {
+					dest = append(dest, &queried[i])
 				}
-				return err
-			})
+			}
+			err := scan(dest...)
+			if r := byUUID[uuid]; r != nil {
+				r.gone = false
+				r.attacker = store.Attacker{ID: r.id, IP: ip.String, FirstSeen: first.Time, LastSeen: last.Time}
+				if intel.String == uuid { // to MySQL, upper and lower case may be the same
+					r.queried = queried
+				}
+			}
+			return err
+		})
 		if err != nil {
 			return err
 		}

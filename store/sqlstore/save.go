@@ -91,7 +91,7 @@ func (s *Store) saveEach(ctx context.Context, updates []store.Update) error {
 // saveAll stores updates in one transaction. It returns the updates that it left
 // out, by attacker, and an error if it stored none.
 func (s *Store) saveAll(ctx context.Context, updates []store.Update, bare bool) (failed map[uuid.UUID]error, err error) {
-	err = s.write(ctx, func(t *tx) (err error) {
+	err = s.writeUntimed(ctx, func(t *tx) (err error) {
 		t.bare = bare
 		failed, err = t.saveAll(updates)
 		return err
@@ -106,6 +106,9 @@ func (t *tx) saveAll(updates []store.Update) (failed map[uuid.UUID]error, err er
 	}
 	rows, err := t.loadByID("read leases", ids, t.s.d.lock)
 	if err != nil {
+		return nil, err
+	}
+	if err := t.readClock(); err != nil { // no row was read
 		return nil, err
 	}
 	theirs, err := t.theirs(updates, rows)
@@ -189,7 +192,7 @@ func (t *tx) theirs(updates []store.Update, rows map[uuid.UUID]*row) (map[uuid.U
 			written = append(written, r)
 		}
 	}
-	times, err := t.queriedAt(written, t.s.d.lock)
+	times, err := t.queriedAt(written)
 	if err != nil || len(times) == 0 {
 		return nil, err
 	}

@@ -1,6 +1,6 @@
 // Package sqlstore keeps records in a SQL database, through a *sql.DB that the
 // caller opens and closes with a driver of the caller's choice. It imports no
-// driver.
+// driver; examples/sqlite is a short program that uses it with one.
 //
 // # Tables
 //

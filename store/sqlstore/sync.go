@@ -61,7 +61,7 @@ type upkept struct {
 
 // upkeep is tx.upkeep in a transaction of its own.
 func (s *Store) upkeep(ctx context.Context, wait bool) (u upkept, err error) {
-	err = s.write(ctx, func(t *tx) (err error) {
+	err = s.writeUntimed(ctx, func(t *tx) (err error) {
 		u, err = t.upkeep(wait)
 		return err
 	})
@@ -77,13 +77,15 @@ func (t *tx) upkeep(wait bool) (u upkept, err error) {
 		lock = t.s.d.lock
 	}
 	cursors := make(map[string]*cursor)
-	err = t.query("read the cursors", "SELECT name, at, uuid, moved_at FROM enrich_cursor WHERE name <> 'queues'"+lock, nil,
-		func(scan func(...any) error) error {
-			var c cursor
-			err := scan(&c.name, &c.at, &c.uuid, &c.movedAt)
-			cursors[c.name] = &c
-			return err
-		})
+	var expires *int64 // the first lease
+	clock, dest := t.clocked()
+	err = t.query("read the cursors", `SELECT name, at, uuid, moved_at, (SELECT min(wake_at) FROM enrich_ledger WHERE state = 2)`+clock+`
+		FROM enrich_cursor WHERE name <> 'queues'`+lock, nil, func(scan func(...any) error) error {
+		var c cursor
+		err := scan(append([]any{&c.name, &c.at, &c.uuid, &c.movedAt, &expires}, dest...)...)
+		cursors[c.name] = &c
+		return err
+	})
 	if err != nil {
 		return u, err
 	}
@@ -109,7 +111,10 @@ func (t *tx) upkeep(wait bool) (u upkept, err error) {
 	}
 	u.more = lead.more || past.more
 	u.behind = cursors["sweep"].more || cursors["ledger"].more
-	return u, t.endLeases()
+	if expires != nil && *expires <= t.clock {
+		err = t.endLeases()
+	}
+	return u, err
 }
 
 // sighting is a row of attackers beside what the ledger knows of it.
@@ -117,8 +122,9 @@ type sighting struct {
 	uuid       string
 	ip         string
 	seen       int64
-	moved      bool // the address has changed, though it may have changed back
-	known      bool // there is a row in the ledger, and what follows is from it
+	moved      bool   // the address has changed, though it may have changed back
+	updated    string // attackers.updated_at, if page read it
+	known      bool   // there is a row in the ledger, and what follows is from it
 	ledgerIP   string
 	ledgerSeen int64
 }
@@ -160,12 +166,8 @@ func (t *tx) newAttackers(lead, trail, past *cursor) (found []sighting, err erro
 		return nil, err
 	}
 	if !lead.more {
-		settled, err := t.settled(last.at, clock)
-		if err != nil {
-			return nil, err
-		}
-		if last.at > settled {
-			last.at, last.uuid = settled, ""
+		if at := settled(last.at, found, clock); last.at > at {
+			last.at, last.uuid = at, ""
 		}
 	}
 	if last.at > lead.at || last.at == lead.at && last.uuid != "" && last.uuid != lead.uuid {
@@ -179,7 +181,7 @@ func (t *tx) newAttackers(lead, trail, past *cursor) (found []sighting, err erro
 		return nil, err
 	}
 	found = append(found, more...)
-	if len(more) > 0 {
+	if last.at != trail.at || last.uuid != trail.uuid {
 		if err := t.moveCursor(trail, last.at, last.uuid); err != nil {
 			return nil, err
 		}
@@ -197,20 +199,23 @@ func (t *tx) newAttackers(lead, trail, past *cursor) (found []sighting, err erro
 	return append(found, more...), t.moveCursor(past, last.at, last.uuid)
 }
 
-// settled returns up to when lead need not look again at what it found, of which
-// the latest is given.
-func (t *tx) settled(latest string, clock time.Time) (string, error) {
+// settled returns up to when lead need not look again at the page it found, of
+// which the latest is given.
+func settled(latest string, page []sighting, clock time.Time) string {
 	at := formatTime(clock.Add(-overlap))
 	if latest <= at || !strings.Contains(latest, ".") {
-		return at, nil
+		return at
 	}
-	var n int
-	_, err := t.one("count who is new", "SELECT count(*) FROM (SELECT 1 FROM attackers WHERE updated_at > ?"+limit(overlapRows+1)+
-		") AS latest", []any{at}, &n)
+	n := 0
+	for i := range page {
+		if page[i].updated > at {
+			n++
+		}
+	}
 	if n > overlapRows {
 		at = formatTime(clock.Add(-shortOverlap))
 	}
-	return at, err
+	return at
 }
 
 // begin puts the cursors to where they begin: at the newest attacker there is.
@@ -240,7 +245,9 @@ func (t *tx) begin(lead, trail, past *cursor) error {
 //
 // It asks for the rest of the cursor's own time first, and then for other times,
 // so that an index on updated_at alone gives either in its order: a single query
-// would sort all rows of one time, of which there may be a million, each time.
+// would sort all rows of one time, of which there may be a million, each time. At
+// the end of a page that holds all rows of its last time, and few of them, the
+// cursor has no UUID: reading these rows again costs less than a further query.
 func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []sighting, err error) {
 	last, c.more = *c, false
 	read := func(where string, args ...any) error {
@@ -263,6 +270,17 @@ func (t *tx) page(c *cursor, op string, until time.Time) (last cursor, found []s
 	if err == nil && !c.more {
 		err = read(others, c.at)
 	}
+	if !c.more && (c.uuid == "" || last.at != c.at) { // all rows of the last time were read
+		n := 0
+		for i := range found {
+			if found[i].updated == last.at {
+				n++
+			}
+		}
+		if n <= overlapRows {
+			last.uuid = ""
+		}
+	}
 	return last, found, err
 }
 
@@ -281,8 +299,8 @@ func (t *tx) nextRows(last *cursor, op, where string, args []any) (found []sight
 		LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid ORDER BY a.updated_at`+direction+", a.tie"+direction, args,
 		func(scan func(...any) error) error {
 			var g sighting
-			err := g.scan(scan, &last.at)
-			last.uuid = g.uuid
+			err := g.scan(scan, &g.updated)
+			last.at, last.uuid = g.updated, g.uuid
 			found = append(found, g)
 			return err
 		})

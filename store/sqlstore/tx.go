@@ -17,8 +17,10 @@ type tx struct {
 	ctx   context.Context
 	s     *Store
 	conn  runner
-	clock int64 // the store's, in microseconds, when the transaction began; 0 if it only reads
+	clock int64 // the store's, in microseconds, when the transaction began; 0 if it was not read
 	bare  bool  // raw answers are not stored, because the database has refused them
+	// foreign says that meet sets row.queried as well.
+	foreign bool
 }
 
 // runner runs the statements of a transaction: a *sql.Conn, or a *localTx.
@@ -30,6 +32,17 @@ type runner interface {
 // write runs f in a transaction that may write. If it fails for a reason that
 // passes it runs f again, so f must set all it returns anew.
 func (s *Store) write(ctx context.Context, f func(*tx) error) error {
+	return s.writeUntimed(ctx, func(t *tx) error {
+		if err := t.readClock(); err != nil {
+			return err
+		}
+		return f(t)
+	})
+}
+
+// writeUntimed is write for an f that reads the clock itself, with the first of
+// its own queries: see tx.clocked.
+func (s *Store) writeUntimed(ctx context.Context, f func(*tx) error) error {
 	return s.retry(ctx, func() error { return s.attempt(ctx, true, f) })
 }
 
@@ -51,13 +64,7 @@ var errClosed = func() error {
 // attempt runs f in a transaction once.
 func (s *Store) attempt(ctx context.Context, writes bool, f func(*tx) error) error {
 	within := func(ctx context.Context, conn runner) error {
-		t := &tx{ctx: ctx, s: s, conn: conn}
-		if writes {
-			if err := t.readClock(); err != nil {
-				return err
-			}
-		}
-		return f(t)
+		return f(&tx{ctx: ctx, s: s, conn: conn})
 	}
 	if s.d.local {
 		return s.locally(ctx, writes, within)
@@ -116,15 +123,29 @@ func rollBack(ctx context.Context, conn *sql.Conn) bool {
 	return err == nil
 }
 
-// readClock sets t.clock. Several machines that share a database go by its
-// clock.
+// readClock sets t.clock, unless it is set. Several machines that share a database
+// go by its clock.
 func (t *tx) readClock() error {
-	if t.s.now != nil || t.s.d.clock == "" {
-		t.clock = t.s.localTime().UnixMicro()
+	column, dest := t.clocked()
+	if column == "" {
 		return nil
 	}
-	_, err := t.one("read the clock", t.s.d.clock, nil, &t.clock)
+	_, err := t.one("read the clock", "SELECT "+strings.TrimPrefix(column, ", "), nil, dest...)
 	return err
+}
+
+// clocked returns a further column for a query, with a comma before it, and where
+// to scan it, so that the query sets t.clock. It returns nothing if t.clock is
+// set, or can be set without a query.
+func (t *tx) clocked() (column string, dest []any) {
+	switch {
+	case t.clock != 0:
+	case t.s.now != nil || t.s.d.clock == "":
+		t.clock = t.s.localTime().UnixMicro()
+	default:
+		return ", " + t.s.d.clock, []any{&t.clock}
+	}
+	return "", nil
 }
 
 // discard closes a connection in an unknown state instead of returning it to

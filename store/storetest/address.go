@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,32 +69,6 @@ func addressRespelled(tb testing.TB, h Harness) {
 	f.expect("a claim after the same addresses were observed in another spelling", f.claim().Records)
 }
 
-func addressUnparsable(tb testing.TB, h Harness) {
-	f := setUp(tb, h)
-	var all []store.Attacker
-	for i, ip := range []string{"not an address", "45.9.148.300", "", "45.9.148.3:22", " 45.9.148.3"} {
-		a := f.attacker(i)
-		a.IP = ip
-		all = append(all, a)
-	}
-	f.observe(all...)
-	recs := f.claim().Records
-	f.expect("a claim", recs, all...)
-	for i, rec := range recs {
-		if rec.IP != all[i].IP || rec.Addr().IsValid() {
-			f.Errorf("the address is %q; want %q as it was observed", rec.IP, all[i].IP)
-		}
-		u := f.update(rec, excluded("a"))
-		u.Due = time.Time{}
-		f.save(u)
-		if got := f.get(rec.ID); got.Entry("a") == nil {
-			f.Errorf("an update of the attacker with address %q was not stored", rec.IP)
-		}
-	}
-	f.observe(all...)
-	f.expect("a claim after the same were observed again", f.claim().Records)
-}
-
 func addressShared(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	a, b, c := f.attacker(0), f.attacker(1), f.attacker(2)
@@ -148,14 +124,64 @@ func observe(tb testing.TB, h Harness) {
 	f.expect("a claim after the older attacker was seen again", f.claim().Records, all[2], all[1])
 }
 
-func observeRefusesZeroID(tb testing.TB, h Harness) {
+func observeRejects(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
-	a, zero, b := f.attacker(0), f.attacker(1), f.attacker(2)
-	zero.ID = uuid.Nil
-	if err := f.reg.Observe(f.ctx, a, zero, b); !errors.Is(err, store.ErrInvalid) {
-		f.Errorf("Observe of the zero UUID returned %v; want an error that wraps ErrInvalid", err)
+	known := f.attacker(0)
+	before := f.enrich(f.add(known), "a")
+	var all []store.Attacker
+	for i, ip := range []string{
+		"45.9.1.1", "not an address", " 45.9.1.3\t", "45.9.148.300", "", "45.9.148.3:22", "2a01:4f8::7%eth0", "45.9.148.0/24", "[2a01:4f8::9]",
+		"\x00\xff%s", "45.9.1.11",
+	} {
+		a := f.attacker(i + 1)
+		a.IP = ip
+		all = append(all, a)
 	}
-	f.expect("a claim after a refused observation", f.claim().Records)
+	all[10].ID = uuid.Nil
+	moved := known
+	moved.IP, moved.LastSeen = "elsewhere", f.now.Add(time.Minute)
+	all = append(all, moved)
+	f.rejected([]int{1, 3, 4, 5, 7, 8, 9, 10, 11}, f.reg.Observe(f.ctx, all...))
+	want := []store.Attacker{all[0], all[2], all[6]}
+	want[1].IP, want[2].IP = "45.9.1.3", "2a01:4f8::7"
+	recs := f.claim().Records
+	f.expect("a claim after some attackers were rejected", recs, want...)
+	for i, rec := range recs {
+		if rec.IP != want[i].IP || !rec.Addr().IsValid() {
+			f.Errorf("the address is %q; want %q", rec.IP, want[i].IP)
+		}
+		f.save(f.update(rec, f.fresh("a", rec.Addr())))
+	}
+	f.same("Get of a known attacker whose sighting was rejected", f.get(known.ID), before)
+	f.observe(all[0], all[2], all[6])
+	f.expect("a claim after the others were observed again", f.claim().Records)
+	f.rejected([]int{0, 1}, f.reg.Observe(f.ctx, all[1], all[10]))
+	f.expect("a claim after all attackers were rejected", f.claim().Records)
+}
+
+// add adds an attacker and returns it.
+func (f *fixture) add(a store.Attacker) store.Attacker {
+	f.Helper()
+	f.observe(a)
+	return a
+}
+
+// rejected fails the test unless err says that the attackers at exactly these
+// indices of a call were rejected.
+func (f *fixture) rejected(want []int, err error) {
+	f.Helper()
+	e, ok := errors.AsType[*store.ObserveError](err)
+	if !ok {
+		f.Fatalf("Observe returned %v; want an ObserveError", err)
+	}
+	if got := slices.Sorted(maps.Keys(e.Rejected)); !slices.Equal(got, want) {
+		f.Fatalf("Observe rejected the attackers %v; want %v", got, want)
+	}
+	for i, err := range e.Rejected {
+		if !errors.Is(err, store.ErrInvalid) {
+			f.Errorf("Observe rejected attacker %d with %v; want an error that wraps ErrInvalid", i, err)
+		}
+	}
 }
 
 func observeFillsTimes(tb testing.TB, h Harness) {

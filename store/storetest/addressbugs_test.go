@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
-	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -57,7 +56,7 @@ func again(b *broken) {
 		for _, a := range attackers {
 			real := a.IP
 			if _, err := b.Store.Get(background, a.ID); err == nil {
-				a.IP += " again"
+				a.IP = "45.200.200.200"
 				_ = b.Store.Observe(background, a)
 			}
 			a.IP = real
@@ -66,6 +65,33 @@ func again(b *broken) {
 			}
 		}
 		return nil
+	}
+}
+
+// rejecting returns a bug that changes what Observe returns after it rejected
+// attackers.
+func rejecting(change func(e *store.ObserveError) error) func(b *broken) {
+	return func(b *broken) {
+		b.observe = func(attackers []store.Attacker) error {
+			err := b.Store.Observe(background, attackers...)
+			if e, ok := errors.AsType[*store.ObserveError](err); ok {
+				return change(e)
+			}
+			return err
+		}
+	}
+}
+
+// showing returns a bug by which claims return another text of an address.
+func showing(ip, text string) func(b *broken) {
+	return func(b *broken) {
+		b.claimed = func(_ store.ClaimRequest, c *store.Claimed) {
+			for i := range c.Records {
+				if c.Records[i].IP == ip {
+					c.Records[i].IP = text
+				}
+			}
+		}
 	}
 }
 
@@ -119,29 +145,6 @@ var addressBugs = bugs{
 	"AddressRespelled": {
 		"update dropped": dropping(func(*broken, store.Update) {}),
 		"due again":      again,
-	},
-	"AddressUnparsable": {
-		"left out": func(b *broken) {
-			b.observe = func(attackers []store.Attacker) error {
-				attackers = slices.DeleteFunc(slices.Clone(attackers), func(a store.Attacker) bool { return !a.Addr().IsValid() })
-				return b.Store.Observe(background, attackers...)
-			}
-		},
-		"erased": observing(func(a *store.Attacker) { a.IP = "" }),
-		"trimmed": observing(func(a *store.Attacker) {
-			a.IP = string(slices.DeleteFunc([]byte(a.IP), func(c byte) bool { return c == ' ' }))
-		}),
-		"compared as addresses": func(b *broken) {
-			b.save = func(ups []store.Update) error {
-				for _, u := range ups {
-					if _, err := provider.ParseAddr(u.IP); err != nil {
-						return nil
-					}
-				}
-				return b.Store.Save(background, ups...)
-			}
-		},
-		"due again": again,
 	},
 	"AddressShared": {
 		"found by address": func(b *broken) {
@@ -221,13 +224,16 @@ var addressBugs = bugs{
 			}
 		},
 	},
-	"ObserveRefusesZeroID": {
-		"left out": func(b *broken) {
+	"ObserveRejects": {
+		"all or nothing": func(b *broken) {
 			b.observe = func(attackers []store.Attacker) error {
-				return b.Store.Observe(background, slices.DeleteFunc(slices.Clone(attackers), func(a store.Attacker) bool { return a.ID == uuid.Nil })...)
+				if _, err := store.Acceptable(attackers); err != nil {
+					return err
+				}
+				return b.Store.Observe(background, attackers...)
 			}
 		},
-		"not atomic": func(b *broken) {
+		"stops at the first": func(b *broken) {
 			b.observe = func(attackers []store.Attacker) error {
 				for _, a := range attackers {
 					if err := b.Store.Observe(background, a); err != nil {
@@ -237,14 +243,41 @@ var addressBugs = bugs{
 				return nil
 			}
 		},
-		"another error": func(b *broken) {
+		"silently": rejecting(func(*store.ObserveError) error { return nil }),
+		"one named": rejecting(func(e *store.ObserveError) error {
+			for i, why := range e.Rejected {
+				return &store.ObserveError{Rejected: map[int]error{i: why}}
+			}
+			return nil
+		}),
+		"another index": rejecting(func(e *store.ObserveError) error {
+			moved := make(map[int]error)
+			for i, why := range e.Rejected {
+				moved[i+1] = why
+			}
+			return &store.ObserveError{Rejected: moved}
+		}),
+		"another reason": rejecting(func(e *store.ObserveError) error {
+			for i := range e.Rejected {
+				e.Rejected[i] = errors.New("null value in column")
+			}
+			return e
+		}),
+		"a plain error": rejecting(func(*store.ObserveError) error { return store.ErrInvalid }),
+		"spaces kept":   showing("45.9.1.3", " 45.9.1.3"),
+		"zone kept":     showing("2a01:4f8::7", "2a01:4f8::7%eth0"),
+		"known one seen": func(b *broken) {
 			b.observe = func(attackers []store.Attacker) error {
-				if b.Store.Observe(background, attackers...) != nil {
-					return errors.New("null value in column")
+				for _, a := range attackers {
+					if rec, err := b.Store.Get(background, a.ID); err == nil && !a.Addr().IsValid() {
+						a.IP = rec.IP
+						_ = b.Store.Observe(background, a)
+					}
 				}
-				return nil
+				return b.Store.Observe(background, attackers...)
 			}
 		},
+		"due again": again,
 	},
 	"ObserveFillsTimes": {
 		"epoch": observing(func(a *store.Attacker) {

@@ -95,6 +95,7 @@ func ledger(tb testing.TB, h Harness) {
 		{
 			Provider: "greynoise", Verdict: provider.Benign, ObservedAt: f.now.AddDate(-1, 0, 0), Stale: true,
 			Weight: 1e-3, Group: "sensors", Ignored: aggregate.Dependent,
+			Rank: provider.RankOperator, By: "abuseipdb",
 		},
 	}}
 	f.stored(a, u)

@@ -120,10 +120,9 @@ func Checks() []Check {
 
 		{"AddressChanged", addressChanged},
 		{"AddressRespelled", addressRespelled},
-		{"AddressUnparsable", addressUnparsable},
 		{"AddressShared", addressShared},
 		{"Observe", observe},
-		{"ObserveRefusesZeroID", observeRefusesZeroID},
+		{"ObserveRejects", observeRejects},
 		{"ObserveFillsTimes", observeFillsTimes},
 		{"Forget", forget},
 

@@ -253,11 +253,11 @@ func (a *Announcer) abandon() {
 // attempt makes one attempt to publish an event. An event that the bus refuses
 // for ever is dropped, which counts as success.
 func (a *Announcer) attempt(ctx context.Context, ev *bus.Event) error {
-	err := publish(ctx, a.Bus, ev)
+	invalid, err := publish(ctx, a.Bus, ev)
 	if a.Attempted != nil {
 		a.Attempted(ev.ID, err)
 	}
-	if errors.Is(err, bus.ErrInvalid) {
+	if invalid {
 		a.unpublished.Add(1)
 		a.Log.Error("the bus refuses an event; dropping it", "topic", ev.Topic, "event", ev.ID, "error", err)
 		return nil
@@ -268,12 +268,14 @@ func (a *Announcer) attempt(ctx context.Context, ev *bus.Event) error {
 	return err
 }
 
-// publish turns a panic of the bus into an error.
-func publish(ctx context.Context, b bus.Bus, ev *bus.Event) (err error) {
+// publish reports, besides an error, whether the bus refuses the event for ever. It
+// turns a panic of the bus, or of the error's own methods, into an error.
+func publish(ctx context.Context, b bus.Bus, ev *bus.Event) (invalid bool, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("panic of the bus: %v", v)
+			invalid, err = false, fmt.Errorf("panic of the bus: %T", v)
 		}
 	}()
-	return b.Publish(ctx, *ev)
+	err = b.Publish(ctx, *ev)
+	return errors.Is(err, bus.ErrInvalid), err
 }

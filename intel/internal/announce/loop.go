@@ -136,14 +136,12 @@ func (l *loop) until(at time.Time) <-chan time.Time {
 	if at.IsZero() {
 		return nil
 	}
-	if at.Equal(l.armed) { // most often: an event came in between
-		return l.timer.C
-	}
-	l.timer.Stop()
-	l.armed = time.Time{}
 	wait := time.Until(at)
 	if wait <= 0 {
 		return l.ready
+	}
+	if at.Equal(l.armed) { // most often: an event came in between
+		return l.timer.C
 	}
 	l.timer.Reset(wait)
 	l.armed = at

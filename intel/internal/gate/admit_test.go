@@ -18,7 +18,7 @@ func putOff(t *testing.T, out Outcome, soonest time.Time) {
 	t.Helper()
 	require.True(t, out.NotBefore.After(soonest), "%v is not after %v", out.NotBefore, soonest)
 	require.Equal(t, time.UTC, out.NotBefore.Location())
-	require.Equal(t, Outcome{NotBefore: out.NotBefore}, out)
+	require.Equal(t, Outcome{Kind: Deferred, NotBefore: out.NotBefore}, out)
 }
 
 func TestSlots(t *testing.T) {
@@ -56,8 +56,8 @@ func TestSlotsMaxWait(t *testing.T) {
 		synctest.Wait()
 		out := lookup(t.Context(), g, addr)
 		require.Equal(t, time.Second, time.Since(start))
-		require.True(t, out.Late)
-		out.Late = false
+		require.True(t, out.Late(time.Second))
+		out.Took = 0
 		putOff(t, out, time.Now())
 		require.Equal(t, 2, s.calls())
 		for _, c := range busy {
@@ -133,7 +133,7 @@ func TestCutWhileWaiting(t *testing.T) {
 				out := begin(ctx, g, other)
 				<-time.After(100 * time.Millisecond)
 				cancel()
-				require.Equal(t, Outcome{Cut: true}, <-out)
+				require.Equal(t, Outcome{Kind: Cut}, <-out)
 				require.Equal(t, 1, s.calls())
 				require.NotNil(t, (<-busy).Finding)
 				require.NotNil(t, lookup(t.Context(), g, other).Finding)

@@ -39,7 +39,6 @@ type permit struct {
 	probe   chan struct{}   // not nil if the call is a probe
 	probing <-chan struct{} // if not granted: ends with the probe under way; nil if there is none
 	until   time.Time       // if not granted and there is no probe: the provider is left alone until then
-	late    bool            // if not granted: it was waited for in vain
 }
 
 // pass asks for permission to make a call at now that returns by the given

@@ -239,7 +239,7 @@ func newcomer(s *source, change ...func(*Config)) *Gate {
 	for _, f := range change {
 		f(&c)
 	}
-	return New(s, c)
+	return New(identify(s), c)
 }
 
 var errBroken = errors.New("broken")
@@ -253,11 +253,11 @@ func TestProbe(t *testing.T) {
 		start := time.Now()
 		first := begin(t.Context(), g, nth(0))
 		synctest.Wait()
-		require.Equal(t, Outcome{Wait: true}, hurried(t.Context(), g, addr))
+		require.Equal(t, Outcome{Kind: Waiting}, hurried(t.Context(), g, addr))
 		second, third := begin(t.Context(), g, nth(1)), begin(t.Context(), g, nth(2))
 		synctest.Wait()
 		for n := range 20 {
-			require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, nth(3+n)))
+			require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, nth(3+n)))
 		}
 		require.Equal(t, start, time.Now(), "too many have waited")
 		require.Equal(t, 1, s.calls())
@@ -267,7 +267,7 @@ func TestProbe(t *testing.T) {
 		for _, c := range []<-chan Outcome{second, third} {
 			out := <-c
 			require.NotNil(t, out.Finding)
-			require.False(t, out.Late)
+			require.False(t, out.Late(time.Second))
 		}
 		require.Equal(t, 600*time.Millisecond, time.Since(start))
 		require.Equal(t, 3, s.calls())
@@ -282,7 +282,7 @@ func TestProbeMaxWait(t *testing.T) {
 		first := begin(t.Context(), g, addr)
 		synctest.Wait()
 		start := time.Now()
-		require.Equal(t, Outcome{Wait: true, Late: true}, lookup(t.Context(), g, other))
+		require.Equal(t, Outcome{Kind: Waiting, Took: time.Second}, lookup(t.Context(), g, other))
 		require.Equal(t, time.Second, time.Since(start))
 		require.NotNil(t, (<-first).Finding)
 		require.Equal(t, 1, s.calls())
@@ -307,8 +307,8 @@ func TestMaxWaitTogether(t *testing.T) {
 		case out = <-third:
 		}
 		require.Equal(t, time.Second, time.Since(start))
-		require.True(t, out.Late)
-		out.Late = false
+		require.True(t, out.Late(time.Second))
+		out.Took = 0
 		putOff(t, out, start)
 		select {
 		case out = <-second:
@@ -328,7 +328,7 @@ func TestProbeWaiterIsCut(t *testing.T) {
 		second := begin(ctx, g, other)
 		synctest.Wait()
 		cancel()
-		require.Equal(t, Outcome{Cut: true}, <-second)
+		require.Equal(t, Outcome{Kind: Cut}, <-second)
 		require.NotNil(t, (<-first).Finding)
 		require.Equal(t, 1, s.calls())
 		require.Zero(t, g.hoping.Load())
@@ -349,8 +349,8 @@ func TestProbeIsCut(t *testing.T) {
 			second := begin(ctx, g, other)
 			synctest.Wait()
 			cancel()
-			require.True(t, (<-first).Cut)
-			require.True(t, (<-second).Cut)
+			require.Equal(t, Cut, (<-first).Kind)
+			require.Equal(t, Cut, (<-second).Kind)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		first := begin(ctx, g, addr)
@@ -359,7 +359,7 @@ func TestProbeIsCut(t *testing.T) {
 		synctest.Wait()
 		before := opened.Load()
 		cancel()
-		require.True(t, (<-first).Cut)
+		require.Equal(t, Cut, (<-first).Kind)
 		synctest.Wait()
 		require.Equal(t, before+1, opened.Load(), "another may probe now")
 		require.NotNil(t, (<-second).Finding)
@@ -383,10 +383,11 @@ func TestProbeFails(t *testing.T) {
 		for _, c := range outs {
 			if out := <-c; out.Err != nil {
 				require.ErrorIs(t, out.Err, errBroken)
-				require.False(t, out.Wait)
+				require.Equal(t, Failed, out.Kind)
 				failed++
 			} else {
-				require.Equal(t, Outcome{Wait: true}, out)
+				require.Less(t, out.Took, time.Second)
+				require.Equal(t, Outcome{Kind: Waiting, Took: out.Took}, out)
 			}
 		}
 		require.Equal(t, tripAfter, failed)
@@ -408,7 +409,7 @@ func TestFailing(t *testing.T) {
 		}
 		require.Zero(t, opened.Load())
 		for n := range 100 {
-			require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, nth(n)))
+			require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, nth(n)))
 		}
 		start := time.Now()
 		for time.Since(start) < 24*time.Hour {
@@ -417,7 +418,7 @@ func TestFailing(t *testing.T) {
 			<-time.After(time.Until(status.Until))
 			require.Equal(t, Status{State: Unproven, Calls: 1}, g.Status(t.Context(), time.Now()))
 			require.Error(t, lookup(t.Context(), g, addr).Err)
-			require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, addr))
+			require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, addr))
 		}
 		require.Zero(t, opened.Load(), "nothing can be called")
 		require.InDelta(t, 24*2+6, s.calls()-tripAfter, 8)
@@ -461,7 +462,7 @@ func TestProbeNeverReturns(t *testing.T) {
 		<-time.After(time.Until(status.Until) + 1)
 		status = g.Status(t.Context(), time.Now())
 		require.Equal(t, Failing, status.State)
-		require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, other))
+		require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, other))
 
 		<-time.After(time.Until(status.Until))
 		s.answer = takes(time.Second)
@@ -470,7 +471,7 @@ func TestProbeNeverReturns(t *testing.T) {
 		close(stuck)
 		require.ErrorIs(t, (<-first).Err, errDeadline)
 		require.Equal(t, Probing, g.Status(t.Context(), time.Now()).State)
-		require.Equal(t, Outcome{Wait: true}, hurried(t.Context(), g, nth(1)))
+		require.Equal(t, Outcome{Kind: Waiting}, hurried(t.Context(), g, nth(1)))
 		require.NotNil(t, (<-second).Finding)
 		require.NotNil(t, lookup(t.Context(), g, nth(1)).Finding)
 		require.Len(t, g.slots, 0)
@@ -502,7 +503,7 @@ func TestBadKey(t *testing.T) {
 					}
 					for _, c := range outs {
 						out := <-c
-						require.True(t, out.Wait)
+						require.Equal(t, Waiting, out.Kind)
 						if out.Err != nil {
 							require.Equal(t, error(err), out.Err)
 							told++
@@ -534,9 +535,9 @@ func TestBadKeyLater(t *testing.T) {
 		s := &source{answer: fails(&provider.Error{Provider: "source", Kind: provider.ErrUnauthorized, StatusCode: 401})}
 		g := newGate(s)
 		out := lookup(t.Context(), g, addr)
-		require.True(t, out.Wait)
+		require.Equal(t, Waiting, out.Kind)
 		require.ErrorIs(t, out.Err, provider.ErrUnauthorized)
-		require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, other))
+		require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, other))
 		require.Equal(t, 1, s.calls())
 	})
 }
@@ -555,7 +556,7 @@ func TestUnsupportedTellsNothing(t *testing.T) {
 		s.answer = fails(provider.ErrUnsupported)
 		out := lookup(t.Context(), g, six)
 		require.ErrorIs(t, out.Err, provider.ErrUnsupported)
-		require.False(t, out.Wait)
+		require.Equal(t, Failed, out.Kind)
 		require.Equal(t, Unproven, g.Status(t.Context(), time.Now()).State)
 
 		s.answer = fails(&provider.Error{Kind: provider.ErrUnsupported, StatusCode: 422})

@@ -41,10 +41,10 @@ func rests(t *testing.T, g *Gate, s *source, state State, d time.Duration) {
 	require.Equal(t, Status{State: state, Until: until}, g.Status(t.Context(), time.Now()))
 	calls := s.calls()
 	for range 3 {
-		require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, addr))
+		require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, addr))
 	}
 	<-time.After(d - 1)
-	require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, addr))
+	require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, addr))
 	require.Equal(t, calls, s.calls())
 	<-time.After(1)
 	require.Equal(t, 1, g.Status(t.Context(), time.Now()).Calls)
@@ -58,7 +58,7 @@ func TestBurst(t *testing.T) {
 			for _, seconds := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600, 600} {
 				out := lookup(t.Context(), g, addr)
 				require.ErrorIs(t, out.Err, provider.ErrRateLimited)
-				require.Equal(t, Outcome{Err: out.Err, Called: true, Wait: true}, out)
+				require.Equal(t, Outcome{Kind: Waiting, Err: out.Err, Started: time.Now()}, out)
 				rests(t, g, s, Limited, seconds*time.Second)
 			}
 			// An answer makes up for all.
@@ -89,7 +89,7 @@ func TestBurstWithRetryAfter(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &source{answer: fails(refused(provider.ErrRateLimited, c.after, nil))}
 				g := newGate(s)
-				require.True(t, lookup(t.Context(), g, addr).Wait)
+				require.Equal(t, Waiting, lookup(t.Context(), g, addr).Kind)
 				rests(t, g, s, c.state, c.wait)
 			})
 		})
@@ -143,7 +143,7 @@ func TestQuotaRefused(t *testing.T) {
 				g := newcomer(s)
 				out := lookup(t.Context(), g, addr)
 				require.ErrorIs(t, out.Err, provider.ErrQuotaExhausted)
-				require.Equal(t, Outcome{Err: out.Err, Called: true, Wait: true}, out)
+				require.Equal(t, Outcome{Kind: Waiting, Err: out.Err, Started: time.Now()}, out)
 				rests(t, g, s, Exhausted, c.wait)
 			})
 		})
@@ -155,7 +155,7 @@ func TestQuotaRefusedWithoutUsage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{answer: fails(provider.ErrQuotaExhausted)}
 		g := scarce(s, 10)
-		require.True(t, lookup(t.Context(), g, addr).Wait)
+		require.Equal(t, Waiting, lookup(t.Context(), g, addr).Kind)
 		rests(t, g, s, Exhausted, provider.Day)
 	})
 }
@@ -175,7 +175,7 @@ func TestRefusalsAreNoFailures(t *testing.T) {
 				outs = append(outs, begin(t.Context(), g, nth(n)))
 			}
 			for _, c := range outs {
-				require.True(t, (<-c).Wait)
+				require.Equal(t, Waiting, (<-c).Kind)
 			}
 			require.Equal(t, round+1, s.calls())
 			status := g.Status(t.Context(), time.Now())
@@ -196,7 +196,7 @@ func TestQuotaSpent(t *testing.T) {
 		}
 		end := time.Now()
 		for n := range 20 {
-			require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, nth(5+n)))
+			require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, nth(5+n)))
 		}
 		status := g.Status(t.Context(), end)
 		require.Equal(t, Exhausted, status.State)
@@ -218,7 +218,7 @@ func TestQuotaCheckedFirst(t *testing.T) {
 		busy := []<-chan Outcome{begin(t.Context(), g, nth(0)), begin(t.Context(), g, nth(1))}
 		synctest.Wait()
 		start := time.Now()
-		require.Equal(t, Outcome{Wait: true}, lookup(t.Context(), g, addr))
+		require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, addr))
 		require.Equal(t, start, time.Now())
 		for _, c := range busy {
 			require.NotNil(t, (<-c).Finding)
@@ -236,13 +236,13 @@ func TestQuotaSpentLast(t *testing.T) {
 		require.Equal(t, 2, unspent(g))
 
 		late := lookup(t.Context(), g, addr)
-		require.True(t, late.Late)
+		require.True(t, late.Late(time.Second))
 		putOff(t, hurried(t.Context(), g, addr), time.Now())
 		ctx, cancel := context.WithCancel(t.Context())
 		waits := begin(ctx, g, addr)
 		synctest.Wait()
 		cancel()
-		require.Equal(t, Outcome{Cut: true}, <-waits)
+		require.Equal(t, Outcome{Kind: Cut}, <-waits)
 		require.Equal(t, 2, unspent(g))
 		for _, c := range busy {
 			<-c
@@ -267,7 +267,7 @@ func TestQuotaSpentMeanwhile(t *testing.T) {
 			if out := <-c; out.Finding != nil {
 				found++
 			} else {
-				require.Equal(t, Outcome{Wait: true}, out)
+				require.Equal(t, Outcome{Kind: Waiting}, out)
 			}
 		}
 		require.Equal(t, 2, found)
@@ -333,7 +333,7 @@ func TestCutCallStaysSpent(t *testing.T) {
 		out := begin(ctx, g, addr)
 		<-time.After(time.Second)
 		cancel()
-		require.True(t, (<-out).Cut)
+		require.Equal(t, Cut, (<-out).Kind)
 		require.Equal(t, 9, unspent(g))
 		require.Equal(t, Working, g.Status(t.Context(), time.Now()).State)
 	})
@@ -421,7 +421,7 @@ func TestLedgerFails(t *testing.T) {
 		s := &source{}
 		g := scarce(s, 10, told.of(l))
 		for n := range 3 {
-			require.Equal(t, Outcome{NotBefore: time.Now().Add(30 * time.Second).UTC()}, lookup(t.Context(), g, nth(n)))
+			require.Equal(t, Outcome{Kind: Deferred, NotBefore: time.Now().Add(30 * time.Second).UTC()}, lookup(t.Context(), g, nth(n)))
 			require.Len(t, told, n+1)
 			require.ErrorIs(t, told[n], errDown)
 		}
@@ -470,7 +470,7 @@ func TestLedgerFailsAtRefusal(t *testing.T) {
 			return provider.Finding{}, refused(provider.ErrQuotaExhausted, 5*time.Hour, nil)
 		}}
 		g := scarce(s, 10, told.of(l))
-		require.True(t, lookup(t.Context(), g, addr).Wait)
+		require.Equal(t, Waiting, lookup(t.Context(), g, addr).Kind)
 		require.NotEmpty(t, told)
 		require.Equal(t, Exhausted, g.Status(t.Context(), time.Now()).State)
 		l.set(func() { l.down = false })
@@ -505,7 +505,7 @@ func TestCutInLedger(t *testing.T) {
 		out := begin(ctx, g, addr)
 		synctest.Wait()
 		cancel()
-		require.Equal(t, Outcome{Cut: true}, <-out)
+		require.Equal(t, Outcome{Kind: Cut}, <-out)
 		require.Empty(t, told)
 		require.Zero(t, s.calls())
 	})
@@ -549,7 +549,7 @@ func TestGatesShareQuota(t *testing.T) {
 			if out := <-outs; out.Finding != nil {
 				found++
 			} else {
-				require.Equal(t, Outcome{Wait: true}, out)
+				require.Equal(t, Outcome{Kind: Waiting}, out)
 			}
 		}
 		require.Equal(t, calls, found)

@@ -3,111 +3,111 @@ package gate
 import (
 	"errors"
 	"fmt"
-	"reflect"
 	"runtime"
 	"runtime/debug"
-	"strings"
 
 	"github.com/decnet/enrich/provider"
 )
 
-// OwnError returns an error that stands for one that the named provider returned,
-// which must not be nil. The provider may have made that of anything: a nil
-// *provider.Error, a type whose methods panic. The error returned says the same,
-// wraps one *provider.Error of ours with a sentinel of package provider, and matches
-// what err matches, but its methods never panic and its text never changes. It wraps
-// a [*PanicError] if err could not even be read.
-func OwnError(name string, err error) (own error) {
-	defer func() {
-		if v := recover(); v != nil {
-			own = &provider.Error{
-				Provider: name, Kind: provider.ErrUnavailable, Err: &PanicError{Value: v, Stack: debug.Stack()},
-			}
+// OwnError returns what a provider returned as an error that is safe to use,
+// whatever the provider does: it wraps a [*provider.Error] that is not nil,
+// whose kind is one of package provider's, that nobody modifies, and none of its
+// methods panics. What err wraps stays within reach of [errors.Is] and
+// [errors.As].
+func OwnError(name string, err error) error {
+	var typed *provider.Error
+	var kind error
+	var text, detail string
+	broken := guard(func() {
+		typed, _ = errors.AsType[*provider.Error](err)
+		kind = provider.Kind(err)
+		text = err.Error()
+		if typed != nil && typed.Err != nil {
+			detail = typed.Err.Error()
 		}
-	}()
-	e, ok := err.(*provider.Error)
-	if ok && e != nil && e.Err == nil && provider.Kind(e.Kind) == e.Kind {
-		return e // it holds nothing foreign
-	}
-	e, ok = errors.AsType[*provider.Error](err)
+	})
+	e := &provider.Error{Provider: name, Kind: kind}
 	switch {
-	case !ok:
-		return &provider.Error{Provider: name, Kind: provider.Kind(err), Err: &foreignError{text: err.Error(), err: err}}
-	case e == nil:
-		return &provider.Error{
-			Provider: name, Kind: provider.ErrUnavailable, Err: errors.New("the provider returned a nil *provider.Error"),
-		}
+	case broken != nil:
+		e.Kind, e.Err = provider.ErrUnavailable, fmt.Errorf("an error of type %T is broken: %w", err, broken)
+		return e
+	case typed == nil:
+		e.Err = &foreign{text: text, err: err}
+		return e
 	}
-	copied := *e
-	copied.Kind = provider.Kind(err)
-	if e.Err != nil {
-		copied.Err = &foreignError{text: e.Err.Error(), err: e.Err}
+	*e = *typed
+	e.Kind, e.RetryAfter = kind, max(e.RetryAfter, 0)
+	if e.Provider == "" {
+		e.Provider = name
 	}
 	if e.Usage != nil {
 		usage := *e.Usage
-		copied.Usage = &usage
+		e.Usage = &usage
 	}
-	return &foreignError{text: err.Error(), err: err, own: &copied}
+	if e.Err != nil {
+		e.Err = &foreign{text: detail, err: e.Err}
+	}
+	if error(typed) != err {
+		return &foreign{text: text, err: err, typed: e}
+	}
+	return e
 }
 
-// foreignError keeps an error of code that is not ours, and calls its methods only
-// where a panic of theirs does no harm.
-type foreignError struct {
-	text string
-	err  error
-	own  *provider.Error // nil, or what stands for the *provider.Error in err
+// foreign stands in for an error that a provider made.
+type foreign struct {
+	text  string
+	err   error
+	typed *provider.Error // replaces the one that err wraps; nil if there is none
 }
 
-func (f *foreignError) Error() string { return f.text }
+func (f *foreign) Error() string { return f.text }
 
-// Is reports whether the foreign error matches.
-func (f *foreignError) Is(target error) (is bool) {
+func (f *foreign) Unwrap() error {
+	if f.typed == nil {
+		return nil
+	}
+	return f.typed
+}
+
+// Is reports what err reports, except of what kind it is: that was settled when
+// it was returned.
+func (f *foreign) Is(target error) (is bool) {
+	_ = guard(func() { is = provider.Kind(target) != target && errors.Is(f.err, target) })
+	return is
+}
+
+func (f *foreign) As(target any) (as bool) {
+	if _, ok := target.(**provider.Error); ok {
+		return false
+	}
+	_ = guard(func() { as = errors.As(f.err, target) })
+	return as
+}
+
+// guard calls f and returns its panic, if any, as an error.
+func guard(f func()) (panicked error) {
 	defer func() {
-		if recover() != nil {
-			is = false
+		if v := recover(); v != nil {
+			panicked = &PanicError{Value: v, Stack: debug.Stack()}
 		}
 	}()
-	return errors.Is(f.err, target)
+	f()
+	return nil
 }
 
-// As finds an error of the target's type, of which a *provider.Error is ours.
-func (f *foreignError) As(target any) (found bool) {
-	if e, ok := target.(**provider.Error); ok {
-		if f.own != nil {
-			*e = f.own
-		}
-		return f.own != nil
-	}
-	defer func() {
-		if recover() != nil {
-			found = false
-		}
-	}()
-	return errors.As(f.err, target)
-}
-
-// PanicError is a panic of code that is not ours, turned into an error.
+// PanicError is a panic, turned into an error.
 type PanicError struct {
 	Value any
 	Stack []byte
 }
 
-// Error says what the run time found wrong. Of a value that the code chose itself
-// it tells only the type: the value may hold a key or a part of an answer, and its
-// methods may panic, too. The stack says where it was.
+// Error returns what the run time found wrong. Of a value that a provider chose
+// itself it gives only the type, for that may hold a key or a piece of an
+// answer; the stack says where it was.
 func (e *PanicError) Error() string {
-	if err, ok := e.Value.(runtime.Error); ok && isRuntime(err) {
-		return "panic: " + err.Error()
+	text := fmt.Sprintf("panic with a %T", e.Value)
+	if err, ok := e.Value.(runtime.Error); ok {
+		_ = guard(func() { text = "panic: " + err.Error() })
 	}
-	return fmt.Sprintf("panic with a %T", e.Value)
-}
-
-// isRuntime reports whether an error is the run time's own: other types may have
-// the method RuntimeError as well.
-func isRuntime(err runtime.Error) bool {
-	t := reflect.TypeOf(err)
-	if t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	return t.PkgPath() == "runtime" || strings.HasPrefix(t.PkgPath(), "internal/runtime/")
+	return text
 }

@@ -3,100 +3,307 @@ package gate
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/netip"
+	"runtime"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/provider"
 )
 
-// hostile is an error whose methods panic from a call on; 0 means at once.
-type hostile struct{ is, as, unwrap, text bool }
+// booby is an error that panics when it is looked at.
+type booby struct{ error, is, as, unwrap bool }
 
-func (h hostile) Error() string {
-	if h.text {
-		panic("no text")
+func (b *booby) Error() string {
+	if b.error {
+		panic("Error")
 	}
-	return "hostile"
+	return "booby"
 }
 
-func (h hostile) Is(error) bool {
-	if h.is {
-		panic(hostile{text: true})
-	}
-	return false
-}
-
-func (h hostile) As(any) bool {
-	if h.as {
-		panic("no type")
+func (b *booby) Is(error) bool {
+	if b.is {
+		panic("Is")
 	}
 	return false
 }
 
-func (h hostile) Unwrap() error {
-	if h.unwrap {
-		panic(nil)
+func (b *booby) As(any) bool {
+	if b.as {
+		panic("As")
+	}
+	return false
+}
+
+func (b *booby) Unwrap() error {
+	if b.unwrap {
+		panic("Unwrap")
 	}
 	return nil
 }
 
-// impostor is a value to panic with that only looks like an error of the run time.
-type impostor struct{ error }
+// mine is a value to panic with that panics again when it is printed.
+type mine struct{}
 
-func (impostor) RuntimeError() {}
+func (mine) Error() string  { panic(mine{}) }
+func (mine) RuntimeError()  {}
+func (mine) String() string { panic(mine{}) }
 
-// TestHostileErrors: whatever error a provider makes is a failure of its own
-// lookup, also when the error is looked at later.
-func TestHostileErrors(t *testing.T) {
-	nothing := (*provider.Error)(nil)
+var _ runtime.Error = mine{}
+
+// liar is an error that claims to be everything, and to hold a nil.
+type liar struct{}
+
+func (liar) Error() string  { return "liar" }
+func (liar) Is(error) bool  { return true }
+func (liar) As(to any) bool { return to != nil }
+
+// lists cannot be compared with themselves.
+type lists []error
+
+func (lists) Error() string { return "lists" }
+
+// look does with an error what whoever gets to see it does, and requires that
+// it is well formed.
+func look(t *testing.T, err error) *provider.Error {
+	t.Helper()
+	require.NotEmpty(t, err.Error())
+	e, ok := errors.AsType[*provider.Error](err)
+	require.True(t, ok)
+	require.NotNil(t, e)
+	require.Equal(t, "source", e.Provider)
+	require.Contains(t, []error{
+		provider.ErrRateLimited, provider.ErrQuotaExhausted, provider.ErrUnauthorized, provider.ErrConfig,
+		provider.ErrBadResponse, provider.ErrUnsupported, provider.ErrUnavailable,
+	}, e.Kind)
+	require.Equal(t, e.Kind, provider.Kind(err))
+	require.False(t, errors.Is(err, io.ErrClosedPipe))
+	require.False(t, errors.Is(err, lists{}))
+	_, ok = errors.AsType[*net.OpError](err)
+	require.False(t, ok)
+	return e
+}
+
+// TestBrokenErrors: whatever a provider returns as an error stays its own
+// failure, and whoever looks at it comes to no harm.
+func TestBrokenErrors(t *testing.T) {
+	var none *provider.Error
+	var nobody *booby
 	for name, err := range map[string]error{
-		"nil *provider.Error":         nothing,
-		"wrapped nil *provider.Error": errors.Join(errors.New("a"), nothing),
-		"nil inside":                  &provider.Error{Kind: provider.ErrRateLimited, Err: nothing},
-		"no kind":                     &provider.Error{},
-		"Error":                       hostile{text: true},
-		"Is":                          hostile{is: true},
-		"As":                          hostile{as: true},
-		"Unwrap":                      hostile{unwrap: true},
-		"Err.Error":                   &provider.Error{Kind: provider.ErrUnavailable, Err: hostile{text: true}},
-		"Err.Is":                      &provider.Error{Kind: provider.ErrUnavailable, Err: hostile{is: true}},
-		"Kind.Is":                     &provider.Error{Kind: hostile{is: true}},
-		"Kind.Error":                  &provider.Error{Kind: hostile{text: true}},
+		"typed nil":                 none,
+		"typed nil of its own":      nobody,
+		"wrapped typed nil":         errors.Join(none, none),
+		"Error panics":              &booby{error: true},
+		"Is panics":                 &booby{is: true},
+		"As panics":                 &booby{as: true},
+		"Unwrap panics":             &booby{unwrap: true},
+		"no kind":                   &provider.Error{},
+		"a kind of its own":         &provider.Error{Kind: errors.New("of my own")},
+		"a kind that panics":        &provider.Error{Kind: &booby{error: true, is: true}},
+		"Error of the cause panics": &provider.Error{Err: &booby{error: true}},
+		"Is of the cause panics":    &provider.Error{Err: &booby{is: true}},
+		"As of the cause panics":    &provider.Error{Err: &booby{as: true}},
+		"cause is a typed nil":      &provider.Error{Err: none},
+		"negative wait":             &provider.Error{RetryAfter: -time.Hour},
+		"not comparable":            lists{},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				g := newGate(&source{answer: func(context.Context, netip.Addr) (provider.Finding, error) { return provider.Finding{}, err }})
-				for range tripAfter + 1 { // the breaker looks at it, too
-					out := lookup(t.Context(), g, addr)
-					if out.Wait && out.Err == nil { // left alone by now
-						return
-					}
-					require.Error(t, out.Err)
-					own, ok := errors.AsType[*provider.Error](out.Err)
-					require.True(t, ok)
-					require.NotNil(t, own)
-					require.NotEmpty(t, out.Err.Error())
-					require.NotNil(t, provider.Kind(out.Err))
-					require.NotErrorIs(t, out.Err, context.Canceled)
-					_, _ = errors.AsType[*PanicError](out.Err)
-				}
+				g := newGate(&source{answer: fails(err)})
+				out := lookup(t.Context(), g, addr)
+				e := look(t, out.Err)
+				require.Equal(t, provider.ErrUnavailable, e.Kind)
+				require.Zero(t, e.RetryAfter)
+				require.Equal(t, Outcome{Kind: Failed, Err: out.Err, Started: time.Now()}, out)
 			})
 		})
 	}
 }
 
-func TestHostilePanics(t *testing.T) {
-	for _, value := range []any{hostile{text: true}, impostor{hostile{text: true}}, nothingToSay()} {
+// TestErrorThatClaimsEverything: what kind of error it is is settled once.
+func TestErrorThatClaimsEverything(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := lookup(t.Context(), newGate(&source{answer: fails(liar{})}), addr)
+		require.NotEmpty(t, out.Err.Error())
+		e, ok := errors.AsType[*provider.Error](out.Err)
+		require.True(t, ok)
+		require.NotNil(t, e)
+		require.Equal(t, provider.ErrRateLimited, provider.Kind(out.Err))
+		require.False(t, errors.Is(out.Err, provider.ErrUnsupported))
+	})
+}
+
+// TestPanicsWithAMine: the value of a panic is not looked at unguarded.
+func TestPanicsWithAMine(t *testing.T) {
+	for _, v := range []any{mine{}, (*booby)(nil), &booby{error: true}, lists{}, (runtime.Error)(nil)} {
 		synctest.Test(t, func(t *testing.T) {
-			g := newGate(&source{answer: func(context.Context, netip.Addr) (provider.Finding, error) { panic(value) }})
-			out := lookup(t.Context(), g, addr)
-			require.Contains(t, out.Err.Error(), "source: unavailable: panic with a ")
+			out := lookup(t.Context(), newGate(&source{answer: func(context.Context, netip.Addr) (provider.Finding, error) { panic(v) }}), addr)
+			look(t, out.Err)
 		})
 	}
 }
 
-// nothingToSay returns a pointer to an error of the kind above that is nil.
-func nothingToSay() any { return (*impostor)(nil) }
+// TestErrorIsOurs: what the provider does with an error after it returned it
+// makes no difference.
+func TestErrorIsOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := &provider.Error{Kind: provider.ErrBadResponse, StatusCode: 418, Usage: &provider.Usage{Limit: 10, Remaining: 9}}
+		out := lookup(t.Context(), newGate(&source{answer: fails(shared)}), addr)
+		shared.Usage.Remaining = 0
+		*shared = provider.Error{}
+		e := look(t, out.Err)
+		require.Equal(t, &provider.Error{
+			Provider: "source", Kind: provider.ErrBadResponse, StatusCode: 418, Usage: &provider.Usage{Limit: 10, Remaining: 9},
+		}, e)
+	})
+}
+
+// TestFindingIsOurs: a provider may go on using its maps and buffers.
+func TestFindingIsOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		attrs := map[string]any{"score": int64(1), "tags": []string{"a"}, "ports": []int64{22}}
+		raw := []byte(`{"score":1}`)
+		g := newGate(&source{answer: says(provider.Finding{Attrs: attrs, Raw: raw})})
+		out := lookup(t.Context(), g, addr)
+		attrs["tags"].([]string)[0], attrs["ports"].([]int64)[0], attrs["score"] = "b", 23, func() {}
+		copy(raw, "<html>")
+		require.NoError(t, out.Finding.Validate())
+		require.Equal(t, map[string]any{"score": int64(1), "tags": []string{"a"}, "ports": []int64{22}}, out.Finding.Attrs)
+		require.JSONEq(t, `{"score":1}`, string(out.Finding.Raw))
+	})
+}
+
+// TestFindingFromLongAgo: a time that no database can hold is kept away from
+// the records of others.
+func TestFindingFromLongAgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := lookup(t.Context(), newGate(&source{answer: says(provider.Finding{ObservedAt: time.Date(-5000, 1, 1, 0, 0, 0, 0, time.UTC)})}), addr)
+		require.Equal(t, time.Unix(0, 0).UTC(), out.Finding.ObservedAt)
+	})
+}
+
+// TestProviderEndsItsGoroutine: nobody who joined the lookup waits for ever,
+// and the next one is made.
+func TestProviderEndsItsGoroutine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{answer: func(context.Context, netip.Addr) (provider.Finding, error) {
+			<-time.After(time.Second)
+			runtime.Goexit()
+			return provider.Finding{}, nil
+		}}
+		g := newGate(s)
+		begin(t.Context(), g, addr)
+		synctest.Wait()
+		out := <-begin(t.Context(), g, addr)
+		look(t, out.Err)
+		require.Len(t, g.slots, 0)
+		s.answer = nil
+		require.NotNil(t, lookup(t.Context(), g, addr).Finding)
+	})
+}
+
+// odd is a provider each of whose methods may panic.
+type odd struct{ name, limits, refresh, unwrap bool }
+
+func (o odd) Name() string {
+	if o.name {
+		panic(mine{})
+	}
+	return "odd"
+}
+
+func (o odd) Limits() provider.Limits {
+	if o.limits {
+		panic(mine{})
+	}
+	return provider.Limits{}
+}
+
+func (odd) Lookup(context.Context, netip.Addr) (provider.Finding, error) {
+	return provider.Finding{}, nil
+}
+
+func (o odd) Unwrap() provider.Provider {
+	if o.unwrap {
+		panic(mine{})
+	}
+	return nil
+}
+
+func TestIdentify(t *testing.T) {
+	for _, c := range []struct {
+		odd     odd
+		message string
+	}{
+		{odd{}, ""},
+		{odd{name: true}, "Name of a gate.odd: panic with a gate.mine"},
+		{odd{limits: true}, "Limits of a gate.odd: panic with a gate.mine"},
+		{odd{unwrap: true}, "Unwrap of a gate.odd: panic with a gate.mine"},
+	} {
+		id, err := Identify(c.odd)
+		if c.message == "" {
+			require.NoError(t, err)
+			require.Equal(t, "odd", id.Name)
+			continue
+		}
+		require.EqualError(t, err, c.message)
+	}
+	var none *source
+	_, err := Identify(none) // its Limits dereferences it
+	require.Error(t, err)
+
+	s := &source{limits: provider.Limits{Quotas: []provider.Quota{{Calls: 5, Window: time.Hour}}}}
+	id := identify(s)
+	s.limits.Quotas[0].Calls = 5000
+	require.Equal(t, 5, id.Limits.Quotas[0].Calls, "limits were modified afterwards")
+}
+
+// bulk is a provider of bulk data.
+type bulk struct {
+	source
+	refresh func(ctx context.Context) error
+}
+
+func (b *bulk) Refresh(ctx context.Context) error { return b.refresh(ctx) }
+
+func TestRefresh(t *testing.T) {
+	require.False(t, newGate(&source{}).Refreshes())
+	var none *provider.Error
+	for name, c := range map[string]struct {
+		refresh func(context.Context) error
+		fails   bool
+	}{
+		"works":           {func(context.Context) error { return nil }, false},
+		"fails":           {func(context.Context) error { return errBroken }, true},
+		"typed nil":       {func(context.Context) error { return none }, true},
+		"error panics":    {func(context.Context) error { return &booby{error: true, is: true} }, true},
+		"panics":          {func(context.Context) error { panic(mine{}) }, true},
+		"ends":            {func(context.Context) error { runtime.Goexit(); return nil }, true},
+		"obeys":           {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, true},
+		"ignores the end": {func(context.Context) error { <-time.After(time.Hour); return nil }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := New(identify(&bulk{refresh: c.refresh}), Config{MaxInFlight: 1})
+				require.True(t, g.Refreshes())
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				start := time.Now()
+				err := g.Refresh(ctx)
+				require.LessOrEqual(t, time.Since(start), time.Minute+time.Second)
+				defer time.Sleep(time.Hour) // until all have returned
+				if !c.fails {
+					require.NoError(t, err)
+					return
+				}
+				require.NotEmpty(t, err.Error())
+				require.False(t, errors.Is(err, io.ErrClosedPipe))
+			})
+		})
+	}
+}

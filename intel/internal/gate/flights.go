@@ -37,7 +37,7 @@ func (fs *flights) recent(addr netip.Addr, now time.Time) (Outcome, bool) {
 		return Outcome{}, false
 	}
 	out := f.out
-	out.Reused, out.Called = true, false
+	out.Started = time.Time{}
 	return out, true
 }
 

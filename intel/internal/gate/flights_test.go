@@ -15,7 +15,7 @@ import (
 
 // answered is an outcome with an answer that is fresh for the given time.
 func answered(ttl time.Duration) Outcome {
-	return Outcome{Finding: &provider.Finding{Provider: "source", Addr: addr}, Expires: time.Now().Add(ttl)}
+	return Outcome{Kind: Answered, Finding: &provider.Finding{Provider: "source", Addr: addr}, Expires: time.Now().Add(ttl)}
 }
 
 func TestLookupsJoin(t *testing.T) {
@@ -36,14 +36,14 @@ func TestLookupsJoin(t *testing.T) {
 			}
 			require.Equal(t, first.Finding, out.Finding)
 			require.Equal(t, first.Expires, out.Expires)
-			if out.Reused {
+			if out.Reused() {
 				reused++
 			}
 		}
 		require.Equal(t, 19, reused)
 		out := <-alone
 		require.Equal(t, other, out.Finding.Addr)
-		require.False(t, out.Reused)
+		require.False(t, out.Reused())
 		require.Equal(t, 2, s.calls())
 	})
 }
@@ -53,18 +53,18 @@ func TestLookupOfRecentAnswer(t *testing.T) {
 		s := &source{}
 		g := newGate(s)
 		first := lookup(t.Context(), g, addr)
-		require.False(t, first.Reused)
+		require.False(t, first.Reused())
 
 		<-time.After(time.Until(first.Expires) - time.Microsecond)
 		again := lookup(t.Context(), g, addr)
 		require.Same(t, first.Finding, again.Finding)
-		require.True(t, again.Reused)
+		require.True(t, again.Reused())
 		require.Equal(t, 1, s.calls())
 
 		<-time.After(time.Microsecond)
 		renewed := lookup(t.Context(), g, addr)
 		require.NotSame(t, first.Finding, renewed.Finding)
-		require.False(t, renewed.Reused)
+		require.False(t, renewed.Reused())
 		require.Equal(t, 2, s.calls())
 	})
 }
@@ -81,7 +81,7 @@ func TestFailureIsShared(t *testing.T) {
 		first, second := begin(t.Context(), g, addr), begin(t.Context(), g, addr)
 		for _, out := range []Outcome{<-first, <-second} {
 			require.EqualError(t, out.Err, "source: unavailable: broken")
-			require.False(t, out.Reused)
+			require.False(t, out.Reused())
 		}
 		require.Equal(t, 1, s.calls())
 		lookup(t.Context(), g, addr)
@@ -99,7 +99,7 @@ func TestWaiterIsCut(t *testing.T) {
 		waiter := begin(ctx, g, addr)
 		<-time.After(time.Second)
 		cancel()
-		require.Equal(t, Outcome{Cut: true}, <-waiter)
+		require.Equal(t, Outcome{Kind: Cut}, <-waiter)
 		require.NotNil(t, (<-leader).Finding)
 		require.Equal(t, 1, s.calls())
 	})
@@ -120,13 +120,13 @@ func TestLeaderIsCut(t *testing.T) {
 		}
 		<-time.After(time.Second)
 		cancel()
-		require.True(t, (<-leader).Cut)
+		require.Equal(t, Cut, (<-leader).Kind)
 		reused := 0
 		for _, w := range waiters {
 			out := <-w
 			require.NotNil(t, out.Finding)
-			require.False(t, out.Cut)
-			if out.Reused {
+			require.NotEqual(t, Cut, out.Kind)
+			if out.Reused() {
 				reused++
 			}
 		}
@@ -150,7 +150,7 @@ func TestRecent(t *testing.T) {
 		out := <-under
 		recent, ok := g.Recent(addr, out.Expires.Add(-1))
 		require.True(t, ok)
-		out.Reused, out.Called = true, false
+		out.Started = time.Time{}
 		require.Equal(t, out, recent)
 		_, ok = g.Recent(addr, out.Expires)
 		require.False(t, ok, "expired")
@@ -168,7 +168,7 @@ func TestLearn(t *testing.T) {
 			t.Helper()
 			out, ok := g.Recent(addr, now)
 			require.True(t, ok)
-			require.Equal(t, Outcome{Finding: f, Expires: expires, Reused: true}, out)
+			require.Equal(t, Outcome{Kind: Answered, Finding: f, Expires: expires}, out)
 		}
 		first := &provider.Finding{Provider: "source", Addr: addr, Verdict: provider.Malicious}
 		g.Learn(first, now.Add(time.Minute))
@@ -193,7 +193,7 @@ func TestLearnExpired(t *testing.T) {
 		g := newGate(s)
 		g.Learn(&provider.Finding{Addr: addr}, time.Now().Add(-time.Second))
 		out := lookup(t.Context(), g, addr)
-		require.False(t, out.Reused)
+		require.False(t, out.Reused())
 		require.Equal(t, 1, s.calls())
 	})
 }

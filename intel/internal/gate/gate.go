@@ -3,12 +3,14 @@
 package gate
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +24,7 @@ type Config struct {
 	TTL         func(provider.Finding) time.Duration // how long it is fresh, before jitter
 	Jitter      float64                              // fraction of a TTL by which it is shortened at random
 	MaxWait     time.Duration                        // for a probe, a slot and the provider's interval together
-	Timeout     time.Duration                        // of one lookup, as its Deadlines have it
+	Timeout     time.Duration                        // of one call; its Deadlines may add a hundredth
 	MaxInFlight int                                  // if the provider does not limit itself
 	Ledger      quota.Ledger                         // shares the budget; nil if there is none
 	Opened      func()                               // called when calls are possible that were not before; may be nil
@@ -40,26 +42,24 @@ type Config struct {
 //  5. budget: the provider's quotas, spent just before the call.
 //  6. call: the call itself, under its deadline, with panics caught.
 type Gate struct {
-	provider provider.Provider
-	limits   provider.Limits
-	config   Config
-	name     string
-	flights  flights
-	breaker  breaker
-	slots    chan struct{}
-	pace     pace
-	budget   *quota.Governor
-	bursts   atomic.Int32  // refusals for asking too fast since the last answer
-	hoping   atomic.Int32  // lookups that wait for a probe
-	overdue  time.Duration // after which a probe counts as failed
+	provider  provider.Provider
+	refresher provider.Refresher // nil if the provider is none
+	limits    provider.Limits
+	config    Config
+	name      string
+	flights   flights
+	breaker   breaker
+	slots     chan struct{}
+	pace      pace
+	budget    *quota.Governor
+	bursts    atomic.Int32  // refusals for asking too fast since the last answer
+	hoping    atomic.Int32  // lookups that wait for a probe
+	overdue   time.Duration // after which a probe counts as failed
 }
 
-// New returns a gate in front of p, whose quotas must be valid.
-func New(p provider.Provider, c Config) *Gate {
-	g := &Gate{provider: p, config: c, name: p.Name()}
-	if l, ok := provider.As[provider.Limited](p); ok {
-		g.limits = l.Limits()
-	}
+// New returns a gate in front of a provider, whose limits must be valid.
+func New(id Identity, c Config) *Gate {
+	g := &Gate{provider: id.Provider, refresher: id.refresher, limits: id.Limits, config: c, name: id.Name}
 	if g.limits.MaxInFlight <= 0 {
 		g.limits.MaxInFlight = c.MaxInFlight
 	}
@@ -73,9 +73,6 @@ func New(p provider.Provider, c Config) *Gate {
 // Name returns the provider's name.
 func (g *Gate) Name() string { return g.name }
 
-// Provider returns the provider behind the gate.
-func (g *Gate) Provider() provider.Provider { return g.provider }
-
 // Applies reports whether the provider may be asked about addr at all.
 func (g *Gate) Applies(addr netip.Addr) bool {
 	switch {
@@ -87,22 +84,50 @@ func (g *Gate) Applies(addr netip.Addr) bool {
 	return g.config.Guard.Allows(addr)
 }
 
-// Outcome is what became of a lookup: it was answered (Finding), it failed
-// (Err), it was not made and may be made at that time (NotBefore) or once the
-// provider can be asked at all (Wait, with Err if a call told), or it was cut
-// off by its context, which is no failure (Cut).
+// Deadlines give calls their deadlines.
+type Deadlines interface {
+	// Next returns the context of a call that begins at start. It ends a Timeout
+	// later or when that of the lookup ends, with the reason as its cause.
+	Next(start time.Time) context.Context
+}
+
+// Kind is what became of a lookup.
+type Kind uint8
+
+// The kinds. The zero Kind is none of them.
+const (
+	Answered Kind = iota + 1 // there is a Finding, and until when it is fresh: Expires
+	Failed                   // the call failed: Err
+	Deferred                 // no call was made, and none may be before NotBefore
+	Waiting                  // the provider cannot be asked for now; Err is why if a call told
+	Cut                      // the context ended, which is no failure
+)
+
+// Outcome is what became of a lookup.
 type Outcome struct {
+	Kind      Kind
 	Finding   *provider.Finding
-	Expires   time.Time // of Finding
-	Reused    bool      // Finding was at hand, no call was made for this lookup
+	Expires   time.Time
 	Err       error
 	NotBefore time.Time
-	Wait      bool
-	Late      bool // it was not made although it had waited for MaxWait
-	Cut       bool
-	Called    bool          // a call was made for this lookup
-	Took      time.Duration // from its start to its end
+	// Started is when the call began that was made for this lookup; zero if none
+	// was: an answer was at hand, or another lookup called.
+	Started time.Time
+	// Took is how long the call took; if there was none, how long the lookup
+	// waited for its turn in vain.
+	Took time.Duration
 }
+
+// Called reports whether a call was made for this lookup.
+func (o *Outcome) Called() bool { return !o.Started.IsZero() }
+
+// Late reports whether the lookup waited for its turn for so long in vain.
+func (o *Outcome) Late(wait time.Duration) bool {
+	return (o.Kind == Deferred || o.Kind == Waiting) && !o.Called() && o.Took >= wait
+}
+
+// Reused reports whether the lookup was answered without a call of its own.
+func (o *Outcome) Reused() bool { return o.Kind == Answered && !o.Called() }
 
 // Recent returns the answer about addr if one is at hand and fresh at now.
 func (g *Gate) Recent(addr netip.Addr, now time.Time) (Outcome, bool) {
@@ -117,43 +142,56 @@ func (g *Gate) Forget(addr netip.Addr, by time.Time) {
 
 // Learn puts answers at hand that were obtained elsewhere.
 func (g *Gate) Learn(f *provider.Finding, expires time.Time) {
-	g.flights.learn(f.Addr, Outcome{Finding: f, Expires: expires})
+	g.flights.learn(f.Addr, Outcome{Kind: Answered, Finding: f, Expires: expires})
 }
 
 // Lookup asks the provider about addr, which it must apply to, or joins a
 // lookup of addr that is under way. The end of ctx ends the waiting and, if this
 // lookup is the one that calls, the call; one of those who waited for it then
 // calls in its place. A patient lookup waits up to MaxWait for its turn, others
-// only go if it is now. The deadlines must not outlive ctx.
+// only go if it is now.
 //
 // Lookup returns when the provider does, which for a provider that ignores its
 // context may be never.
-func (g *Gate) Lookup(ctx context.Context, deadlines *Deadlines, addr netip.Addr, patient bool) *Outcome {
+func (g *Gate) Lookup(ctx context.Context, deadlines Deadlines, addr netip.Addr, patient bool) *Outcome {
 	for {
 		now := time.Now()
 		f, done, leader := g.flights.join(addr, now)
 		if leader {
-			g.ask(ctx, deadlines, now, addr, patient, &f.out)
-			g.flights.land(addr, f)
+			g.lead(ctx, deadlines, now, addr, patient, f)
 			return &f.out
 		}
 		if done != nil {
 			select {
 			case <-done:
 			case <-ctx.Done():
-				return &Outcome{Cut: true}
+				return &Outcome{Kind: Cut}
 			}
 		}
-		if out := f.out; !out.Cut { // landed: not written any more
-			out.Reused, out.Called = out.Finding != nil, false
+		if out := f.out; out.Kind != Cut { // landed: not written any more
+			out.Started = time.Time{}
 			return &out
 		}
 	}
 }
 
+// lead makes the lookup of a flight and lands it, even if the provider ends the
+// goroutine.
+func (g *Gate) lead(ctx context.Context, deadlines Deadlines, now time.Time, addr netip.Addr, patient bool, f *flight) {
+	ended := true
+	defer func() {
+		if ended {
+			f.out = Outcome{Kind: Failed, Err: g.fail(provider.ErrUnavailable, errEnded)}
+		}
+		g.flights.land(addr, f)
+	}()
+	g.ask(ctx, deadlines, now, addr, patient, &f.out)
+	ended = false
+}
+
 // ask makes a lookup and writes down what became of it.
-func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, addr netip.Addr, patient bool, out *Outcome) {
-	latest := now
+func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr netip.Addr, patient bool, out *Outcome) {
+	came, latest := now, now
 	if patient {
 		latest = now.Add(g.config.MaxWait)
 	}
@@ -162,9 +200,10 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 		p, now = g.enter(ctx, now, latest, p)
 	}
 	if !p.granted {
-		out.Cut = ctx.Err() != nil
-		out.Wait = !out.Cut
-		out.Late = out.Wait && p.late
+		out.Kind, out.Took = Waiting, time.Since(came)
+		if ctx.Err() != nil {
+			*out = Outcome{Kind: Cut}
+		}
 		return
 	}
 	told := noResult
@@ -174,37 +213,40 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 		}
 	}()
 	if g.budget.State(ctx, now).Left == 0 {
-		out.Wait = true
+		out.Kind = Waiting
 		return
 	}
 	start, notBefore := g.admit(ctx, now, latest)
 	if start.IsZero() {
-		out.NotBefore, out.Cut = notBefore, notBefore.IsZero()
-		out.Late = patient && !out.Cut && !time.Now().Before(latest)
+		out.Kind = Cut
+		if !notBefore.IsZero() {
+			out.Kind, out.NotBefore, out.Took = Deferred, notBefore, time.Since(came)
+		}
 		return
 	}
 	defer func() { <-g.slots }()
 	now = start
 	if ctx.Err() != nil {
-		out.Cut = true
+		out.Kind = Cut
 		return
 	}
 	by := start.Add(g.config.Timeout + g.config.Timeout/100)
 	switch ok, err := g.budget.Spend(ctx, start, by); {
 	case err != nil && ctx.Err() != nil:
-		out.Cut = true
+		out.Kind = Cut
 		return
 	case err != nil:
 		g.trouble(err)
-		out.NotBefore = start.Add(ledgerRetry).UTC()
+		out.Kind, out.NotBefore = Deferred, start.Add(ledgerRetry).UTC()
 		return
 	case !ok:
-		out.Wait = true
+		out.Kind = Waiting
 		return
 	}
+	told = failure // unless the provider returns
 	finding, err := g.call(deadlines.Next(start), addr)
 	now = time.Now()
-	out.Called, out.Took = true, now.Sub(start)
+	out.Started, out.Took = start, now.Sub(start)
 	g.pace.observe(out.Took)
 	switch {
 	case err == nil:
@@ -213,7 +255,8 @@ func (g *Gate) ask(ctx context.Context, deadlines *Deadlines, now time.Time, add
 		g.settle(ctx, by, now, finding.Usage)
 		finding.Usage = nil
 	case ctx.Err() != nil:
-		out.Cut = true
+		told = noResult
+		out.Kind = Cut
 		g.settle(ctx, by, now, nil)
 	default:
 		told = g.fault(ctx, err, by, now, out)
@@ -239,7 +282,7 @@ func (g *Gate) enter(ctx context.Context, now, latest time.Time, p permit) (perm
 			now = time.Now()
 			p = g.breaker.pass(now, now.Add(g.overdue))
 		case <-timer.C:
-			return permit{late: true}, now
+			return permit{}, now
 		case <-ctx.Done():
 			return permit{}, now
 		}
@@ -252,8 +295,11 @@ func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
 	if f.ObservedAt.IsZero() || f.ObservedAt.After(now) {
 		f.ObservedAt = now
 	}
+	if f.ObservedAt.Before(oldest) {
+		f.ObservedAt = oldest
+	}
 	f.ObservedAt = f.ObservedAt.UTC().Truncate(precision)
-	out.Finding, out.Expires = f, now.Add(g.ttl(f)).UTC().Truncate(precision)
+	out.Kind, out.Finding, out.Expires = Answered, f, now.Add(g.ttl(f)).UTC().Truncate(precision)
 	if g.bursts.Load() > 0 {
 		g.bursts.Store(0)
 	}
@@ -264,7 +310,7 @@ func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
 // to wait.
 func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Outcome) result {
 	e, _ := errors.AsType[*provider.Error](err) // call returns no other
-	kind := provider.Kind(err)
+	kind := e.Kind
 	ctx = context.WithoutCancel(ctx) // what was learnt is kept
 	unsent := e.StatusCode == 0 && (kind == provider.ErrUnsupported || kind == provider.ErrConfig)
 	if unsent {
@@ -272,7 +318,7 @@ func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Out
 	} else {
 		g.settle(ctx, by, now, e.Usage)
 	}
-	out.Err = err
+	out.Kind, out.Err = Failed, err
 	switch kind {
 	case provider.ErrUnsupported:
 		if unsent {
@@ -280,10 +326,10 @@ func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Out
 		}
 		return success
 	case provider.ErrUnauthorized, provider.ErrConfig:
-		out.Wait = true
+		out.Kind = Waiting
 		return ban
 	case provider.ErrRateLimited, provider.ErrQuotaExhausted:
-		out.Wait = true
+		out.Kind = Waiting
 		g.limited(ctx, e, now)
 		return refusal
 	}
@@ -302,7 +348,7 @@ const (
 // limited leaves the provider alone because it said so: shortly if it was asked
 // too fast, and until its quota is restored if that is spent.
 func (g *Gate) limited(ctx context.Context, e *provider.Error, now time.Time) {
-	if provider.Kind(e) == provider.ErrQuotaExhausted || e.RetryAfter > burstMax {
+	if e.Kind == provider.ErrQuotaExhausted || e.RetryAfter > burstMax {
 		g.check(g.budget.Exhaust(ctx, now, e.Usage, e.RetryAfter))
 		return
 	}
@@ -341,6 +387,9 @@ func (g *Gate) ttl(f *provider.Finding) time.Duration {
 // minTTL keeps a finding that claims to expire at once from being asked for
 // over and over.
 const minTTL = time.Second
+
+// oldest is the earliest time of a finding, which every store can hold.
+var oldest = time.Unix(0, 0)
 
 // precision is that of times in every store, so that what is at hand and what
 // is stored expire together.
@@ -384,37 +433,61 @@ func (g *Gate) admit(ctx context.Context, now, deadline time.Time) (start, notBe
 	return now, time.Time{}
 }
 
-// call makes one lookup and returns a finding that is fit to be stored.
-func (g *Gate) call(ctx context.Context, addr netip.Addr) (f *provider.Finding, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			f, err = nil, g.fail(provider.ErrUnavailable, &PanicError{Value: v, Stack: debug.Stack()})
+// call makes one lookup and returns a finding that is fit to be stored, or an
+// error as [OwnError] returns it. Nothing else sees what the provider returned.
+func (g *Gate) call(ctx context.Context, addr netip.Addr) (*provider.Finding, error) {
+	var f provider.Finding
+	var err error
+	if panicked := guard(func() {
+		if f, err = g.provider.Lookup(ctx, addr); err == nil {
+			f = own(f)
 		}
-	}()
-	finding, err := g.provider.Lookup(ctx, addr)
+	}); panicked != nil {
+		return nil, g.fail(provider.ErrUnavailable, panicked)
+	}
 	if err != nil {
-		own := OwnError(g.name, err)
-		if errors.Is(context.Cause(ctx), errDeadline) && provider.Kind(own) == provider.ErrUnavailable {
-			return nil, g.fail(provider.ErrUnavailable, context.Cause(ctx))
+		err = OwnError(g.name, err)
+		if ctx.Err() != nil && provider.Kind(err) == provider.ErrUnavailable {
+			err = g.fail(provider.ErrUnavailable, context.Cause(ctx))
 		}
-		return nil, own
+		return nil, err
 	}
-	if finding.Provider == "" {
-		finding.Provider = g.name
+	if f.Provider == "" {
+		f.Provider = g.name
 	}
-	if finding.Provider != g.name || provider.Normalize(finding.Addr) != addr {
-		return nil, g.fail(provider.ErrBadResponse, fmt.Errorf("asked about %v, got a finding of %q about %v", addr, finding.Provider, finding.Addr))
+	if f.Provider != g.name || provider.Canonical(f.Addr) != addr {
+		return nil, g.fail(provider.ErrBadResponse, fmt.Errorf("asked about %v, got a finding of %q about %v", addr, f.Provider, f.Addr))
 	}
-	finding.Addr = addr
-	if len(finding.Raw) > provider.MaxRaw {
-		if raw := provider.CapRaw(finding.Raw); raw != nil {
-			finding.Raw = raw
+	f.Addr = addr
+	if len(f.Raw) > provider.MaxRaw {
+		if raw := provider.CapRaw(f.Raw); raw != nil {
+			f.Raw = raw
 		}
 	}
-	if err := finding.Validate(); err != nil {
+	if err := f.Validate(); err != nil {
 		return nil, g.fail(provider.ErrBadResponse, err)
 	}
-	return &finding, nil
+	return &f, nil
+}
+
+// own returns a finding that shares nothing with the provider, which may go on
+// using its maps and buffers.
+func own(f provider.Finding) provider.Finding {
+	f.Attrs = maps.Clone(f.Attrs)
+	for name, v := range f.Attrs {
+		switch v := v.(type) {
+		case []string:
+			f.Attrs[name] = slices.Clone(v)
+		case []int64:
+			f.Attrs[name] = slices.Clone(v)
+		}
+	}
+	f.Raw = bytes.Clone(f.Raw)
+	if f.Usage != nil {
+		usage := *f.Usage
+		f.Usage = &usage
+	}
+	return f
 }
 
 func (g *Gate) fail(kind, err error) error {

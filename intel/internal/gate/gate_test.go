@@ -3,6 +3,7 @@ package gate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/netip"
 	"sync"
 	"testing"
@@ -85,11 +86,32 @@ func takes(d time.Duration) func(context.Context, netip.Addr) (provider.Finding,
 // timeout is that of the lookups in these tests.
 const timeout = 10 * time.Second
 
+// deadlines give every call a deadline of its own, a little late as those of
+// the worker.
+type deadlines struct{ ctx context.Context }
+
+var errDeadline = errors.New("no answer in time (10s)")
+
+func (d deadlines) Next(start time.Time) context.Context {
+	ctx, cancel := context.WithDeadlineCause(d.ctx, start.Add(timeout+timeout/100), errDeadline)
+	context.AfterFunc(ctx, cancel)
+	return ctx
+}
+
 // newGate returns a gate in front of a source that has answered before.
 func newGate(s *source) *Gate {
-	g := New(s, Config{TTL: hour, MaxWait: time.Second, Timeout: timeout, MaxInFlight: 2})
+	g := New(identify(s), Config{TTL: hour, MaxWait: time.Second, Timeout: timeout, MaxInFlight: 2})
 	g.breaker.proven = true
 	return g
+}
+
+// identify identifies a provider that does not panic.
+func identify(p provider.Provider) Identity {
+	id, err := Identify(p)
+	if err != nil {
+		panic(err)
+	}
+	return id
 }
 
 // hour is the TTL of findings that bring none.
@@ -97,12 +119,12 @@ func hour(f provider.Finding) time.Duration { return cmp.Or(f.TTL, time.Hour) }
 
 // lookup makes a patient lookup.
 func lookup(ctx context.Context, g *Gate, addr netip.Addr) Outcome {
-	return *g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, true)
+	return *g.Lookup(ctx, deadlines{ctx}, addr, true)
 }
 
 // hurried makes a lookup that does not wait for its turn.
 func hurried(ctx context.Context, g *Gate, addr netip.Addr) Outcome {
-	return *g.Lookup(ctx, NewDeadlines(ctx, timeout), addr, false)
+	return *g.Lookup(ctx, deadlines{ctx}, addr, false)
 }
 
 // begin starts a patient lookup and returns where its outcome will arrive.
@@ -125,14 +147,14 @@ func (w wrapper) Unwrap() provider.Provider { return w.Provider }
 func TestNew(t *testing.T) {
 	s := &source{limits: provider.Limits{MaxInFlight: 7, MinInterval: time.Second}}
 	for _, p := range []provider.Provider{s, wrapper{s}, wrapper{wrapper{s}}} {
-		g := New(p, Config{MaxInFlight: 3})
+		g := New(identify(p), Config{MaxInFlight: 3})
 		require.Equal(t, "source", g.Name())
-		require.Equal(t, p, g.Provider())
+		require.Equal(t, p, g.provider)
 		require.Equal(t, 7, cap(g.slots))
 		require.Equal(t, time.Second, g.pace.interval)
 	}
-	require.Equal(t, 3, cap(New(&source{}, Config{MaxInFlight: 3}).slots))
-	require.Equal(t, 3, cap(New(provider.Func{ID: "bare"}, Config{MaxInFlight: 3}).slots))
+	require.Equal(t, 3, cap(New(identify(&source{}), Config{MaxInFlight: 3}).slots))
+	require.Equal(t, 3, cap(New(identify(provider.Func{ID: "bare"}), Config{MaxInFlight: 3}).slots))
 }
 
 func TestApplies(t *testing.T) {
@@ -160,7 +182,7 @@ func TestApplies(t *testing.T) {
 		{"private of an IPv4 provider", provider.Limits{IPv4Only: true}, provider.Guard{}, private, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := New(&source{limits: c.limits}, Config{Guard: c.guard, MaxInFlight: 1})
+			g := New(identify(&source{limits: c.limits}), Config{Guard: c.guard, MaxInFlight: 1})
 			require.Equal(t, c.want, g.Applies(c.addr))
 		})
 	}

@@ -1,40 +1,44 @@
-package unixbus
+package jsontext
 
 import "unicode/utf8"
 
-// maxDepth is how deep objects and arrays may be nested. Parsers of JSON in
+// MaxDepth is how deep objects and arrays may be nested. Parsers of JSON in
 // other languages go no deeper than about a thousand.
-const maxDepth = 1000
+const MaxDepth = 1000
 
-// scanner checks JSON and finds where the values in it begin and end. It is
-// stricter than package encoding/json: it refuses strings that are no Unicode,
-// be it as bytes or as escapes, and it has a lower limit to nesting, because
-// one event that a receiver's parser refuses costs that receiver its connection.
-type scanner struct {
-	b []byte
-	i int
-}
-
-// validObject reports whether b is a JSON object with nothing before it that is
-// nested at most depth deep.
-func validObject(b []byte, depth int) bool {
+// IsObject reports whether b is a JSON object, without space before it, that is
+// nested at most depth deep. See [Fields] for what is accepted.
+func IsObject(b []byte, depth int) bool {
 	s := scanner{b: b}
-	if len(b) == 0 || b[0] != '{' || !s.value(depth) {
+	if !s.fields(depth, nil) {
 		return false
 	}
 	s.space()
 	return s.i == len(b)
 }
 
-// object checks an object, which is the whole of b, and calls field with each
-// of its keys, as written, and values.
-func (s *scanner) object(depth int, field func(key, value []byte)) bool {
+// Fields reports whether b is a JSON object that is nested at most [MaxDepth]
+// deep, and calls field with each key, as it is written, and each value.
+//
+// It is stricter than package encoding/json: it rejects strings that are not
+// Unicode, as bytes or as escapes, and has a lower limit for nesting. A client
+// whose parser rejects an event loses its connection, so nothing may be accepted
+// here that another parser rejects.
+func Fields(b []byte, field func(key, value []byte)) bool {
+	s := scanner{b: b}
 	s.space()
-	if !s.fields(depth, field) {
+	if !s.fields(MaxDepth, field) {
 		return false
 	}
 	s.space()
-	return s.i == len(s.b)
+	return s.i == len(b)
+}
+
+// scanner steps through JSON. Each of its methods reports whether there is such
+// a thing at i, and moves i behind it.
+type scanner struct {
+	b []byte
+	i int
 }
 
 func (s *scanner) peek() byte {
@@ -181,7 +185,7 @@ func (s *scanner) text() bool {
 	return false
 }
 
-// escape skips a backslash and what belongs to it.
+// escape skips a backslash and the rest of its escape.
 func (s *scanner) escape() bool {
 	s.i++
 	switch s.peek() {

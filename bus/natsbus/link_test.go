@@ -28,11 +28,12 @@ func TestDroppedByClient(t *testing.T) {
 	defer nc.Close()
 
 	b := new(Bus)
-	sub := &subscription{link: &link{bus: b}, events: make(chan bus.Event, 100)}
+	mailbox := bus.NewMailbox(100, nil)
+	receive := b.receiver(mailbox)
 	turn := make(chan struct{})
 	ns, err := nc.Subscribe("a", func(m *nats.Msg) {
 		<-turn
-		sub.receive(m)
+		receive(m)
 	})
 	require.NoError(t, err)
 	require.NoError(t, ns.SetPendingLimits(1, -1))
@@ -42,7 +43,7 @@ func TestDroppedByClient(t *testing.T) {
 		}
 		require.NoError(t, nc.FlushTimeout(patience))
 		turn <- struct{}{}
-		<-sub.events
+		<-mailbox.Events()
 		require.Equal(t, want, b.Dropped())
 		// The client counts what is being received until it asks for the next.
 		require.Eventually(t, func() bool {

@@ -31,7 +31,7 @@ func TestStatusError(t *testing.T) {
 		599: provider.ErrUnavailable,
 		999: provider.ErrBadResponse,
 	} {
-		err := StatusError("test", &Response{Status: status, Header: http.Header{"Retry-After": {"7"}}}, noon)
+		err := (&Response{Provider: "test", At: noon, Status: status, Header: http.Header{"Retry-After": {"7"}}}).StatusError()
 		require.Equal(t, kind, provider.Kind(err), status)
 		require.Equal(t, status, err.StatusCode)
 		require.Equal(t, 7*time.Second, err.RetryAfter)
@@ -58,9 +58,9 @@ func TestRetryAfter(t *testing.T) {
 		"Mon Nov 23 12:00:01 2026":       time.Second,
 		"Fri, 31 Dec 9999 23:59:59 GMT":  math.MaxInt64,
 	} {
-		require.Equal(t, want, RetryAfter(http.Header{"Retry-After": {text}}, noon), text)
+		require.Equal(t, want, retryAfter(http.Header{"Retry-After": {text}}, noon), text)
 	}
-	require.Zero(t, RetryAfter(nil, noon))
+	require.Zero(t, retryAfter(nil, noon))
 }
 
 func TestResetAfter(t *testing.T) {
@@ -74,7 +74,7 @@ func TestResetAfter(t *testing.T) {
 		"253402300800":         0,
 		"99999999999999999999": 0,
 	} {
-		require.Equal(t, want, ResetAfter(http.Header{"X-Reset": {text}}, "X-Reset", noon.Add(time.Minute)), text)
+		require.Equal(t, want, (&Response{Header: http.Header{"X-Reset": {text}}, At: noon.Add(time.Minute)}).ResetAfter("X-Reset"), text)
 	}
 }
 
@@ -114,14 +114,14 @@ func TestUsage(t *testing.T) {
 		if c.want != nil {
 			c.want.Window = provider.Day
 		}
-		got := Usage(h, provider.Day, noon)
+		got := (&Response{Header: h, At: noon}).Usage(provider.Day)
 		if got != nil && !got.Reset.IsZero() {
 			require.True(t, got.Reset.Equal(c.want.Reset), "%+v", c)
 			got.Reset = c.want.Reset
 		}
 		require.Equal(t, c.want, got, "%+v", c)
 	}
-	require.Nil(t, Usage(nil, provider.Day, noon))
+	require.Nil(t, (&Response{At: noon}).Usage(provider.Day))
 }
 
 func FuzzUsage(f *testing.F) {
@@ -129,9 +129,9 @@ func FuzzUsage(f *testing.F) {
 	f.Add("0", "-1", "")
 	f.Add("99999999999", "1e3", "253402300800")
 	f.Fuzz(func(t *testing.T, limit, remaining, reset string) {
-		u := Usage(http.Header{
+		u := (&Response{At: noon, Header: http.Header{
 			"X-Ratelimit-Limit": {limit}, "X-Ratelimit-Remaining": {remaining}, "X-Ratelimit-Reset": {reset},
-		}, provider.Day, noon)
+		}}).Usage(provider.Day)
 		if u != nil {
 			require.Positive(t, u.Limit)
 			require.GreaterOrEqual(t, u.Remaining, 0)
@@ -147,7 +147,7 @@ func FuzzRetryAfter(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		h := http.Header{"Retry-After": {s}}
-		require.GreaterOrEqual(t, RetryAfter(h, noon), time.Duration(0))
-		require.GreaterOrEqual(t, ResetAfter(h, "Retry-After", noon), time.Duration(0))
+		require.GreaterOrEqual(t, retryAfter(h, noon), time.Duration(0))
+		require.GreaterOrEqual(t, (&Response{Header: h, At: noon}).ResetAfter("Retry-After"), time.Duration(0))
 	})
 }

@@ -1,4 +1,4 @@
-package gate
+package intel
 
 import (
 	"context"
@@ -11,10 +11,10 @@ import (
 // errDeadline is the cause of a context ending by its own deadline.
 var errDeadline = errors.New("no answer in time")
 
-// Deadlines hands out contexts that end a given time after they were asked
+// deadlines hands out contexts that end a given time after they were asked
 // for. Those asked for at nearly the same time share one, so that thousands a
 // second cost a few timers. It is safe for concurrent use.
-type Deadlines struct {
+type deadlines struct {
 	parent  context.Context
 	timeout time.Duration
 	cause   error
@@ -24,14 +24,14 @@ type Deadlines struct {
 	until time.Time       // when it is too old for that
 }
 
-// NewDeadlines returns deadlines that also end with ctx.
-func NewDeadlines(ctx context.Context, timeout time.Duration) *Deadlines {
-	return &Deadlines{parent: ctx, timeout: timeout, cause: fmt.Errorf("%w (%v)", errDeadline, timeout)}
+// newDeadlines returns deadlines that also end with ctx.
+func newDeadlines(ctx context.Context, timeout time.Duration) *deadlines {
+	return &deadlines{parent: ctx, timeout: timeout, cause: fmt.Errorf("%w (%v)", errDeadline, timeout)}
 }
 
 // Next returns a context that ends the timeout after now, or up to a hundredth
 // of it later.
-func (d *Deadlines) Next(now time.Time) context.Context {
+func (d *deadlines) Next(now time.Time) context.Context {
 	slack := d.timeout / 100
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,4 +1,4 @@
-package unixbus
+package jsontext
 
 import (
 	"encoding/json"
@@ -14,14 +14,14 @@ func nested(depth int) string {
 	return strings.Repeat(`{"a":`, depth-1) + `{}` + strings.Repeat(`}`, depth-1)
 }
 
-func TestValidObject(t *testing.T) {
+func TestIsObject(t *testing.T) {
 	for _, s := range []string{
 		`{}`, `{ }`, "{}\n", `{"a":1}`, "{ \"a\" : [ 1 , \"b\" , null ] ,\t\"c\":{\"d\":true,\"e\":false}}\r\n",
 		`{"":"","a":-0.5e+10,"b":0,"c":1E5,"d":123456789012345678901234567890}`,
 		`{"a":"größe 漢字 💀 \" \\ \/ \b\f\n\r\t \u0000 \uABcd \ud83d\udc80"}`,
-		`{"a":1,"a":2}`, `{"a":[[[]]]}`, "{\"a\":\"\x7f\u2028\"}", nested(maxDepth),
+		`{"a":1,"a":2}`, `{"a":[[[]]]}`, "{\"a\":\"\x7f\u2028\"}", nested(MaxDepth),
 	} {
-		require.True(t, validObject([]byte(s), maxDepth), "%.60q", s)
+		require.True(t, IsObject([]byte(s), MaxDepth), "%.60q", s)
 	}
 	for _, s := range []string{
 		``, ` {}`, `null`, `[]`, `"a"`, `1`, `{`, `}`, `{}}`, `{}{}`, `{"a"}`, `{"a":}`, `{a:1}`, `{"a":1,}`, `{,}`, `{"a":1 "b":2}`,
@@ -31,10 +31,10 @@ func TestValidObject(t *testing.T) {
 		// Go's own parser takes these; others do not.
 		"{\"a\":\"\xff\"}", "{\"a\":\"\xed\xa0\x80\"}", "{\"\xff\":1}",
 		`{"a":"\ud83d"}`, `{"a":"\ud83d\n"}`, `{"a":"\ud83dx"}`, `{"a":"\udc80"}`, `{"a":"\udc80\ud83d"}`, `{"a":"\ud83d\ud83d"}`,
-		nested(maxDepth + 1), `{"a":` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + "}",
+		nested(MaxDepth + 1), `{"a":` + strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth) + "}",
 		strings.Repeat(`{"a":`, 1<<17),
 	} {
-		require.False(t, validObject([]byte(s), maxDepth), "%.60q", s)
+		require.False(t, IsObject([]byte(s), MaxDepth), "%.60q", s)
 	}
 }
 
@@ -62,7 +62,7 @@ func depth(b []byte) (deepest int) {
 
 // What is taken is an object to Go's parser as well; what is not is none to it
 // either, or is what other parsers refuse.
-func FuzzObject(f *testing.F) {
+func FuzzIsObject(f *testing.F) {
 	for _, s := range []string{
 		`{}`, `{"a":[1,-2.5e3,true,null,{"b":"\u00e9\ud83d\udc80"}]}`, `{"a":"\ud83d"}`, "{\"a\":\"\xff\"}", ` {}`, `{"a":01}`, nested(20),
 	} {
@@ -72,7 +72,7 @@ func FuzzObject(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var object map[string]json.RawMessage
 		takenByGo := len(b) > 0 && b[0] == '{' && json.Unmarshal(b, &object) == nil
-		if validObject(b, limit) {
+		if IsObject(b, limit) {
 			require.True(t, takenByGo, "%q", b)
 			require.True(t, utf8.Valid(b), "%q", b)
 			require.LessOrEqual(t, depth(b), limit)
@@ -82,12 +82,12 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-func BenchmarkValidObject(b *testing.B) {
+func BenchmarkIsObject(b *testing.B) {
 	body := []byte(`{"attacker_uuid":"3f0e8a36-98c4-4a53-9d7b-0f2f1a5a8d11","attacker_ip":"45.155.205.233","scores":[1,2.5,null,true]}`)
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if !validObject(body, maxDepth) {
+		if !IsObject(body, MaxDepth) {
 			b.Fatal("not valid")
 		}
 	}

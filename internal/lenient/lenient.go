@@ -1,0 +1,109 @@
+// Package lenient reads JSON values whose type is not what a service documents:
+// a number given as a string, a list that has only one element and no brackets,
+// and the like. A value that cannot be read as what is wanted counts as absent,
+// so no function fails.
+package lenient
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// What is longer is cut, so that no answer makes a finding too large to store.
+const (
+	MaxText = 256 // bytes of a text
+	MaxList = 64  // elements of a list
+)
+
+// Text returns a JSON string, or the text of a number, cut to MaxText bytes.
+func Text(value []byte) (text string, ok bool) {
+	switch {
+	case len(value) == 0:
+	case value[0] == '"':
+		ok = json.Unmarshal(value, &text) == nil
+	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
+		text, ok = string(value), true
+	}
+	return Cut(text), ok
+}
+
+// Cut returns the first MaxText bytes of s, or a few less if a character would
+// be split.
+func Cut(s string) string {
+	if len(s) <= MaxText {
+		return s
+	}
+	n := MaxText
+	for n > MaxText-utf8.UTFMax && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return strings.Clone(s[:n]) // releases the rest
+}
+
+// Int returns a JSON number, or the number in a string. A number with a fraction
+// is absent.
+func Int(value []byte) (n int64, ok bool) {
+	text := string(value)
+	if len(value) > 0 && value[0] == '"' {
+		if json.Unmarshal(value, &text) != nil {
+			return 0, false
+		}
+		text = strings.TrimSpace(text)
+	}
+	if n, err := strconv.ParseInt(text, 10, 64); err == nil {
+		return n, true
+	}
+	if f, err := strconv.ParseFloat(text, 64); err == nil && f == math.Trunc(f) && math.Abs(f) < 1<<53 {
+		return int64(f), true
+	}
+	return 0, false
+}
+
+// Bool returns true or false, also if value is 1 or 0 or a string of one of
+// these.
+func Bool(value []byte) (b, ok bool) {
+	switch strings.ToLower(string(bytes.Trim(value, `" `))) {
+	case "true", "1":
+		return true, true
+	case "false", "0":
+		return false, true
+	}
+	return false, false
+}
+
+// Texts returns the texts in a JSON array, or the one text that value is. Empty
+// and repeated texts are left out, and so is everything after the first MaxList.
+func Texts(value []byte) (list []string) {
+	for _, element := range elements(value) {
+		if text, _ := Text(element); len(list) < MaxList && text != "" && !slices.Contains(list, text) {
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// Ints returns the integers in a JSON array, or the one integer that value is.
+// Repetitions are left out, and so is everything after the first MaxList.
+func Ints(value []byte) (list []int64) {
+	for _, element := range elements(value) {
+		if n, ok := Int(element); len(list) < MaxList && ok && !slices.Contains(list, n) {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// elements returns the elements of an array, or value alone if it is none.
+func elements(value []byte) []json.RawMessage {
+	if len(value) == 0 || value[0] != '[' {
+		return []json.RawMessage{value}
+	}
+	var list []json.RawMessage
+	_ = json.Unmarshal(value, &list) // an array of anything always fits
+	return list
+}
