@@ -18,8 +18,9 @@ import (
 // store.ErrNotFound if there is no such attacker, and the store's error if it
 // fails; failures of providers are no error. While another worker has the
 // attacker, Enrich waits. If ctx ends first, its error is returned and what was
-// cut off leaves no trace. An event that the bus does not take waits in the
-// store's outbox, and later ones about the attacker behind it, for a worker that
+// cut off leaves no trace. If this worker runs, its event may be published
+// after Enrich has returned. An event that the bus does not take stays in the
+// store's outbox, and later events about the attacker behind it, for a worker that
 // runs, or drains.
 func (w *Worker) Enrich(ctx context.Context, id uuid.UUID) (store.Record, error) {
 	for attempt := 1; ; attempt++ {
@@ -75,12 +76,8 @@ func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
 		if j.saved != nil {
 			w.config.Hooks.Saved(*j.saved)
 		}
-		switch ev := j.update.Event; {
-		case ev == nil:
-		case w.mustQueue([]store.Record{r}, true):
-			w.leaveToOutbox()
-		default:
-			w.publish(ctx, ev)
+		if ev := j.update.Event; ev != nil {
+			w.events.Publish(ctx, ev, j.after)
 		}
 		return ctx.Err()
 	})

@@ -11,8 +11,8 @@ import (
 
 // counts are what a worker has done since it was made.
 type counts struct {
-	passes, enriched, scheduled                atomic.Uint64
-	conflicts, unsaved, published, unpublished atomic.Uint64
+	passes, enriched, scheduled atomic.Uint64
+	conflicts, unsaved          atomic.Uint64
 }
 
 // save counts an update that was stored.

@@ -24,10 +24,7 @@ func (w *Worker) listen(ctx context.Context, stop func()) {
 		listened := func() {
 			if failures > 0 {
 				w.log.Info("listening to the bus again")
-				select {
-				case w.busBack <- struct{}{}:
-				default:
-				}
+				w.events.Reconnected()
 			}
 			failures = 0
 		}

@@ -262,7 +262,7 @@ func (p *pass) update(hold bool) *job {
 	if hold { // the pass goes on writing to its entries
 		u.Entries = slices.Clone(r.Entries)
 	}
-	j := &job{update: u, release: !learnt && len(l.changed) == 0 && !l.moved && p.cut}
+	j := &job{update: u, after: r.Unpublished, release: !learnt && len(l.changed) == 0 && !l.moved && p.cut}
 	if w.config.Hooks.Saved != nil {
 		j.saved = &SavedInfo{Record: *r, Answered: l.answered, Pending: pending, Changed: changed, More: hold}
 		j.saved.Record.Entries = u.Entries

@@ -100,9 +100,9 @@ func (w *Worker) Status(ctx context.Context) (Status, error) {
 		Owner: w.config.Owner, Running: w.running.Load(),
 		Passes: c.passes.Load(), Enriched: c.enriched.Load(), Scheduled: c.scheduled.Load(),
 		Conflicts: c.conflicts.Load(), Unsaved: c.unsaved.Load(),
-		Published: c.published.Load(), Unpublished: c.unpublished.Load(),
 		Providers: make([]ProviderStatus, len(w.gates)),
 	}
+	s.Published, s.Unpublished = w.events.Counts()
 	for i, g := range w.gates {
 		s.Providers[i] = g.status(ctx, now)
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/intel/internal/announce"
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/intel/internal/quota"
 	"github.com/decnet/enrich/internal/backoff"
@@ -32,17 +33,12 @@ type Worker struct {
 	names   []string // of the providers, in the same order
 	retry   retrySchedule
 	answers store.Answers // nil if the store is none
-	outbox  store.Outbox  // nil if the store is none, or without a bus
 	wake    chan struct{}
 	running atomic.Bool
 	counts  counts
 	rate    rate
 	trouble trouble
-	busDown atomic.Bool
-	behind  atomic.Bool   // events are left to the outbox, where older ones wait
-	late    chan struct{} // cap 1: events are to be left to the outbox from now on
-	flying  inFlight
-	busBack chan struct{} // cap 1: the bus, lost before, can be listened to
+	events  *announce.Announcer
 
 	profiles map[string]provider.Profile // of the providers, by name; constant
 	policy   string                      // identifies the policy and the profiles; constant
@@ -58,12 +54,10 @@ func NewWorker(c Config) (*Worker, error) {
 	}
 	c.Hooks = c.Hooks.guarded(c.Logger)
 	w := &Worker{
-		config:  c,
-		log:     c.Logger.With("worker", c.Owner),
-		retry:   retrySchedule{c.RetryMin, c.RetryMax},
-		wake:    make(chan struct{}, 1),
-		late:    make(chan struct{}, 1),
-		busBack: make(chan struct{}, 1),
+		config: c,
+		log:    c.Logger.With("worker", c.Owner),
+		retry:  retrySchedule{c.RetryMin, c.RetryMax},
+		wake:   make(chan struct{}, 1),
 	}
 	w.profiles = c.profiles(providers)
 	w.policy = aggregate.Fingerprint(c.Policy, w.profiles)
@@ -89,10 +83,18 @@ func NewWorker(c Config) (*Worker, error) {
 		w.names = append(w.names, g.Name())
 	}
 	w.answers, _ = store.As[store.Answers](c.Store)
-	if c.Bus != nil {
-		w.outbox, _ = store.As[store.Outbox](c.Store)
-	}
+	w.events = announce.New(w.announcements())
 	return w, nil
+}
+
+// announcements returns how the worker's events are published.
+func (w *Worker) announcements() announce.Config {
+	c := announce.Config{Bus: w.config.Bus, MaxAge: w.config.OutboxMaxAge, Log: w.log}
+	c.Outbox, _ = store.As[store.Outbox](w.config.Store)
+	if published := w.config.Hooks.Published; published != nil {
+		c.Attempted = func(id string, err error) { published(PublishedInfo{ID: id, Err: err}) }
+	}
+	return c
 }
 
 // Wake makes a running worker look at the store now. It never blocks, and
@@ -159,10 +161,8 @@ func (w *Worker) run(parent context.Context, once bool) error {
 			background.Go(func() { w.refresh(ctx, g) })
 		}
 	}
-	pub := newPublisher(w, once)
-	var publishing sync.WaitGroup
-	publishing.Go(func() { pub.run(flush) })
-	wr := newWriter(w, pub)
+	w.events.Start(flush, once)
+	wr := newWriter(w)
 	var writing sync.WaitGroup
 	writing.Go(func() { wr.run(flush) })
 
@@ -176,8 +176,7 @@ func (w *Worker) run(parent context.Context, once bool) error {
 	dispatching.Wait()
 	wr.close()
 	writing.Wait()
-	pub.close()
-	publishing.Wait()
+	w.events.Stop()
 	stop() // only now: what is left to do is in no hurry unless ctx is done
 	close(finished)
 	background.Wait()
@@ -221,7 +220,7 @@ func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer
 	plan := func(after time.Duration) {
 		if planned = time.Now().Add(after); after > 0 {
 			tick.Reset(after)
-		} else { // not by the timer, see publisher.schedule
+		} else { // not by the timer: golang/go#78156
 			w.Wake()
 		}
 	}
@@ -334,9 +333,6 @@ func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *write
 		wr.claimed.Add(int64(len(c.Records)))
 		wr.open.Add(int64(len(c.Records)))
 		w.recall(ctx, c.Records, now)
-		if w.mustQueue(c.Records, false) && ctx.Err() == nil {
-			w.leaveToOutbox()
-		}
 		for i, r := range c.Records {
 			select {
 			case queue <- r:

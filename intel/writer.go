@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
@@ -27,6 +26,7 @@ const (
 type job struct {
 	update  store.Update
 	saved   *SavedInfo // nil if nobody wants to know
+	after   string     // ID of the attacker's event that was in the outbox when it was claimed, or ""
 	release bool
 }
 
@@ -34,7 +34,6 @@ type job struct {
 // gather and are saved together.
 type writer struct {
 	w       *Worker
-	pub     *publisher
 	jobs    chan *job
 	claimed atomic.Int64          // attackers claimed whose last update is not here yet
 	open    atomic.Int64          // attackers claimed and not yet saved or released
@@ -43,8 +42,8 @@ type writer struct {
 	setback atomic.Pointer[error] // of the last save, if it failed as a whole
 }
 
-func newWriter(w *Worker, pub *publisher) *writer {
-	return &writer{w: w, pub: pub, jobs: make(chan *job, maxSave), due: make(chan time.Time, 1), idle: make(chan struct{}, 1)}
+func newWriter(w *Worker) *writer {
+	return &writer{w: w, jobs: make(chan *job, maxSave), due: make(chan time.Time, 1), idle: make(chan struct{}, 1)}
 }
 
 func (wr *writer) put(j *job) { wr.jobs <- j }
@@ -102,7 +101,7 @@ func (wr *writer) run(ctx context.Context) {
 			}
 		}
 		if len(saves) > 0 {
-			err := wr.w.save(ctx, saves, wr.pub.announce)
+			err := wr.w.save(ctx, saves)
 			if err == nil {
 				wr.setback.Store(nil)
 			} else {
@@ -149,7 +148,7 @@ func (wr *writer) remind(lists ...[]*job) {
 // save stores updates and announces those that were stored. An update that
 // cannot be stored is put off, a little longer at each failure. It returns an
 // error if the store seems to be unable to save anything.
-func (w *Worker) save(ctx context.Context, jobs []*job, announce func(*bus.Event)) error {
+func (w *Worker) save(ctx context.Context, jobs []*job) error {
 	updates := make([]store.Update, len(jobs))
 	for i := range jobs {
 		updates[i] = jobs[i].update
@@ -174,7 +173,7 @@ func (w *Worker) save(ctx context.Context, jobs []*job, announce func(*bus.Event
 				w.config.Hooks.Saved(*saved)
 			}
 			if ev := jobs[i].update.Event; ev != nil {
-				announce(ev)
+				w.events.Announce(ev, jobs[i].after)
 			}
 		case errors.Is(err, store.ErrConflict):
 			w.counts.conflicts.Add(1)
