@@ -72,6 +72,7 @@ var rules = []rule{
 
 	{packages: text},
 	{packages: "internal/lenient"},
+	{packages: "internal/sources", inside: []string{"provider", "internal/lenient"}},
 	{packages: "internal/...", contracts: true, inside: []string{"internal/..."}, outside: outside},
 }
 

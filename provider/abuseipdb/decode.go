@@ -8,14 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
-)
-
-// The scores from which an address is suspicious and malicious.
-const (
-	suspiciousScore = 25
-	maliciousScore  = 75
 )
 
 // check is the data object of an answer with status 200.
@@ -78,20 +73,13 @@ func (c *check) finding(addr netip.Addr, data []byte, now time.Time) provider.Fi
 	f := provider.Finding{
 		Provider:   Name,
 		Addr:       addr,
-		Known:      c.Score.Value > 0 || c.TotalReports.Value > 0,
-		Verdict:    provider.Unknown,
 		Attrs:      map[string]any{"score": c.Score.Value, "categories": categories(c.Reports)},
 		Raw:        rest.Raw(data),
 		ObservedAt: now,
 	}
-	switch score := c.Score.Value; {
-	case score >= maliciousScore:
-		f.Verdict = provider.Malicious
-	case score >= suspiciousScore:
-		f.Verdict = provider.Suspicious
-	case f.Known && c.IsWhitelisted.Value:
-		f.Verdict = provider.Benign
-	}
+	f.Known, f.Verdict = sources.AbuseIPDB{
+		Score: c.Score.Value, Reports: c.TotalReports.Value, Whitelisted: c.IsWhitelisted.Value,
+	}.Meaning()
 	c.TotalReports.Set(f.Attrs, "total_reports")
 	c.DistinctUsers.Set(f.Attrs, "distinct_users")
 	c.IsWhitelisted.Set(f.Attrs, "is_whitelisted")

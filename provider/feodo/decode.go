@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
 )
@@ -30,9 +31,7 @@ type fields struct {
 	LastOnline rest.String `json:"last_online"`
 }
 
-func (r *row) online() bool {
-	return strings.EqualFold(strings.TrimSpace(r.Status.Value), "online")
-}
+func (r *row) online() bool { return sources.IsOnline(r.Status.Value) }
 
 // decode indexes a list by address, the rows of each address with those that
 // are online first. Rows without an address are left out, but a list that has
@@ -79,7 +78,6 @@ func finding(addr netip.Addr, rows []row, loadedAt time.Time) provider.Finding {
 	f := provider.Finding{
 		Provider:   Name,
 		Addr:       addr,
-		Known:      len(rows) > 0,
 		Attrs:      map[string]any{"listed": len(rows) > 0},
 		ObservedAt: loadedAt,
 	}
@@ -87,9 +85,10 @@ func finding(addr netip.Addr, rows []row, loadedAt time.Time) provider.Finding {
 		return f
 	}
 	first := &rows[0]
-	f.Verdict, f.Attrs["status"] = provider.Suspicious, "offline"
+	f.Known, f.Verdict = sources.Feodo{Listed: true, Online: first.online()}.Meaning()
+	f.Attrs["status"] = "offline"
 	if first.online() {
-		f.Verdict, f.Attrs["status"] = provider.Malicious, "online"
+		f.Attrs["status"] = "online"
 	}
 	f.Raw = rest.Raw(first.raw)
 	f.Attrs["ports"] = ports(rows)

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
+	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
 )
@@ -43,15 +43,10 @@ func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
 	if err == nil {
 		err = a.check(addr, r.Status)
 	}
-	if r.Status == http.StatusNotFound { // not observed, so not classified either
-		a.Classification = rest.String{}
-	}
 	if err != nil {
 		return provider.Finding{}, r.BadResponse(err)
 	}
-	f := a.finding(addr, r.Body, r.At)
-	f.Known = r.Status == http.StatusOK && (a.Classification.OK || a.Noise.Value || a.RIOT.Value)
-	return f, nil
+	return a.finding(addr, r), nil
 }
 
 // check returns an error if a says nothing about addr.
@@ -70,28 +65,20 @@ func (a *answer) check(addr netip.Addr, status int) error {
 	return nil
 }
 
-func (a *answer) finding(addr netip.Addr, body []byte, now time.Time) provider.Finding {
-	class := strings.ToLower(strings.TrimSpace(a.Classification.Value))
+func (a *answer) finding(addr netip.Addr, r *rest.Response) provider.Finding {
+	var meaning sources.GreyNoise // of an address that was not observed
+	if r.Status == http.StatusOK {
+		meaning = sources.GreyNoise{Classification: a.Classification.Value, Noise: a.Noise.Value, RIOT: a.RIOT.Value}
+	}
 	f := provider.Finding{
 		Provider:   Name,
 		Addr:       addr,
-		Verdict:    provider.Unknown,
-		Attrs:      map[string]any{},
-		Raw:        rest.Raw(body),
-		ObservedAt: now,
+		Attrs:      map[string]any{"classification": meaning.Class()},
+		Raw:        rest.Raw(r.Body),
+		ObservedAt: r.At,
 		TTL:        TTL,
 	}
-	switch class {
-	case "malicious":
-		f.Verdict = provider.Malicious
-	case "suspicious":
-		f.Verdict = provider.Suspicious
-	case "benign":
-		f.Verdict = provider.Benign
-	case "":
-		class = "unknown"
-	}
-	f.Attrs["classification"] = class
+	f.Known, f.Verdict = meaning.Meaning()
 	f.Attrs["tags"] = append([]string{}, slices.Sorted(slices.Values(a.Tags))...)
 	a.Noise.Set(f.Attrs, "noise")
 	a.RIOT.Set(f.Attrs, "riot")

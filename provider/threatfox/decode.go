@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
 )
@@ -143,7 +144,6 @@ func finding(addr netip.Addr, rows []row, raws []json.RawMessage, now time.Time)
 	f := provider.Finding{
 		Provider: Name,
 		Addr:     addr,
-		Known:    len(rows) > 0,
 		Attrs: map[string]any{
 			"listed":           len(rows) > 0,
 			"threat_types":     distinct(threats),
@@ -153,8 +153,8 @@ func finding(addr netip.Addr, rows []row, raws []json.RawMessage, now time.Time)
 		ObservedAt: now,
 	}
 	confidence.Set(f.Attrs, "confidence")
+	f.Known, f.Verdict = sources.ThreatFox{Listed: len(rows) > 0}.Meaning()
 	if f.Known {
-		f.Verdict = provider.Malicious
 		raw, _ := json.Marshal(raws) // they were part of valid JSON
 		f.Raw = rest.Raw(raw)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/aggregate"
+	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -128,7 +129,7 @@ func (r *intelRow) entries() []store.Entry {
 				r.fill(f, c, r.values[i])
 			}
 		}
-		judge(f)
+		sources.Judge(f)
 		entries = append(entries, store.Entry{Provider: name, State: store.Fresh, Finding: f, Expires: r.expires.Time})
 	}
 	return entries
@@ -164,53 +165,6 @@ func (r *intelRow) record() (entries []store.Entry, decision aggregate.Decision,
 	}
 	decision.Verdict, _ = provider.ParseVerdict(asText(r.verdict)) // another text is no opinion
 	return entries, decision, 1
-}
-
-// judge sets what the columns say only indirectly: whether the provider knows
-// the address, and its verdict.
-func judge(f *provider.Finding) {
-	raw := func(name string) any {
-		var body map[string]any
-		_ = json.Unmarshal(f.Raw, &body) // what is no object says nothing
-		return body[name]
-	}
-	listed, _ := f.Attrs["listed"].(bool)
-	f.Known = listed
-	switch f.Provider {
-	case "greynoise":
-		class, _ := f.Attrs["classification"].(string)
-		verdict, err := provider.ParseVerdict(class)
-		if err != nil || verdict == provider.None {
-			verdict = provider.Unknown
-		}
-		f.Known, f.Verdict = class != "", verdict
-	case "abuseipdb":
-		score, _ := f.Attrs["score"].(int64)
-		reports, _ := raw("totalReports").(float64)
-		f.Known = score > 0 || reports > 0
-		switch {
-		case score >= 75:
-			f.Verdict = provider.Malicious
-		case score >= 25:
-			f.Verdict = provider.Suspicious
-		case raw("isWhitelisted") == true:
-			f.Verdict = provider.Benign
-		default:
-			f.Verdict = provider.Unknown
-		}
-	case "feodo":
-		switch {
-		case !listed:
-		case raw("status") == "offline":
-			f.Verdict = provider.Suspicious
-		default:
-			f.Verdict = provider.Malicious
-		}
-	case "threatfox":
-		if listed {
-			f.Verdict = provider.Malicious
-		}
-	}
 }
 
 // Values of DECNET's tables as a driver returns them.

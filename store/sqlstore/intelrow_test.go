@@ -50,7 +50,16 @@ func TestAdoptedFindingsAreJudged(t *testing.T) {
 		}, true, provider.Unknown},
 		"abuseipdb allowed": {map[string]any{
 			"abuseipdb_queried_at": at, "abuseipdb_score": int64(0), "abuseipdb_raw": `{"isWhitelisted":true}`,
-		}, false, provider.Benign},
+		}, false, provider.Unknown},
+		"abuseipdb allowed and reported": {map[string]any{
+			"abuseipdb_queried_at": at, "abuseipdb_score": int64(24), "abuseipdb_raw": `{"isWhitelisted":true,"totalReports":3}`,
+		}, true, provider.Benign},
+		"greynoise not observed": {map[string]any{
+			"greynoise_queried_at": at, "greynoise_classification": "unknown", "greynoise_raw": `{"noise":false,"riot":false,"message":"not seen"}`,
+		}, false, provider.Unknown},
+		"greynoise of DECNET, not observed": {map[string]any{
+			"greynoise_queried_at": at, "greynoise_classification": "unknown", "greynoise_raw": `{"message":"not seen"}`,
+		}, false, provider.Unknown},
 		"feodo online":     {map[string]any{"feodo_queried_at": at, "feodo_listed": int64(1), "feodo_raw": `{"status":"online"}`}, true, provider.Malicious},
 		"feodo offline":    {map[string]any{"feodo_queried_at": at, "feodo_listed": true, "feodo_raw": `{"status":"offline"}`}, true, provider.Suspicious},
 		"feodo absent":     {map[string]any{"feodo_queried_at": at, "feodo_listed": false}, false, provider.None},
