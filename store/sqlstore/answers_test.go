@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/http"
 	"net/netip"
 	"os"
@@ -79,9 +80,7 @@ func TestRecordedAnswersReadBack(t *testing.T) {
 			answers[filepath.Base(file)] = string(body)
 		}
 		require.NotEmpty(t, answers)
-		for name, body := range c.more {
-			answers[name] = body
-		}
+		maps.Copy(answers, c.more)
 		for name, body := range answers {
 			if strings.HasPrefix(name, "error_") {
 				continue
