@@ -281,8 +281,38 @@ func TestHeartbeatAndControl(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Len(t, health.heard(), 2, "still alive")
 		require.NoError(t, b.Publish(t.Context(), bus.Event{Topic: intel.TopicControl, Payload: []byte(`{"action":"stop"}`)}))
-		require.NoError(t, <-r.done)
+		require.ErrorIs(t, <-r.done, intel.ErrStopped)
 		r.done <- nil // for the rig
+	})
+}
+
+// TestIgnoreControl: a worker that ignores control does not even subscribe to
+// it, and ends without an error when its context does.
+func TestIgnoreControl(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := membus.New(membus.Options{})
+		r := newRig(t, intel.Config{Bus: b, IgnoreControl: true}, newSource("a"))
+		r.start()
+		require.NoError(t, b.Publish(t.Context(), bus.Event{Topic: intel.TopicControl, Payload: []byte(`{"action":"stop"}`)}))
+		synctest.Wait()
+		id := r.observe(ip(1))[0]
+		observed(t, b, intel.TopicObserved)
+		require.NotZero(t, r.get(id).Revision, "it goes on, and listens to the other topics")
+		r.stop() // requires that Run returns nil
+	})
+}
+
+// TestAnEndedContextIsNoCommand: Run returns nil if its context ends, also if
+// that ends because another worker was stopped by the control topic.
+func TestAnEndedContextIsNoCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, intel.Config{Bus: membus.New(membus.Options{})}, newSource("a"))
+		ctx, cancel := context.WithCancelCause(t.Context())
+		done := make(chan error)
+		go func() { done <- r.worker.Run(ctx) }()
+		synctest.Wait()
+		cancel(intel.ErrStopped)
+		require.NoError(t, <-done)
 	})
 }
 

@@ -37,6 +37,9 @@ type Config struct {
 	// Bus wakes the worker and carries what it announces. Nil means to poll
 	// only and to announce nothing. The worker does not close it.
 	Bus Bus
+	// IgnoreControl makes the worker ignore [TopicControl], so that no event can
+	// stop it. Default: an event {"action":"stop"} ends Run with [ErrStopped].
+	IgnoreControl bool
 	// Providers are asked about every attacker they apply to. There may be
 	// none: the worker then stays up and writes nothing.
 	Providers []Provider
@@ -100,8 +103,9 @@ type Config struct {
 	// is put off. Default: 1 s.
 	MaxWait time.Duration
 	// Patience is how long a record waits for its slowest provider. What has
-	// been learnt by then is saved, the rest follows. A provider that exhausted
-	// it is not waited for again until it has answered in time. Default: 1 s.
+	// been learnt by then is saved and announced, the rest follows. A provider
+	// that took longer is not waited for again until it has answered in time.
+	// Default: 1 s.
 	Patience time.Duration
 	// RetryMin is the delay before a failed lookup is tried again; it doubles
 	// with every further failure up to RetryMax and varies by a fifth. Defaults:

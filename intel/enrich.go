@@ -12,13 +12,13 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// Enrich enriches one attacker now, asking every provider whose finding is not
-// fresh, within all limits, and returns the record as it is then. It works
+// Enrich enriches one attacker now: it queries every provider that has no fresh
+// finding, within all limits, and returns the record as it is then. It works
 // whether or not the worker runs. It returns an error that wraps
-// store.ErrNotFound if there is no such attacker, and the store's error if it
-// fails; failures of providers are no error. While another worker has the
-// attacker, Enrich waits. If ctx ends first, its error is returned and what was
-// cut off leaves no trace. If this worker runs, its event may be published
+// store.ErrNotFound if there is no such attacker, and the store's error if the
+// store fails; failures of providers are not errors. While another worker has the
+// attacker, Enrich waits. If ctx ends first, Enrich returns its error, and
+// interrupted lookups leave no trace. If this worker runs, the event may be published
 // after Enrich has returned. An event that the bus does not take stays in the
 // store's outbox, and later events about the attacker behind it, for a worker that
 // runs, or drains.
@@ -48,36 +48,33 @@ func (w *Worker) Enrich(ctx context.Context, id uuid.UUID) (store.Record, error)
 	}
 }
 
+// enrich works on one claimed attacker.
 func (w *Worker) enrich(ctx context.Context, r store.Record) (err error) {
-	lease := store.Lease{ID: r.ID, Fence: r.Fence}
-	keep := context.WithoutCancel(ctx) // what was learnt is saved in any case
+	saving := context.WithoutCancel(ctx) // what was learnt is saved in any case
+	p := newPass(w, r)
 	defer func() {
 		if err != nil {
-			w.giveBack(keep, []*job{{update: store.Update{Lease: lease}}})
+			w.release(saving, time.Now().UTC(), p.lease())
 		}
 	}()
 	return safely(func() error {
-		w.recall(ctx, []store.Record{r}, time.Now())
-		s := w.newShift(ctx)
-		defer s.crew.dismiss()
-		p := w.newPass(r)
-		p.begin(ctx, s, true)
-		p.finish(ctx, s, func() {})
+		w.recall(ctx, []store.Record{r}, p.started)
+		pool := newPool(ctx, &w.config)
+		defer pool.close()
+		p.start(ctx, pool, true)
+		p.wait(ctx, pool)
+		p.finish(ctx, func() {})
 		j := p.update(false)
-		if j.release {
-			w.giveBack(keep, []*job{j})
+		if j.kind == release {
+			w.release(saving, time.Now().UTC(), p.lease())
 			return ctx.Err()
 		}
-		if err := w.config.Store.Save(keep, j.update); err != nil {
+		if err := w.config.Store.Save(saving, j.update); err != nil {
 			return err
 		}
-		w.counts.save(j)
-		w.waits(j.update.Entries)
-		if j.saved != nil {
-			w.config.Hooks.Saved(*j.saved)
-		}
+		w.stored(j)
 		if ev := j.update.Event; ev != nil {
-			w.events.Publish(ctx, ev, j.after)
+			w.events.Publish(ctx, ev, r.Unpublished)
 		}
 		return ctx.Err()
 	})

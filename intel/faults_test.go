@@ -81,9 +81,6 @@ func (s *sequence) start() {
 		cancel()
 		require.NoError(s.t, <-done)
 	}
-	if s.IntN(2) == 0 { // or it may be woken before its providers have answered
-		w.Prove()
-	}
 	s.wake = w.Wake
 }
 

@@ -14,21 +14,21 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// maxRetryAfter bounds what a provider's Retry-After is believed.
+// maxRetryAfter is the longest Retry-After of a provider that is honoured.
 const maxRetryAfter = 24 * time.Hour
 
 // ledger is a record being worked on: what is known about one attacker, and
 // what this pass has changed about it. It does no I/O.
 type ledger struct {
 	record   store.Record
-	addr     netip.Addr // zero if the attacker's IP is no address
+	addr     netip.Addr // zero if the attacker's IP is not an address
 	changed  []string   // providers whose finding was replaced or dropped
 	answered []string   // providers among them that have a new finding
 	moved    bool       // a schedule was changed
 }
 
-// openLedger prepares a claimed record for a worker with so many providers.
-// Findings about an address that is no longer the attacker's are dropped.
+// openLedger prepares a claimed record for a worker with a number of providers.
+// It drops findings about an address that is no longer the attacker's.
 func openLedger(r store.Record, providers int) *ledger {
 	l := &ledger{record: r, addr: r.Addr()}
 	l.record.Entries = slices.Grow(l.record.Entries, providers)
@@ -62,18 +62,19 @@ func (l *ledger) entry(name string) *store.Entry {
 	return &l.record.Entries[i]
 }
 
-// wants reports whether the provider behind g is to be asked at now. With
-// force, only a fresh finding keeps it from being asked. Without, those that
-// wait for a provider leave its calls to those that were granted them.
-func (l *ledger) wants(g *lane, now time.Time, force bool, early func(e *store.Entry) bool) bool {
-	if !g.Applies(l.addr) {
-		if e := l.entry(g.Name()); e.State != store.NotApplicable {
+// wants reports whether s is to be looked up at now. With force, only a fresh
+// finding keeps it from that. Without force, a quota with a backlog is left to the
+// attackers that were granted its calls. Early reports whether a fresh finding is
+// to be replaced early.
+func (l *ledger) wants(s *source, now time.Time, force bool, early func(e *store.Entry) bool) bool {
+	if !s.Applies(l.addr) {
+		if e := l.entry(s.Name()); e.State != store.NotApplicable {
 			e.State, e.Due, e.Rank, e.Since = store.NotApplicable, time.Time{}, 0, time.Time{}
 			l.moved = true
 		}
 		return false
 	}
-	e := l.record.Entry(g.Name())
+	e := l.record.Entry(s.Name())
 	if e != nil {
 		switch {
 		case e.State == store.Fresh && e.Finding != nil && now.Before(e.Expires) && !early(e):
@@ -82,18 +83,18 @@ func (l *ledger) wants(g *lane, now time.Time, force bool, early func(e *store.E
 			return false
 		}
 	}
-	if !force && g.Scarce() && g.backlog.Load() && !slices.Contains(l.record.Granted, g.Name()) {
+	if !force && s.Scarce() && s.hasBacklog() && !slices.Contains(l.record.Granted, s.Name()) {
 		if e == nil || e.State != store.Fresh || !now.Before(e.Expires) {
-			l.await(l.entry(g.Name()), now)
-			g.deferred.Add(1)
+			l.await(l.entry(s.Name()), now)
+			s.deferred()
 		}
 		return false
 	}
 	return true
 }
 
-// await makes an entry wait for its provider. How long it has been waiting
-// already is kept.
+// await makes an entry wait for its provider. An entry that waits already keeps
+// its Since.
 func (l *ledger) await(e *store.Entry, now time.Time) {
 	if e.State != store.Waiting {
 		e.State, e.Due, e.Since = store.Waiting, time.Time{}, now.UTC()
@@ -101,21 +102,21 @@ func (l *ledger) await(e *store.Entry, now time.Time) {
 	}
 }
 
-// putOff makes a provider due later without having been asked.
+// putOff makes a provider due later without a lookup.
 func (l *ledger) putOff(name string, due time.Time) {
 	e := l.entry(name)
 	e.State, e.Due, e.Rank, e.Since = store.Due, due.UTC(), 0, time.Time{}
 	l.moved = true
 }
 
-// settle enters what became of a lookup. Whatever failed or was put off leaves
-// the finding alone.
+// settle enters what became of a lookup. A failure or a deferral leaves the
+// finding as it is.
 func (l *ledger) settle(name string, out *gate.Outcome, retry retrySchedule) {
 	e := l.entry(name)
 	if out.Kind == gate.Waiting {
 		l.await(e, time.Now())
 		switch kind := provider.Kind(out.Err); kind {
-		case provider.ErrUnauthorized, provider.ErrConfig: // somebody has to mend that; a limit is no error
+		case provider.ErrUnauthorized, provider.ErrConfig: // an operator has to fix that; a limit is not an error
 			e.Error = kind.Error()
 		}
 		return
@@ -138,8 +139,8 @@ func (l *ledger) settle(name string, out *gate.Outcome, retry retrySchedule) {
 	}
 }
 
-// next returns when the attacker is due again because of one of the named
-// providers, and the zero time if none of them makes it due.
+// next returns when the first of the named providers makes the attacker due; zero
+// if none does.
 func (l *ledger) next(names []string, now time.Time) (due time.Time) {
 	for _, name := range names {
 		e := l.record.Entry(name)
@@ -160,8 +161,7 @@ func (l *ledger) next(names []string, now time.Time) (due time.Time) {
 	return due
 }
 
-// pending returns those of the named providers that apply but whose finding is
-// missing or no longer fresh.
+// pending returns which of the named providers apply and have no fresh finding.
 func (l *ledger) pending(names []string, now time.Time) (pending []string) {
 	for _, name := range names {
 		e := l.record.Entry(name)
@@ -172,9 +172,8 @@ func (l *ledger) pending(names []string, now time.Time) (pending []string) {
 	return pending
 }
 
-// evidence returns the findings that count for the verdict at now: those of
-// the named providers, with their profiles, without the expired ones older than
-// maxStale.
+// evidence returns the findings that count for the verdict at now: those of the
+// named providers, except expired ones older than maxStale.
 func (l *ledger) evidence(names []string, profiles map[string]provider.Profile, now time.Time, maxStale time.Duration) []aggregate.Evidence {
 	evidence := make([]aggregate.Evidence, 0, len(names))
 	for _, name := range names {
@@ -204,12 +203,11 @@ func tooOld(e *store.Entry, now time.Time, maxStale time.Duration) bool {
 	return !now.Before(e.Expires) && now.Sub(e.Finding.ObservedAt) >= maxStale
 }
 
-// retrySchedule says when a failed lookup is tried again.
+// retrySchedule says when a failed lookup is repeated.
 type retrySchedule struct{ min, max time.Duration }
 
-// after returns the delay after the given number of failures in a row, the
-// last of which was err: exponential, varied by a fifth, and at least what the
-// provider asked for.
+// after returns the delay after a number of failures in a row, of which err is the
+// last. It is at least what the provider asked for.
 func (r retrySchedule) after(err error, failures int) time.Duration {
 	delay := backoff.Delay(r.min, r.max, failures)
 	if e, ok := errors.AsType[*provider.Error](err); ok {

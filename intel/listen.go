@@ -17,8 +17,9 @@ const (
 	subscribeRetryMax = time.Second
 )
 
-// listen turns events into wakes and commands until ctx is done. A bus that
-// cannot be listened to is tried again while polling goes on.
+// listen turns events into wakes and commands until ctx is done. If subscribing
+// fails or a subscription ends, it subscribes again after a delay; the worker
+// polls meanwhile.
 func (w *Worker) listen(ctx context.Context, stop func()) {
 	for failures := 0; ctx.Err() == nil; {
 		listened := func() {
@@ -42,36 +43,40 @@ func (w *Worker) listen(ctx context.Context, stop func()) {
 	}
 }
 
-// attend subscribes, says so by calling listened, and handles events until ctx
-// is done or a subscription ends.
+// attend subscribes, calls listened, and handles events until ctx is done or a
+// subscription ends.
 func (w *Worker) attend(ctx context.Context, listened, stop func()) error {
 	var subs [3]bus.Subscription
+	var events [3]<-chan bus.Event // nil, from which nothing comes, without a subscription
 	for i, topic := range []string{TopicObserved, TopicScored, TopicControl} {
+		if topic == TopicControl && w.config.IgnoreControl {
+			continue
+		}
 		sub, err := w.config.Bus.Subscribe(ctx, topic)
 		if err != nil {
 			return err
 		}
 		defer sub.Close()
-		subs[i] = sub
+		subs[i], events[i] = sub, sub.Events()
 	}
 	listened()
-	w.Wake() // for what was published while nobody listened
+	w.wake.send() // for events published while not subscribed
 	for {
 		var ended bus.Subscription
 		select {
 		case <-ctx.Done():
 			return nil
-		case _, ok := <-subs[0].Events():
+		case _, ok := <-events[0]:
 			if ended = subs[0]; ok {
-				w.Wake()
+				w.wake.send()
 				continue
 			}
-		case _, ok := <-subs[1].Events():
+		case _, ok := <-events[1]:
 			if ended = subs[1]; ok {
-				w.Wake()
+				w.wake.send()
 				continue
 			}
-		case ev, ok := <-subs[2].Events():
+		case ev, ok := <-events[2]:
 			if ended = subs[2]; ok {
 				w.obey(ev, stop)
 				continue
@@ -90,9 +95,9 @@ func (w *Worker) obey(ev bus.Event, stop func()) {
 		Action string `json:"action"`
 	}
 	if err := json.Unmarshal(ev.Payload, &command); err != nil || command.Action != "stop" {
-		w.log.Warn("ignoring a command that is not known", "topic", ev.Topic, "action", command.Action)
+		w.log.Warn("ignoring an unknown command", "topic", ev.Topic, "action", command.Action)
 		return
 	}
-	w.log.Info("told to stop", "topic", ev.Topic)
+	w.log.Info("stopping on command", "topic", ev.Topic)
 	stop()
 }

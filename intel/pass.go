@@ -3,91 +3,137 @@ package intel
 import (
 	"context"
 	"errors"
-	"runtime"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/decnet/enrich/intel/internal/gate"
-	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
-// pass is one round of work on one claimed attacker.
+// pass is the work on one claimed attacker. One goroutine at a time has it. Its
+// steps are, in the order of this file: start the lookups of the providers that
+// are due, wait for those that answer within Patience, finish with the slow ones,
+// and make an update of what was learnt.
 type pass struct {
 	w       *Worker
 	ledger  *ledger
-	verdict provider.Verdict // as last saved
+	lookups lookups
 	started time.Time
-	fan     fan
-	cut     bool     // some lookup was cut off
-	granted []string // providers whose grant is not used up
-	skipped []*lane  // spared because their word could change nothing
+	verdict provider.Verdict // as last saved
+	granted []string         // providers whose grant was not used yet
+	skipped []*source        // not looked up because they cannot change the verdict
+	cut     bool             // a lookup was cut off
 }
 
-// shift is what passes made together have in common.
-type shift struct {
-	crew     crew       // makes the lookups
-	lookup   *deadlines // for one lookup
-	patience *deadlines // for all lookups of one attacker
-}
-
-// newShift returns a shift whose crew is to be dismissed.
-func (w *Worker) newShift(ctx context.Context) *shift {
-	return &shift{
-		crew:     newCrew(),
-		lookup:   newDeadlines(ctx, w.config.LookupTimeout),
-		patience: newDeadlines(ctx, w.config.Patience),
+func newPass(w *Worker, r store.Record) *pass {
+	return &pass{
+		w: w, ledger: openLedger(r, len(w.sources)), started: time.Now(),
+		verdict: r.Decision.Verdict, granted: r.Granted,
 	}
 }
 
-func (w *Worker) newPass(r store.Record) *pass {
-	return &pass{w: w, ledger: openLedger(r, len(w.gates)), verdict: r.Decision.Verdict, started: time.Now(), granted: r.Granted}
+// pass works on one claimed attacker. It saves what the providers have answered
+// that the record waits for. The slow ones are left to a goroutine of their own,
+// so that they do not hold up the next attacker.
+func (r *run) pass(record store.Record) {
+	p := newPass(r.w, record)
+	if p.attempt(r, p.first) {
+		r.stragglers.Go(func() { p.attempt(r, p.rest) })
+	}
 }
 
-// begin takes the answers at hand and asks all other providers that are due.
-// With force, those too that are not.
-func (p *pass) begin(ctx context.Context, s *shift, force bool) {
-	w, addr := p.w, p.ledger.addr
-	p.fan.lookups = make([]lookup, 0, len(w.gates))
-	for _, g := range w.gates {
-		early := func(e *store.Entry) bool {
-			return w.config.early(p.ledger, e, p.started, func() gate.Status { return g.Status(ctx, p.started) })
+// attempt does one part of a pass, which reports whether there is more to do. A
+// panic of the embedder's policy or hooks ends only the work on this attacker.
+func (p *pass) attempt(r *run, part func(*run) bool) (more bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			id := p.ledger.record.ID
+			p.w.log.Error("panic while enriching an attacker; trying again later",
+				"attacker", id, "panic", (&gate.PanicError{Value: v}).Error(), "stack", string(debug.Stack()))
+			r.writer.put(&job{update: store.Update{Lease: p.lease()}, kind: panicked})
+			more = false
 		}
-		if !p.ledger.wants(g, p.started, force, early) {
+		if !more {
+			p.returnGrants()
+		}
+	}()
+	return part(r)
+}
+
+// first saves what is learnt in time. It reports whether lookups are left.
+func (p *pass) first(r *run) (more bool) {
+	p.start(r.lookups, r.pool, false)
+	p.wait(r.lookups, r.pool)
+	if len(p.lookups.open) == 0 || r.lookups.Err() != nil {
+		p.cut = p.cut || len(p.lookups.open) > 0
+		r.writer.put(p.update(false))
+		return false
+	}
+	if p.learnt() {
+		r.writer.put(p.update(true))
+	}
+	return true
+}
+
+// rest saves what the slow providers answer, each answer as it comes.
+func (p *pass) rest(r *run) (more bool) {
+	p.finish(r.lookups, func() { r.writer.put(p.update(true)) })
+	r.writer.put(p.update(false))
+	return false
+}
+
+func (p *pass) lease() store.Lease {
+	return store.Lease{ID: p.ledger.record.ID, Fence: p.ledger.record.Fence}
+}
+
+// learnt reports whether there are findings to save.
+func (p *pass) learnt() bool { return len(p.ledger.answered) > 0 }
+
+// start takes the answers at hand and looks up the address at all other
+// providers that are due. With force, it looks it up at those too whose finding
+// is missing or expired and that are not due.
+func (p *pass) start(ctx context.Context, pool *pool, force bool) {
+	w, addr := p.w, p.ledger.addr
+	due := make([]*source, 0, len(w.sources))
+	for _, s := range w.sources {
+		early := func(e *store.Entry) bool {
+			return w.config.early(p.ledger, e, p.started, func() gate.Status { return s.Status(ctx, p.started) })
+		}
+		if !p.ledger.wants(s, p.started, force, early) {
 			continue
 		}
-		if out, ok := g.Recent(addr, p.started); ok {
-			if p.newer(g, &out) {
-				p.take(g, &out)
+		if out, ok := s.Recent(addr, p.started); ok {
+			if p.isNew(s, &out) {
+				p.settle(s, &out)
 				continue
 			}
-			g.Forget(addr, out.Finding.ObservedAt)
+			s.Forget(addr, out.Finding.ObservedAt)
 		}
-		if !force && p.skip(g) {
+		if !force && p.skip(s) {
 			continue
 		}
-		p.fan.lookups = append(p.fan.lookups, lookup{lane: g})
+		due = append(due, s)
 	}
-	p.fan.start(ctx, s, addr)
+	p.lookups.start(ctx, pool, addr, due)
 }
 
-// newer reports whether an answer at hand is not the one that the ledger has.
-func (p *pass) newer(g *lane, out *gate.Outcome) bool {
-	e := p.ledger.record.Entry(g.Name())
+// isNew reports whether an answer at hand is newer than the finding in the
+// ledger.
+func (p *pass) isNew(s *source, out *gate.Outcome) bool {
+	e := p.ledger.record.Entry(s.Name())
 	return e == nil || e.Finding == nil || out.Finding.ObservedAt.After(e.Finding.ObservedAt)
 }
 
-// skip spares a call that cannot change the verdict, if that is wanted, and
-// makes its entry due when the verdict may change by itself.
-func (p *pass) skip(g *lane) bool {
+// skip saves a call that cannot change the verdict, if Spending.SkipDecided is
+// set. The entry becomes due when the verdict may change by itself.
+func (p *pass) skip(s *source) bool {
 	c, l := &p.w.config, p.ledger
-	if !c.Spending.SkipDecided || !g.Scarce() {
+	if !c.Spending.SkipDecided || !s.Scarce() {
 		return false
 	}
-	if !p.w.settled(l, g.Name(), p.started) {
+	if !p.w.settled(l, s.Name(), p.started) {
 		return false
 	}
 	due := p.started.Add(c.TTL)
@@ -96,142 +142,133 @@ func (p *pass) skip(g *lane) bool {
 			due = e.Expires
 		}
 	}
-	g.deferred.Add(1)
-	l.putOff(g.Name(), due)
-	p.skipped = append(p.skipped, g)
+	s.deferred()
+	l.putOff(s.Name(), due)
+	p.skipped = append(p.skipped, s)
 	return true
 }
 
-// recheck makes providers that were spared due after all if their word counts
-// now.
-func (p *pass) recheck(now time.Time) {
-	for _, g := range p.skipped {
-		if !p.w.settled(p.ledger, g.Name(), now) {
-			p.ledger.putOff(g.Name(), now)
-		}
-	}
-}
-
-// take enters the outcome of a lookup into the ledger.
-func (p *pass) take(g *lane, out *gate.Outcome) {
-	p.unclaim(g)
-	if out.Kind == gate.Cut {
-		p.cut = true
-		return
-	}
-	switch {
-	case out.Called() && out.Took > p.w.config.Patience, out.Late(p.w.config.MaxWait):
-		g.clock(slow)
-	case out.Called():
-		g.clock(prompted)
-	}
-	p.ledger.settle(g.Name(), out, p.w.retry)
-	p.w.observe(p.ledger, g, out)
-}
-
-// unclaim gives back the provider's grant, if the pass has one.
-func (p *pass) unclaim(g *lane) {
-	if i := slices.Index(p.granted, g.Name()); i >= 0 {
-		p.granted = slices.Concat(p.granted[:i], p.granted[i+1:])
-		p.w.asked(g)
-	}
-}
-
-// end gives back the grants that came to nothing.
-func (p *pass) end() {
-	for len(p.granted) > 0 {
-		p.unclaim(p.w.lane(p.granted[0]))
-	}
-}
-
-// wait takes outcomes until all providers that are prompt have answered and
-// there is something to save, or until the patience is exhausted.
-func (p *pass) wait(ctx context.Context, s *shift) {
-	patience := s.patience.Next(p.started).Done()
-	for {
-		p.fan.each(p.take)
-		if p.fan.left == 0 || p.fan.prompt.Load() == 0 && (len(p.ledger.answered) > 0 || !p.fan.hopeful) {
-			return
-		}
+// wait receives results until all lookups that the record waits for have ended,
+// for Patience at most. Then the providers that have not answered are slow.
+func (p *pass) wait(ctx context.Context, pool *pool) {
+	patience := pool.patience.Next(p.started)
+	for p.lookups.awaited > 0 {
 		select {
-		case <-p.fan.arrived:
-			if p.fan.hopeful { // those that return together are saved together
-				runtime.Gosched()
-			}
-		case <-patience:
-			p.fan.each(p.take)
+		case r := <-p.lookups.results:
+			p.receive(r)
+		case <-patience.Done():
+			p.receiveAll()
 			if ctx.Err() == nil {
-				p.tooSlow()
+				for _, s := range p.lookups.open {
+					s.tooSlow()
+				}
 			}
 			return
 		}
 	}
+	p.receiveAll()
 }
 
-// finish takes the remaining outcomes, and calls progress when there is
-// something to save while others are still to come. A provider that does not
-// even return after its deadline has failed.
-func (p *pass) finish(ctx context.Context, s *shift, progress func()) {
+// finish receives the remaining results. It calls progress when there are
+// findings to save and other lookups are still under way. A provider that does
+// not even return after its deadline has failed.
+func (p *pass) finish(ctx context.Context, progress func()) {
 	timeout := p.w.config.LookupTimeout
-	deadline := time.NewTimer(p.w.config.MaxWait + timeout + timeout/100 + overrun - time.Since(p.started))
-	defer deadline.Stop()
-	patience := s.patience.Next(p.started).Done()
-	for p.fan.left > 0 {
+	giveUp := time.NewTimer(p.w.config.MaxWait + timeout + timeout/100 + overrun - time.Since(p.started))
+	defer giveUp.Stop()
+	for len(p.lookups.open) > 0 {
 		select {
-		case <-p.fan.arrived:
-			runtime.Gosched() // those that return together are saved together
-			p.fan.each(p.take)
-			if p.fan.left > 0 && len(p.ledger.answered) > 0 {
+		case r := <-p.lookups.results:
+			p.receive(r)
+			p.receiveAll() // results that come together are saved together
+			if len(p.lookups.open) > 0 && p.learnt() {
 				progress()
 			}
-		case <-patience:
-			patience = nil
-			if ctx.Err() == nil {
-				p.tooSlow()
-			}
 		case <-ctx.Done():
-			p.fan.each(p.take)
-			p.cut = p.cut || p.fan.left > 0
+			p.receiveAll()
+			p.cut = p.cut || len(p.lookups.open) > 0
 			return
-		case <-deadline.C:
-			p.fan.each(p.take)
-			for _, g := range p.fan.rest() {
-				err := &provider.Error{Provider: g.Name(), Kind: provider.ErrUnavailable, Err: errOverrun}
-				p.take(g, &gate.Outcome{Kind: gate.Failed, Err: err, Started: p.started, Took: time.Since(p.started)})
+		case <-giveUp.C:
+			p.receiveAll()
+			for _, s := range p.lookups.open {
+				err := &provider.Error{Provider: s.Name(), Kind: provider.ErrUnavailable, Err: errOverrun}
+				p.settle(s, &gate.Outcome{Kind: gate.Failed, Err: err, Started: p.started, Took: time.Since(p.started)})
 			}
 			return
 		}
 	}
 }
 
-// tooSlow takes note of the providers that have exhausted the patience.
-func (p *pass) tooSlow() {
-	for _, g := range p.fan.rest() {
-		g.clock(slow)
-	}
-}
-
-// overrun is how long after its deadline a lookup is given up for good.
+// overrun is how long after its deadline a lookup is given up.
 const overrun = time.Second
 
 var errOverrun = errors.New("the lookup ignores its deadline")
 
-// update returns what the pass has to save now. Without hold it is the last
-// update of the pass and ends the lease.
+// receiveAll receives the results that are there.
+func (p *pass) receiveAll() {
+	for {
+		select {
+		case r := <-p.lookups.results:
+			p.receive(r)
+		default:
+			return
+		}
+	}
+}
+
+func (p *pass) receive(r result) {
+	p.lookups.received(r)
+	p.settle(r.source, r.outcome)
+}
+
+// settle enters the outcome of a lookup into the ledger.
+func (p *pass) settle(s *source, out *gate.Outcome) {
+	p.useGrant(s)
+	if out.Kind == gate.Cut {
+		p.cut = true
+		return
+	}
+	p.ledger.settle(s.Name(), out, p.w.retry)
+	s.observe(out, p.w.config.Patience, p.w.config.MaxWait)
+	if p.w.config.Hooks.Lookup != nil {
+		info := LookupInfo{
+			Provider: s.Name(), Attacker: p.ledger.record.ID, Addr: p.ledger.addr, Reused: out.Reused(),
+			Known: out.Finding != nil && out.Finding.Known, NotBefore: out.NotBefore, Waiting: out.Kind == gate.Waiting, Err: out.Err,
+		}
+		if out.Called() {
+			info.Took = out.Took
+		}
+		p.w.config.Hooks.Lookup(info)
+	}
+}
+
+// useGrant takes note that the provider's grant, if the pass has one, is used.
+func (p *pass) useGrant(s *source) {
+	if i := slices.Index(p.granted, s.Name()); i >= 0 {
+		p.granted = slices.Concat(p.granted[:i], p.granted[i+1:])
+		if s.used() {
+			p.w.wake.send() // a claim may grant more
+		}
+	}
+}
+
+// returnGrants gives back the grants that were not used.
+func (p *pass) returnGrants() {
+	for len(p.granted) > 0 {
+		p.useGrant(p.w.sources.byName(p.granted[0]))
+	}
+}
+
+// update returns what there is to save now. Without hold it is the pass's last
+// update and ends the lease.
 func (p *pass) update(hold bool) *job {
 	w, l, now := p.w, p.ledger, time.Now().UTC()
-	r := &l.record
-	learnt := len(l.answered) > 0
+	r, learnt := &l.record, p.learnt()
 	if learnt && len(p.skipped) > 0 {
 		p.recheck(now)
 	}
-	pending, changed := l.pending(w.names, now), false
 	u := store.Update{
-		Lease:   store.Lease{ID: r.ID, Fence: r.Fence},
-		IP:      r.IP,
-		Changed: l.changed,
-		Hold:    hold,
-		Due:     l.next(w.names, now),
+		Lease: p.lease(), IP: r.IP, Changed: l.changed, Hold: hold, Due: l.next(w.names, now),
 	}
 	if !hold {
 		u.Ahead = w.config.sightingsFrom(l, w.names, now)
@@ -240,29 +277,25 @@ func (p *pass) update(hold bool) *job {
 		r.Revision++
 		r.CachedAt, u.SavedAt = now, now
 	}
-	news := learnt || len(l.changed) > 0 && r.Revision > 0
-	if news || r.Revision > 0 && l.outlived(w.names, now, w.config.MaxStale) {
-		decision := w.decide(l, now)
-		if news || !alike(&r.Decision, &decision) {
-			r.Decision, u.Decision = decision, &decision
-			changed = decision.Verdict != p.verdict
-			p.verdict = decision.Verdict
-		}
-	}
+	u.Revision = r.Revision
+	changed := p.decide(&u, now)
 	for i := range r.Entries {
 		if e := &r.Entries[i]; e.State == store.Waiting {
 			e.Rank = w.config.Spending.Rank(r, e.Provider)
 		}
 	}
-	u.Revision = r.Revision
+	pending := l.pending(w.names, now)
 	if learnt && w.config.Bus != nil {
 		u.Event = enrichedEvent(r, announcement{w.names, l.answered, pending, changed}, now)
 	}
 	u.Entries = r.Entries
-	if hold { // the pass goes on writing to its entries
+	if hold { // the pass goes on changing its entries
 		u.Entries = slices.Clone(r.Entries)
 	}
-	j := &job{update: u, after: r.Unpublished, release: !learnt && len(l.changed) == 0 && !l.moved && p.cut}
+	j := &job{update: u, after: r.Unpublished}
+	if !learnt && len(l.changed) == 0 && !l.moved && p.cut {
+		j.kind = release
+	}
 	if w.config.Hooks.Saved != nil {
 		j.saved = &SavedInfo{Record: *r, Answered: l.answered, Pending: pending, Changed: changed, More: hold}
 		j.saved.Record.Entries = u.Entries
@@ -271,108 +304,31 @@ func (p *pass) update(hold bool) *job {
 	return j
 }
 
-// pass works on one attacker: it saves what is learnt in time, and leaves the
-// rest to a goroutine of its own among the stragglers.
-func (w *Worker) pass(ctx context.Context, s *shift, r store.Record, wr *writer, stragglers *sync.WaitGroup) {
-	lease := store.Lease{ID: r.ID, Fence: r.Fence}
-	p := w.newPass(r)
-	leftTo := false // to the stragglers
-	defer func() {
-		if !leftTo {
-			p.end()
-		}
-	}()
-	defer w.rescue(wr, lease)
-	p.begin(ctx, s, false)
-	p.wait(ctx, s)
-	if p.fan.left == 0 || ctx.Err() != nil {
-		p.cut = p.cut || p.fan.left > 0
-		wr.put(p.update(false))
-		return
+// decide adds a decision to an update if findings have come, gone or become too
+// old to count. It reports whether the verdict is another than before.
+func (p *pass) decide(u *store.Update, now time.Time) (changed bool) {
+	w, l := p.w, p.ledger
+	r := &l.record
+	news := p.learnt() || len(l.changed) > 0 && r.Revision > 0
+	if !news && (r.Revision == 0 || !l.outlived(w.names, now, w.config.MaxStale)) {
+		return false
 	}
-	if len(p.ledger.answered) > 0 {
-		wr.put(p.update(true))
+	decision := w.decide(l, now)
+	if !news && alike(&r.Decision, &decision) {
+		return false
 	}
-	leftTo = true
-	stragglers.Go(func() {
-		defer p.end()
-		defer w.rescue(wr, lease)
-		p.finish(ctx, s, func() { wr.put(p.update(true)) })
-		wr.put(p.update(false))
-	})
+	r.Decision, u.Decision = decision, &decision
+	changed = decision.Verdict != p.verdict
+	p.verdict = decision.Verdict
+	return changed
 }
 
-// rescue keeps a panic of an embedder's policy or hook from ending more than
-// the work on one attacker.
-func (w *Worker) rescue(wr *writer, lease store.Lease) {
-	if v := recover(); v != nil {
-		w.log.Error("panic while enriching an attacker; trying again later",
-			"attacker", lease.ID, "panic", (&gate.PanicError{Value: v}).Error(), "stack", string(debug.Stack()))
-		due := time.Now().Add(backoff.Delay(w.config.RetryMin, w.config.RetryMax, w.trouble.count(lease.ID))).UTC()
-		wr.put(&job{update: store.Update{Lease: lease, Due: due}, release: true})
-	}
-}
-
-// observe counts, reports and logs a lookup.
-func (w *Worker) observe(l *ledger, g *lane, out *gate.Outcome) {
-	name := g.Name()
-	info := LookupInfo{
-		Provider: name, Attacker: l.record.ID, Addr: l.addr,
-		Reused: out.Reused(), NotBefore: out.NotBefore, Waiting: out.Kind == gate.Waiting, Err: out.Err,
-	}
-	if out.Called() {
-		info.Took = out.Took
-		g.calls.Add(1)
-	}
-	switch {
-	case out.Finding != nil:
-		info.Known = out.Finding.Known
-		if out.Reused() {
-			g.reused.Add(1)
-		} else {
-			g.answered.Add(1)
-			if g.ledgerFails.Load() {
-				g.ledgerFails.Store(false)
-			}
+// recheck makes skipped providers due now if their answer can change the verdict
+// after all.
+func (p *pass) recheck(now time.Time) {
+	for _, s := range p.skipped {
+		if !p.w.settled(p.ledger, s.Name(), now) {
+			p.ledger.putOff(s.Name(), now)
 		}
-		if g.failing.Load() && !out.Reused() && g.failing.Swap(false) {
-			w.log.Info("provider answers again", "provider", name)
-		}
-	case out.Err != nil:
-		g.fails(out.Err)
-		if !g.failing.Swap(true) {
-			w.warn(name, out.Err)
-		}
-	default:
-		g.deferred.Add(1)
 	}
-	if w.config.Hooks.Lookup != nil {
-		w.config.Hooks.Lookup(info)
-	}
-}
-
-// warn logs the first of a row of failures.
-func (w *Worker) warn(name string, err error) {
-	attrs := []any{"provider", name, "error", err}
-	if pe, ok := errors.AsType[*gate.PanicError](err); ok {
-		attrs = append(attrs, "stack", string(pe.Stack))
-	}
-	switch provider.Kind(err) {
-	case provider.ErrUnauthorized, provider.ErrConfig:
-		w.log.Error("provider refuses our key or configuration and is left alone; mend its API key", attrs...)
-	case provider.ErrRateLimited, provider.ErrQuotaExhausted:
-		w.log.Warn("provider has enough of us; those who wait for it are asked about later", attrs...)
-	default:
-		w.log.Warn("provider fails; its earlier findings stay", attrs...)
-	}
-}
-
-// safely calls f and turns a panic into an error.
-func safely(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &gate.PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return f()
 }

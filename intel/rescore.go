@@ -158,12 +158,9 @@ func alike(a, b *aggregate.Decision) bool {
 
 // saveRescored saves updates of claimed records and counts what became of them.
 func (w *Worker) saveRescored(ctx context.Context, claimed []store.Record, updates []store.Update, page *Rescored) error {
-	failed, whole := unsaved(w.config.Store.Save(ctx, updates...))
-	if whole != nil {
-		failed, whole = w.saveSingly(ctx, updates, whole)
-	}
-	if whole != nil {
-		return whole // the leases expire, and then the attackers are due when they were
+	failed, err := saveAll(ctx, w.config.Store, updates)
+	if err != nil {
+		return err // the leases expire; the attackers are then due when they were
 	}
 	for id, err := range failed {
 		if errors.Is(err, store.ErrConflict) {
@@ -171,7 +168,7 @@ func (w *Worker) saveRescored(ctx context.Context, claimed []store.Record, updat
 			continue
 		}
 		page.Failed++
-		w.log.Error("cannot save what was decided again", "attacker", id, "error", err)
+		w.log.Error("cannot save a new decision", "attacker", id, "error", err)
 	}
 	for i := range updates {
 		d := updates[i].Decision

@@ -229,6 +229,7 @@ type interposed struct {
 	list   func(req store.ListRequest)
 	claim  func(c store.Claimed)
 	saving func(updates []store.Update) error
+	poison uuid.UUID // cannot be saved
 }
 
 func (s *interposed) List(ctx context.Context, req store.ListRequest) (store.Page, error) {
@@ -252,7 +253,7 @@ func (s *interposed) Save(ctx context.Context, updates ...store.Update) error {
 			return err
 		}
 	}
-	return s.Store.Save(ctx, updates...)
+	return (&picky{Store: s.Store, poison: s.poison}).Save(ctx, updates...)
 }
 
 // behind returns a rig whose worker has its store behind s.
@@ -335,12 +336,7 @@ func TestRescoreGoesOnAfterARecordThatFails(t *testing.T) {
 		s := &interposed{}
 		r, ids := behind(t, 5, s, intel.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		before := r.records()
-		s.saving = func(updates []store.Update) error {
-			if slices.ContainsFunc(updates, func(u store.Update) bool { return u.ID == ids[2] }) {
-				return errors.New("cannot be stored")
-			}
-			return nil
-		}
+		s.poison = ids[2]
 		done, err := r.worker.Rescore(t.Context(), "")
 		require.EqualError(t, err, "intel: rescore: 1 of 5 records failed; the log says which and why")
 		require.Equal(t, 4, done.Changed)

@@ -100,11 +100,11 @@ func (w *Worker) Status(ctx context.Context) (Status, error) {
 		Owner: w.config.Owner, Running: w.running.Load(),
 		Passes: c.passes.Load(), Enriched: c.enriched.Load(), Scheduled: c.scheduled.Load(),
 		Conflicts: c.conflicts.Load(), Unsaved: c.unsaved.Load(),
-		Providers: make([]ProviderStatus, len(w.gates)),
+		Providers: make([]ProviderStatus, len(w.sources)),
 	}
 	s.Published, s.Unpublished = w.events.Counts()
-	for i, g := range w.gates {
-		s.Providers[i] = g.status(ctx, now)
+	for i, source := range w.sources {
+		s.Providers[i] = source.status(ctx, now)
 	}
 	counter, ok := store.As[store.Statistician](w.config.Store)
 	if !ok {
@@ -119,34 +119,37 @@ func (w *Worker) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-func (g *lane) status(ctx context.Context, now time.Time) ProviderStatus {
-	st := g.Status(ctx, now)
-	s := ProviderStatus{
-		Name: g.Name(), State: string(st.State), Until: st.Until.UTC(),
-		Calls: g.calls.Load(), Answered: g.answered.Load(), Reused: g.reused.Load(), Deferred: g.deferred.Load(),
+func (s *source) status(ctx context.Context, now time.Time) ProviderStatus {
+	st := s.Status(ctx, now)
+	s.mu.Lock()
+	counts := s.counts
+	s.mu.Unlock()
+	ps := ProviderStatus{
+		Name: s.Name(), State: string(st.State), Until: st.Until.UTC(),
+		Calls: counts.calls, Answered: counts.answered, Reused: counts.reused, Deferred: counts.deferred,
 	}
 	if st.Until.IsZero() || st.State == gate.Probing {
-		s.Until = time.Time{}
+		ps.Until = time.Time{}
 	}
 	if st.State == gate.Banned {
-		s.Mend = "the provider refuses the key or the configuration: correct the API key of " + g.Name() + " and restart"
+		ps.Mend = "the provider refuses the key or the configuration: correct the API key of " + s.Name() + " and restart"
 	}
-	for _, q := range g.Windows(now) {
+	for _, q := range s.Windows(now) {
 		quota := QuotaStatus{Limit: q.Calls, Seconds: int64(q.Window / time.Second), Remaining: q.Left}
 		if !q.Reset.IsZero() {
 			quota.Reset = q.Reset.UTC()
 		}
-		s.Quotas = append(s.Quotas, quota)
+		ps.Quotas = append(ps.Quotas, quota)
 	}
 	for i, kind := range kinds {
-		if n := g.errors[i].Load(); n > 0 {
-			if s.Errors == nil {
-				s.Errors = make(map[string]uint64)
+		if n := counts.errors[i]; n > 0 {
+			if ps.Errors == nil {
+				ps.Errors = make(map[string]uint64)
 			}
-			s.Errors[kind.Error()] = n
+			ps.Errors[kind.Error()] = n
 		}
 	}
-	return s
+	return ps
 }
 
 // drainTime estimates how long the backlog takes, in seconds.

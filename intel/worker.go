@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -29,20 +28,23 @@ import (
 type Worker struct {
 	config  Config
 	log     *slog.Logger
-	gates   []*lane  // in order of provider name
+	sources sources  // in order of provider name
 	names   []string // of the providers, in the same order
 	retry   retrySchedule
-	answers store.Answers // nil if the store is none
-	wake    chan struct{}
+	answers store.Answers // nil if the store has none
+	wake    signal
 	running atomic.Bool
 	counts  counts
 	rate    rate
-	trouble trouble
 	events  *announce.Announcer
 
 	profiles map[string]provider.Profile // of the providers, by name; constant
 	policy   string                      // identifies the policy and the profiles; constant
 }
+
+// ErrStopped is returned by [Worker.Run] after a stop by an event on
+// [TopicControl].
+var ErrStopped = errors.New("intel: the worker was stopped by an event on " + TopicControl)
 
 // NewWorker returns a worker for c. It does no I/O. It returns one error that
 // names everything that is wrong with c.
@@ -57,16 +59,17 @@ func NewWorker(c Config) (*Worker, error) {
 		config: c,
 		log:    c.Logger.With("worker", c.Owner),
 		retry:  retrySchedule{c.RetryMin, c.RetryMax},
-		wake:   make(chan struct{}, 1),
+		wake:   make(signal, 1),
 	}
 	w.profiles = c.profiles(providers)
 	w.policy = aggregate.Fingerprint(c.Policy, w.profiles)
-	var ledger quota.Ledger // nil if the store is none
+	var ledger quota.Ledger // nil if the store has none
 	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
 		ledger = l
 	}
 	for _, id := range providers {
-		w.gates = append(w.gates, &lane{Gate: gate.New(id, gate.Config{
+		s := &source{log: w.log}
+		s.Gate = gate.New(id, gate.Config{
 			Guard:       c.Guard,
 			TTL:         c.ttl,
 			Jitter:      c.Jitter,
@@ -74,13 +77,14 @@ func NewWorker(c Config) (*Worker, error) {
 			Timeout:     c.LookupTimeout,
 			MaxInFlight: c.Concurrency,
 			Ledger:      ledger,
-			Opened:      w.Wake,
-			Trouble:     func(err error) { w.ledgerTrouble(id.Name, err) },
-		})})
+			Opened:      w.wake.send,
+			Trouble:     s.ledgerFailed,
+		})
+		w.sources = append(w.sources, s)
 	}
-	slices.SortFunc(w.gates, func(a, b *lane) int { return strings.Compare(a.Name(), b.Name()) })
-	for _, g := range w.gates {
-		w.names = append(w.names, g.Name())
+	slices.SortFunc(w.sources, func(a, b *source) int { return strings.Compare(a.Name(), b.Name()) })
+	for _, s := range w.sources {
+		w.names = append(w.names, s.Name())
 	}
 	w.answers, _ = store.As[store.Answers](c.Store)
 	w.events = announce.New(w.announcements())
@@ -97,325 +101,328 @@ func (w *Worker) announcements() announce.Config {
 	return c
 }
 
-// Wake makes a running worker look at the store now. It never blocks, and
-// several calls may cause only one look, which starts after the last of them.
-func (w *Worker) Wake() {
-	select {
-	case w.wake <- struct{}{}:
-	default:
+// Wake makes a running worker look at the store now. It never blocks. Several
+// calls may cause only one look, which starts after the last of them.
+func (w *Worker) Wake() { w.wake.send() }
+
+// Run enriches attackers as they become due until ctx is done or an event on
+// the control topic stops it. It then lets running lookups finish for the grace
+// period, saves what they found and releases its leases. Interrupted lookups
+// leave no trace; the next worker makes them.
+//
+// Run returns nil if ctx ended it, [ErrStopped] if the control topic did, and
+// another error only if the worker is running already. A store or a bus that is
+// down is tried again for as long as ctx lives.
+func (w *Worker) Run(ctx context.Context) error {
+	r, err := w.start(ctx, false)
+	if err != nil {
+		return err
+	}
+	defer r.finish()
+	r.lookAfter(0)
+	for {
+		wake := w.wake
+		if r.failures > 0 {
+			wake = nil // only the timer makes it try a failing store again
+		}
+		select {
+		case <-r.claiming.Done():
+			return r.reason()
+		// Receive first, then claim: a wake during the claims stays in the channel
+		// and causes another round.
+		case <-wake:
+		case <-r.timer.C:
+		case report := <-r.writer.reports:
+			if r.hear(report); r.failures == 0 && !report.due.IsZero() && report.due.Before(r.nextLook) {
+				r.lookAfter(time.Until(report.due))
+			}
+			continue
+		}
+		claimed, next, err := r.claimAll()
+		if r.claiming.Err() != nil {
+			return r.reason()
+		}
+		r.lookAfter(r.pause(claimed, next, err))
 	}
 }
-
-// Run enriches attackers as they become due until ctx is done or the control
-// topic says stop. It then lets running lookups finish for the grace period,
-// saves what they found, releases its leases and returns nil. What was cut off
-// leaves no trace and is done by the next worker.
-//
-// A store or a bus that is down is tried again for as long as ctx lives. Run
-// returns an error only if the worker is running already.
-func (w *Worker) Run(ctx context.Context) error { return w.run(ctx, false) }
 
 // Drain is Run until nothing more is due: it does not listen for events, does
 // not wait for what becomes due later, and returns the error of a store that
 // fails.
-func (w *Worker) Drain(ctx context.Context) error { return w.run(ctx, true) }
-
-func (w *Worker) run(parent context.Context, once bool) error {
-	if !w.running.CompareAndSwap(false, true) {
-		return errors.New("intel: the worker is running already")
+func (w *Worker) Drain(ctx context.Context) error {
+	r, err := w.start(ctx, true)
+	if err != nil {
+		return err
 	}
-	defer w.running.Store(false)
-	for _, g := range w.gates {
-		g.granted.Store(0) // what an earlier run was granted and did not come to
-	}
-
-	// ctx ends the claiming, work the lookups, and flush the saving.
-	ctx, stop := context.WithCancel(parent)
-	defer stop()
-	work, cutOff := context.WithCancel(context.WithoutCancel(parent))
-	defer cutOff()
-	flush, giveUp := context.WithCancel(context.WithoutCancel(parent))
-	defer giveUp()
-	finished := make(chan struct{})
-	var background sync.WaitGroup
-	background.Go(func() {
-		<-ctx.Done()
-		for _, end := range []struct {
-			after time.Duration
-			of    context.CancelFunc
-		}{{w.config.ShutdownGrace, cutOff}, {flushGrace, giveUp}} {
-			select {
-			case <-time.After(end.after):
-				end.of()
-			case <-finished:
-				return
-			}
-		}
-	})
-	if w.config.Bus != nil && !once {
-		background.Go(func() { w.listen(ctx, stop) })
-		background.Go(func() { w.heartbeat(ctx) })
-	}
-	for _, g := range w.gates {
-		if g.Refreshes() {
-			background.Go(func() { w.refresh(ctx, g) })
+	defer r.finish()
+	for {
+		claimed, next, err := r.claimAll()
+		switch now := time.Now(); {
+		case r.claiming.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		case claimed > 0 && !next.IsZero() && !next.After(now): // more are due already
+		case !r.settle() || len(w.sources.offer(r.claiming, now, w.config.Batch, w.config.Spending.Fair).grants) == 0:
+			return nil
 		}
 	}
-	w.events.Start(flush, once)
-	wr := newWriter(w)
-	var writing sync.WaitGroup
-	writing.Go(func() { wr.run(flush) })
-
-	queue := make(chan store.Record, 2*w.config.Batch) // for them to last while a claim waits for a save
-	var dispatching sync.WaitGroup
-	dispatching.Go(func() { w.dispatch(work, ctx, queue, wr) })
-
-	err := w.loop(ctx, queue, wr, once)
-
-	close(queue)
-	dispatching.Wait()
-	wr.close()
-	writing.Wait()
-	w.events.Stop()
-	stop() // only now: what is left to do is in no hurry unless ctx is done
-	close(finished)
-	background.Wait()
-	return err
 }
 
-// flushGrace is how long, after the lookups' grace, a store may take to save
-// what they found.
+// run is one call of Run or Drain, and all state that lives as long as it. The
+// loop, which is the goroutine of the call itself, claims attackers and queues
+// them. Concurrency goroutines work on them, the writer saves what they learn,
+// and the announcer publishes it.
+type run struct {
+	w *Worker
+
+	// Each context is named after what its end cancels. At the end of the run they
+	// end in this order.
+	claiming context.Context // claims, and what runs in the background
+	lookups  context.Context // lookups, ShutdownGrace later
+	saving   context.Context // saves and publishing, flushGrace later
+
+	stop       context.CancelCauseFunc // ends claiming
+	finished   chan struct{}           // closed when lookups and saves are done
+	queue      chan store.Record       // claimed attackers; the loop sends and closes
+	workers    errgroup.Group          // the goroutines that work on the queue
+	stragglers sync.WaitGroup          // the passes that wait for slow providers
+	pool       *pool                   // makes the lookups
+	writer     *writer
+	saves      sync.WaitGroup // the goroutine of the writer
+	background sync.WaitGroup // everything else
+
+	// Only the loop uses the fields below.
+	timer    *time.Timer
+	nextLook time.Time // when the timer makes it look at the store
+	assumed  time.Time // when it last assumed that attackers wait for each provider
+	failures int       // rounds in a row that ended in an error of the store
+	open     int       // attackers claimed and not yet saved or released
+	saveErr  error     // of the last save, if nothing could be saved
+}
+
+// flushGrace is how long, after ShutdownGrace, the store may take to save what
+// lookups have found.
 const flushGrace = 5 * time.Second
 
-// dispatch works on the records in queue, Concurrency of them at once, until
-// queue is closed and all of them are done. Once ctx is done, records are
-// given back instead.
-func (w *Worker) dispatch(work, ctx context.Context, queue <-chan store.Record, wr *writer) {
-	var passes errgroup.Group
-	var stragglers sync.WaitGroup
-	s := w.newShift(work)
-	defer s.crew.dismiss()
+// errControl is the cause of claiming's end if the control topic ends it.
+var errControl = errors.New("stopped by the control topic")
+
+// start begins a run, which must be finished. Claims are up to the caller.
+func (w *Worker) start(ctx context.Context, drain bool) (*run, error) {
+	if !w.running.CompareAndSwap(false, true) {
+		return nil, errors.New("intel: the worker is running already")
+	}
+	r := &run{w: w, finished: make(chan struct{}), timer: time.NewTimer(w.config.PollInterval)}
+	var cutOff, giveUp context.CancelFunc
+	r.claiming, r.stop = context.WithCancelCause(ctx)
+	r.lookups, cutOff = context.WithCancel(context.WithoutCancel(ctx))
+	r.saving, giveUp = context.WithCancel(context.WithoutCancel(ctx))
+	r.background.Go(func() {
+		defer giveUp()
+		defer cutOff()
+		<-r.claiming.Done()
+		if r.grace(w.config.ShutdownGrace) {
+			cutOff()
+			r.grace(flushGrace)
+		}
+	})
+	for _, s := range w.sources {
+		s.reset()
+		if s.Refreshes() {
+			r.background.Go(func() { s.keepLoaded(r.claiming, w.config.PollInterval) })
+		}
+	}
+	if w.config.Bus != nil && !drain {
+		r.background.Go(func() { w.listen(r.claiming, func() { r.stop(errControl) }) })
+		r.background.Go(func() { w.heartbeat(r.claiming) })
+	}
+
+	w.events.Start(r.saving, drain)
+	r.writer = newWriter(w)
+	r.saves.Go(func() { r.writer.run(r.saving) })
+	r.pool = newPool(r.lookups, &w.config)
+	r.queue = make(chan store.Record, 2*w.config.Batch) // lasts while a claim waits for a save
 	for range w.config.Concurrency {
-		passes.Go(func() error {
-			for r := range queue {
-				if ctx.Err() != nil {
-					wr.release(store.Lease{ID: r.ID, Fence: r.Fence})
-					continue
-				}
-				w.pass(work, s, r, wr, &stragglers)
-			}
-			return nil
+		r.workers.Go(func() error {
+			r.work()
+			return nil // one attacker's failure must not end the others
 		})
 	}
-	passes.Wait() // the passes return no error
-	stragglers.Wait()
+	return r, nil
 }
 
-// loop claims what is due and queues it, then sleeps until there is reason to
-// look again. With once, it returns when nothing more is due.
-func (w *Worker) loop(ctx context.Context, queue chan<- store.Record, wr *writer, once bool) error {
-	tick := time.NewTimer(w.config.PollInterval)
-	defer tick.Stop()
-	var planned time.Time // when it looks again
-	plan := func(after time.Duration) {
-		if planned = time.Now().Add(after); after > 0 {
-			tick.Reset(after)
-		} else { // not by the timer: golang/go#78156
-			w.Wake()
-		}
+// grace waits, and reports whether the run was not finished in that time.
+func (r *run) grace(d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-r.finished:
+		return false
 	}
-	plan(0)
-	var asked time.Time // when it was last assumed that attackers wait for every provider
-	failures := 0
-	for {
-		// Receive first, then query: a wake during the claiming stays in the
-		// channel and causes another round.
-		wake := w.wake
-		if failures > 0 {
-			wake = nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-wake:
-		case <-tick.C:
-		case due := <-wr.due:
-			if failures == 0 && due.Before(planned) {
-				plan(time.Until(due))
-			}
+}
+
+// finish ends the parts of a run one after the other, each once it has done what
+// the one before has left to it.
+func (r *run) finish() {
+	r.timer.Stop()
+	close(r.queue)
+	_ = r.workers.Wait() // none returns an error
+	r.stragglers.Wait()
+	r.pool.close()
+	r.writer.close()
+	r.saves.Wait()
+	r.w.events.Stop()
+	close(r.finished)
+	r.stop(nil) // only now: without an end of ctx the rest is in no hurry
+	r.background.Wait()
+	r.w.running.Store(false)
+}
+
+// reason returns what Run returns.
+func (r *run) reason() error {
+	if context.Cause(r.claiming) == errControl {
+		return ErrStopped
+	}
+	return nil
+}
+
+// work works on queued attackers, one after the other, until the queue is
+// closed. Once claiming has ended it gives them back instead.
+func (r *run) work() {
+	for record := range r.queue {
+		if r.claiming.Err() != nil {
+			r.writer.release(store.Lease{ID: record.ID, Fence: record.Fence})
 			continue
 		}
-		if now := time.Now(); now.Sub(asked) >= w.config.PollInterval { // other workers let them wait, too
-			asked = now
-			for _, g := range w.gates {
-				g.backlog.Store(true)
-			}
-		}
-		claimed, next, err := w.claim(ctx, queue, wr)
-		sleep := w.config.PollInterval
-		switch now := time.Now(); {
-		case ctx.Err() != nil:
-			return nil
-		case err == nil && once && (claimed == 0 || next.IsZero() || next.After(now)):
-			if !w.settle(ctx, wr) {
-				return nil
-			}
-			sleep = 0
-		case err != nil && once:
-			return err
-		case err != nil:
-			failures++
-			sleep = backoff.Delay(storeRetryMin, storeRetryMax, failures)
-			w.log.Error("the store fails; trying again", "error", err, "in", sleep)
-		case once:
-			sleep = 0
-		default:
-			failures = 0
-			for _, at := range []time.Time{next, w.nextGrant(ctx, now)} {
-				if !at.IsZero() {
-					sleep = min(sleep, at.Sub(now))
-				}
-			}
-			if claimed == 0 { // due, but not to be had: do not spin
-				sleep = max(sleep, min(time.Second, w.config.PollInterval))
-			}
-		}
-		plan(sleep)
+		r.pass(record)
 	}
 }
 
-// settle waits until what was claimed is saved, and reports whether there are
-// attackers then that wait for a provider and can be asked about.
-func (w *Worker) settle(ctx context.Context, wr *writer) bool {
-	for wr.open.Load() > 0 {
-		select {
-		case <-wr.idle:
-		case <-ctx.Done():
-			return false
-		}
+// lookAfter makes the loop look at the store after a pause. No pause is not left
+// to the timer: a timer that has expired before anybody waits for it is run by
+// whoever does, and the race detector crashes where two do so at once in a
+// bubble of synctest (golang/go#78156).
+func (r *run) lookAfter(pause time.Duration) {
+	if r.nextLook = time.Now().Add(pause); pause > 0 {
+		r.timer.Reset(pause)
+	} else {
+		r.w.wake.send()
 	}
-	return len(w.grants(ctx, time.Now())) > 0
 }
 
-// The delays after a store has failed.
+// The delays after the store has failed.
 const (
 	storeRetryMin = 500 * time.Millisecond
 	storeRetryMax = 30 * time.Second
 )
 
-// claim queues all attackers that are due and returns how many those were and
-// when the next one will be. While saves fail it claims one batch, as a probe,
-// and returns their error.
-func (w *Worker) claim(ctx context.Context, queue chan<- store.Record, wr *writer) (claimed int, next time.Time, err error) {
-	if len(w.gates) == 0 {
+// pause returns how long the loop waits after a round that claimed a number of
+// attackers, after which the next is due at a time, zero for never.
+func (r *run) pause(claimed int, next time.Time, err error) time.Duration {
+	if err != nil {
+		r.failures++
+		pause := backoff.Delay(storeRetryMin, storeRetryMax, r.failures)
+		r.w.log.Error("the store fails; trying again", "error", err, "in", pause)
+		return pause
+	}
+	r.failures = 0
+	now, pause := time.Now(), r.w.config.PollInterval
+	for _, at := range []time.Time{next, r.w.sources.nextGrant(r.claiming, now)} {
+		if !at.IsZero() {
+			pause = min(pause, at.Sub(now))
+		}
+	}
+	if claimed == 0 { // what is due cannot be had: do not spin
+		pause = max(pause, min(time.Second, r.w.config.PollInterval))
+	}
+	return pause
+}
+
+// hear takes note of what the writer has done.
+func (r *run) hear(report report) {
+	r.open -= report.done
+	r.saveErr = report.err
+}
+
+// settle waits until all claimed attackers are saved or released. It returns
+// false if claiming ends meanwhile.
+func (r *run) settle() bool {
+	for r.open > 0 {
+		select {
+		case report := <-r.writer.reports:
+			r.hear(report)
+		case <-r.claiming.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// claimAll queues all attackers that are due. It returns how many those were, and
+// when the next one is due; zero if none is. While saves fail it claims one
+// batch, as a probe, and returns their error.
+func (r *run) claimAll() (claimed int, next time.Time, err error) {
+	w := r.w
+	if len(w.sources) == 0 {
 		return 0, time.Time{}, nil
 	}
-	defer func() {
-		if w.config.Hooks.Pass != nil {
-			w.config.Hooks.Pass(PassInfo{Claimed: claimed, NextDue: next, Err: err})
+	if now := time.Now(); now.Sub(r.assumed) >= w.config.PollInterval { // other workers let attackers wait, too
+		r.assumed = now
+		for _, s := range w.sources {
+			s.mayWait()
 		}
-	}()
+	}
+	if w.config.Hooks.Pass != nil {
+		defer func() { w.config.Hooks.Pass(PassInfo{Claimed: claimed, NextDue: next, Err: err}) }()
+	}
 	w.counts.passes.Add(1)
 	w.rate.begin(time.Now(), w.counts.done())
 	for {
-		now := time.Now()
-		grants := w.grants(ctx, now)
-		c, err := w.config.Store.Claim(ctx, store.ClaimRequest{
-			Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: w.config.Batch,
-			Grants: grants, Providers: w.names,
-		})
-		if err != nil {
-			return claimed, time.Time{}, fmt.Errorf("claim: %w", err)
+		n, next, more, err := r.claim()
+		if claimed += n; err != nil || !more {
+			return claimed, next, err
 		}
-		w.rate.measure(now, w.counts.done())
-		more := w.count(grants, &c)
-		claimed += len(c.Records)
-		wr.claimed.Add(int64(len(c.Records)))
-		wr.open.Add(int64(len(c.Records)))
-		w.recall(ctx, c.Records, now)
-		for i, r := range c.Records {
-			select {
-			case queue <- r:
-			case <-ctx.Done():
-				for _, r := range c.Records[i:] {
-					wr.release(store.Lease{ID: r.ID, Fence: r.Fence})
-				}
-				return claimed, time.Time{}, ctx.Err()
-			}
-		}
-		if len(c.Records) == 0 || !more && (c.NextDue.IsZero() || c.NextDue.After(now)) {
-			return claimed, c.NextDue, nil
-		}
-		if err := wr.failing(); err != nil {
-			return claimed, time.Time{}, err
-		}
-	}
-}
-
-// recall puts at hand what the store knows about the records' addresses on
-// behalf of other attackers.
-func (w *Worker) recall(ctx context.Context, records []store.Record, now time.Time) {
-	if w.answers == nil || len(records) == 0 || len(w.gates) == 0 {
-		return
-	}
-	addrs := make([]netip.Addr, 0, len(records))
-	for i := range records {
-		if addr := records[i].Addr(); addr.IsValid() {
-			addrs = append(addrs, addr)
-		}
-	}
-	answers, err := w.answers.Answers(ctx, now, addrs...)
-	if err != nil {
-		if ctx.Err() == nil {
-			w.log.Warn("cannot look for answers at hand; asking anew", "error", err)
-		}
-		return
-	}
-	for _, a := range answers {
-		if g := w.lane(a.Finding.Provider); g != nil {
-			g.Learn(a.Finding, a.Expires)
-		}
-	}
-}
-
-// ledgerTrouble logs the first of a row of failures of the quota ledger.
-func (w *Worker) ledgerTrouble(name string, err error) {
-	if w.lane(name).ledgerFails.Swap(true) {
-		return
-	}
-	w.log.Error("cannot keep the provider's budget in the store; without it no call is made", "provider", name, "error", err)
-}
-
-func (w *Worker) lane(name string) *lane {
-	for _, g := range w.gates {
-		if g.Name() == name {
-			return g
-		}
-	}
-	return nil
-}
-
-// refresh keeps a provider's bulk data loaded.
-func (w *Worker) refresh(ctx context.Context, g *lane) {
-	name := g.Name()
-	ticker := time.NewTicker(min(w.config.PollInterval, time.Minute))
-	defer ticker.Stop()
-	failing := false
-	for {
-		err := g.Refresh(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil && !failing:
-			w.log.Error("cannot refresh bulk data; going on with what there is", "provider", name, "error", err)
-		case err == nil && failing:
-			w.log.Info("bulk data refreshed again", "provider", name)
-		}
-		failing = err != nil
 		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
+		case report := <-r.writer.reports:
+			r.hear(report)
+		default:
+		}
+		if r.saveErr != nil {
+			return claimed, time.Time{}, r.saveErr
 		}
 	}
+}
+
+// claim queues one batch of attackers that are due. It returns how many those
+// were, when the next one is due, and whether more may be due now.
+func (r *run) claim() (claimed int, next time.Time, more bool, err error) {
+	w, now := r.w, time.Now()
+	batch, fair := w.config.Batch, w.config.Spending.Fair
+	offer := w.sources.offer(r.claiming, now, batch, fair)
+	c, err := w.config.Store.Claim(r.claiming, store.ClaimRequest{
+		Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: batch,
+		Grants: offer.grants, Providers: w.names,
+	})
+	if err != nil {
+		return 0, time.Time{}, false, fmt.Errorf("claim: %w", err)
+	}
+	w.rate.measure(now, w.counts.done())
+	claimed = len(c.Records)
+	more = w.sources.taken(offer, c.Records, batch, fair)
+	more = claimed > 0 && (more || !c.NextDue.IsZero() && !c.NextDue.After(now))
+	r.open += claimed
+	r.writer.claimed.Add(int64(claimed))
+	w.recall(r.claiming, c.Records, now)
+	for i, record := range c.Records {
+		select {
+		case r.queue <- record:
+		case <-r.claiming.Done():
+			for _, left := range c.Records[i:] {
+				r.writer.release(store.Lease{ID: left.ID, Fence: left.Fence})
+			}
+			return claimed, time.Time{}, false, r.claiming.Err()
+		}
+	}
+	return claimed, c.NextDue, more, nil
 }

@@ -130,7 +130,6 @@ func newRig(t *testing.T, c intel.Config, ps ...intel.Provider) *rig {
 	}
 	w, err := intel.NewWorker(c)
 	require.NoError(t, err)
-	w.Prove() // so that what returns together is saved together
 	r.worker, r.config = w, c
 	return r
 }
@@ -698,12 +697,10 @@ func TestABacklogDrainsWithoutTheTick(t *testing.T) {
 	})
 }
 
-// picky refuses to save some attackers, by an error of its own kind or, like a
-// store that does not isolate, by failing the whole call.
+// picky is a store that cannot save the record of one attacker.
 type picky struct {
 	*memstore.Store
 	poison uuid.UUID
-	whole  bool
 	tries  atomic.Int32
 }
 
@@ -718,9 +715,6 @@ func (s *picky) Save(ctx context.Context, ups ...store.Update) error {
 			good = append(good, u)
 		}
 	}
-	if bad != nil && s.whole {
-		return errors.New("constraint violated")
-	}
 	if err := s.Store.Save(ctx, good...); err != nil {
 		return err
 	}
@@ -728,31 +722,86 @@ func (s *picky) Save(ctx context.Context, ups ...store.Update) error {
 }
 
 func TestARecordThatCannotBeSavedHoldsUpNobody(t *testing.T) {
-	for _, whole := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			s := &picky{Store: memstore.New(), whole: whole}
-			a := newSource("a")
-			r := newRig(t, intel.Config{Store: s}, a)
-			r.store = s.Store
-			ids := r.observe(ips(200)...)
-			s.poison = ids[0]
-			r.start()
-			time.Sleep(10 * time.Second)
-			synctest.Wait()
-			for _, id := range ids[1:] {
-				require.NotZero(t, r.get(id).Revision)
-			}
-			time.Sleep(10 * time.Minute)
-			require.Zero(t, r.get(s.poison).Revision)
-			require.Greater(t, s.tries.Load(), int32(2))
-			require.Less(t, s.tries.Load(), int32(14), "with growing delay")
-			require.Equal(t, 200, a.asked(), "no call is made twice for it")
-			late := r.observe("45.200.1.1")
-			r.worker.Wake()
-			time.Sleep(time.Second)
-			require.NotZero(t, r.get(late[0]).Revision)
-		})
+	synctest.Test(t, func(t *testing.T) {
+		s := &picky{Store: memstore.New()}
+		a := newSource("a")
+		r := newRig(t, intel.Config{Store: s}, a)
+		r.store = s.Store
+		ids := r.observe(ips(200)...)
+		s.poison = ids[0]
+		r.start()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		for _, id := range ids[1:] {
+			require.NotZero(t, r.get(id).Revision)
+		}
+		time.Sleep(10 * time.Minute)
+		require.Zero(t, r.get(s.poison).Revision)
+		require.Greater(t, s.tries.Load(), int32(2))
+		require.Less(t, s.tries.Load(), int32(14), "with growing delay")
+		require.Equal(t, 200, a.asked(), "no call is made twice for it")
+		late := r.observe("45.200.1.1")
+		r.worker.Wake()
+		time.Sleep(time.Second)
+		require.NotZero(t, r.get(late[0]).Revision)
+	})
+}
+
+// sluggish is a store whose next Save takes 30 seconds and then fails.
+type sluggish struct {
+	*memstore.Store
+	mu    sync.Mutex
+	hangs bool
+	saved []time.Time // when a Save returned
+}
+
+func (s *sluggish) Save(ctx context.Context, ups ...store.Update) error {
+	s.mu.Lock()
+	hangs := s.hangs
+	s.hangs = false
+	s.mu.Unlock()
+	var err error
+	if hangs {
+		time.Sleep(30 * time.Second)
+		err = errors.New("timeout")
+	} else {
+		err = s.Store.Save(ctx, ups...)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saved = append(s.saved, time.Now())
+	return err
+}
+
+// TestAStoreThatHangsIsNotTriedAtOnce: a Save that fails after 30 s stops the
+// writer for 30 s. Its updates are not saved one by one: that is up to the store.
+func TestAStoreThatHangsIsNotTriedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sluggish{Store: memstore.New(), hangs: true}
+		a := newSource("a").will(takes(10*time.Millisecond, provider.Malicious))
+		r := newRig(t, intel.Config{Store: s, Lease: 3 * time.Minute}, a)
+		r.store = s.Store
+		ids := r.observe(ips(40)...)
+		started := time.Now()
+		r.start()
+		time.Sleep(time.Second)
+		later := r.observe("45.200.1.1", "45.200.1.2")
+		r.worker.Wake()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		require.Equal(t, 30*time.Second+10*time.Millisecond, s.saved[0].Sub(started))
+		for _, id := range later {
+			require.NotZero(t, r.get(id).Revision)
+			require.LessOrEqual(t, r.get(id).CachedAt.Sub(started), 2*time.Second, "looked up meanwhile")
+		}
+		require.LessOrEqual(t, s.saved[1].Sub(s.saved[0]), time.Second, "the next save follows at once")
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		for _, id := range ids {
+			require.NotZero(t, r.get(id).Revision, "released, and due again before the lease has expired")
+		}
+		require.Equal(t, 42, a.asked(), "answers that could not be saved are still at hand")
+	})
 }
 
 // down is a store that can be switched off.

@@ -3,7 +3,6 @@ package intel
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,266 +16,268 @@ const (
 	// maxSave is the greatest number of updates saved in one call.
 	maxSave = 256
 	// linger is how long updates gather while there is a backlog, which makes
-	// saving them cheaper and delays nobody. Without one they are saved at once.
+	// saving them cheaper and delays no attacker. Without a backlog they are saved
+	// at once.
 	linger = 20 * time.Millisecond
+	// releaseTimeout bounds the release of leases after a save that failed. Leases
+	// that are not released expire by themselves.
+	releaseTimeout = 5 * time.Second
 )
 
-// job is one thing for the store to do: save an update, or only release its
-// lease.
+// job is one thing for the writer to do.
 type job struct {
-	update  store.Update
-	saved   *SavedInfo // nil if nobody wants to know
-	after   string     // ID of the attacker's event that was in the outbox when it was claimed, or ""
-	release bool
+	kind   jobKind
+	update store.Update
+	saved  *SavedInfo // for Hooks.Saved; nil without that hook
+	after  string     // ID of the attacker's event that was in the outbox when it was claimed, or ""
 }
 
-// writer saves updates. While one call of the store runs, the next updates
-// gather and are saved together.
-type writer struct {
-	w       *Worker
-	jobs    chan *job
-	claimed atomic.Int64          // attackers claimed whose last update is not here yet
-	open    atomic.Int64          // attackers claimed and not yet saved or released
-	due     chan time.Time        // cap 1: when the first of the attackers saved lately is due again
-	idle    chan struct{}         // cap 1: nothing that was claimed is left to do
-	setback atomic.Pointer[error] // of the last save, if it failed as a whole
+// ends reports whether the job is the last one about its attacker.
+func (j *job) ends() bool { return j.kind != save || !j.update.Hold }
+
+type jobKind uint8
+
+const (
+	save     jobKind = iota // save the update
+	release                 // only end the lease; the attacker is due again at once
+	panicked                // only end the lease; the attacker is due again after a delay
+)
+
+// report is what the writer tells the loop.
+type report struct {
+	done int       // attackers whose last job was done
+	due  time.Time // when the first of them is due again; zero if none is
+	err  error     // of the last save, if nothing could be saved
 }
+
+// writer saves updates and has them announced. While one call of the store runs,
+// the next updates gather and are saved together.
+type writer struct {
+	w    *Worker
+	jobs chan *job
+	// reports has capacity 1. The writer is the only sender; it merges a report
+	// that was not received yet into the next one.
+	reports chan report
+	// claimed counts the attackers claimed so far. Only the loop changes it.
+	claimed atomic.Int64
+
+	// Only the goroutine of run uses the fields below.
+	done     int64          // attackers whose last job has come
+	updates  []store.Update // of one call of the store
+	failures int            // calls in a row that saved nothing
+	err      error          // of the last of them; nil once a call has saved something
+	// unsaved is the number of failures in a row of single attackers, of at most
+	// maxUnsaved.
+	unsaved map[uuid.UUID]int
+}
+
+const maxUnsaved = 10_000
 
 func newWriter(w *Worker) *writer {
-	return &writer{w: w, jobs: make(chan *job, maxSave), due: make(chan time.Time, 1), idle: make(chan struct{}, 1)}
+	return &writer{
+		w: w, jobs: make(chan *job, maxSave), reports: make(chan report, 1),
+		unsaved: make(map[uuid.UUID]int),
+	}
 }
 
+// put hands over a job. It waits while the writer is behind.
 func (wr *writer) put(j *job) { wr.jobs <- j }
 
-func (wr *writer) release(l store.Lease) { wr.put(&job{update: store.Update{Lease: l}, release: true}) }
+// release ends a lease; the attacker is due again at once.
+func (wr *writer) release(l store.Lease) { wr.put(&job{kind: release, update: store.Update{Lease: l}}) }
 
-// close ends run once everything that was put is done.
+// close ends run once all jobs are done.
 func (wr *writer) close() { close(wr.jobs) }
 
-// failing returns the error of the last save if the store failed as a whole.
-func (wr *writer) failing() error {
-	if err := wr.setback.Load(); err != nil {
-		return *err
+// run does the jobs. Once ctx is done it gives up on those that are left.
+func (wr *writer) run(ctx context.Context) {
+	var jobs []*job
+	for first := range wr.jobs {
+		before := wr.done
+		jobs = wr.gather(jobs[:0], first)
+		due := wr.do(ctx, jobs)
+		clear(jobs)
+		wr.report(report{done: int(wr.done - before), due: due, err: wr.err})
+	}
+}
+
+// gather adds the first job and those that have come since. While there is a
+// backlog it waits for more, up to linger.
+func (wr *writer) gather(jobs []*job, first *job) []*job {
+	var full <-chan time.Time
+	if wr.backlog() {
+		full = time.After(linger)
+	}
+	for j, open := first, true; open; {
+		if jobs = append(jobs, j); j.ends() {
+			wr.done++
+		}
+		if len(jobs) == maxSave {
+			break
+		}
+		select {
+		case j, open = <-wr.jobs:
+			continue
+		default:
+		}
+		if open = full != nil && wr.backlog(); open {
+			select {
+			case j, open = <-wr.jobs:
+			case <-full:
+				open = false
+			}
+		}
+	}
+	return jobs
+}
+
+// backlog reports whether more attackers are claimed than are worked on at once.
+func (wr *writer) backlog() bool { return wr.claimed.Load()-wr.done > int64(wr.w.config.Concurrency) }
+
+// report tells the loop what was done.
+func (wr *writer) report(r report) {
+	select {
+	case earlier := <-wr.reports:
+		r.done += earlier.done
+		r.due = earliest(r.due, earlier.due)
+	default:
+	}
+	wr.reports <- r
+}
+
+// earliest returns the earlier of two times, of which zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// do carries out jobs, and returns when the first of their attackers is due
+// again. An attacker whose update could not be saved is due after a delay that
+// grows with each failure in a row.
+func (wr *writer) do(ctx context.Context, jobs []*job) (due time.Time) {
+	leases := make(map[int][]store.Lease) // to be released, by the number of failures in a row
+	wr.updates = wr.updates[:0]
+	for _, j := range jobs {
+		switch j.kind {
+		case save:
+			wr.updates = append(wr.updates, j.update)
+		case release:
+			leases[0] = append(leases[0], j.update.Lease)
+		case panicked:
+			n := wr.fails(j.update.ID)
+			leases[n] = append(leases[n], j.update.Lease)
+		}
+	}
+	failed := wr.save(ctx)
+	for _, j := range jobs {
+		if j.kind != save {
+			continue
+		}
+		id := j.update.ID
+		switch err := failed[id]; {
+		case wr.err != nil:
+			wr.w.counts.unsaved.Add(1)
+			leases[wr.failures] = append(leases[wr.failures], j.update.Lease)
+		case err == nil:
+			delete(wr.unsaved, id)
+			wr.w.stored(j)
+			if j.update.Event != nil {
+				wr.w.events.Announce(j.update.Event, j.after)
+			}
+			if j.ends() {
+				due = earliest(due, j.update.Due)
+			}
+		case errors.Is(err, store.ErrConflict):
+			wr.w.counts.conflicts.Add(1)
+			wr.w.log.Warn("lost the lease on an attacker before its record was saved; the worker that has it now goes on", "attacker", id)
+		default:
+			wr.w.counts.unsaved.Add(1)
+			wr.w.log.Error("cannot save a record; trying again later", "attacker", id, "error", err)
+			n := wr.fails(id)
+			leases[n] = append(leases[n], j.update.Lease)
+		}
+	}
+	return earliest(due, wr.giveBack(ctx, leases))
+}
+
+// save saves the updates together. It returns the failures of single updates,
+// and sets wr.err if nothing was saved.
+func (wr *writer) save(ctx context.Context) (failed map[uuid.UUID]error) {
+	if len(wr.updates) == 0 {
+		return nil
+	}
+	failed, err := saveAll(ctx, wr.w.config.Store, wr.updates)
+	clear(wr.updates)
+	if wr.err = err; err == nil {
+		wr.failures = 0
+		return failed
+	}
+	wr.failures++
+	if ctx.Err() == nil {
+		wr.w.log.Error("the store saves nothing; trying again later", "updates", len(wr.updates), "error", err)
 	}
 	return nil
 }
 
-// backlog reports whether more attackers are claimed than are worked on at once.
-func (wr *writer) backlog() bool { return wr.claimed.Load() > int64(wr.w.config.Concurrency) }
-
-// run does the jobs. Once ctx is done it gives up on those that are left.
-func (wr *writer) run(ctx context.Context) {
-	var saves, releases []*job
-	for first := range wr.jobs {
-		saves, releases = saves[:0], releases[:0]
-		done := 0 // attackers
-		var full <-chan time.Time
-		if wr.backlog() {
-			full = time.After(linger)
-		}
-		for j, more := first, true; more; {
-			if j.release {
-				releases = append(releases, j)
-			} else {
-				saves = append(saves, j)
-			}
-			if !j.update.Hold {
-				wr.claimed.Add(-1)
-				done++
-			}
-			if len(saves)+len(releases) == maxSave {
-				break
-			}
-			select {
-			case j, more = <-wr.jobs:
-				continue
-			default:
-			}
-			if more = full != nil && wr.backlog(); more {
-				select {
-				case j, more = <-wr.jobs:
-				case <-full:
-					more = false
-				}
-			}
-		}
-		if len(saves) > 0 {
-			err := wr.w.save(ctx, saves)
-			if err == nil {
-				wr.setback.Store(nil)
-			} else {
-				wr.setback.Store(&err)
-			}
-		}
-		wr.w.giveBack(ctx, releases)
-		wr.remind(saves, releases)
-		clear(saves)
-		if wr.open.Add(-int64(done)) == 0 {
-			select {
-			case wr.idle <- struct{}{}:
-			default:
-			}
-		}
+// fails counts a failure of an attacker, and returns how many there were in a
+// row.
+func (wr *writer) fails(id uuid.UUID) int {
+	if len(wr.unsaved) >= maxUnsaved {
+		clear(wr.unsaved)
 	}
+	wr.unsaved[id]++
+	return wr.unsaved[id]
 }
 
-// remind tells the loop when the first of these attackers is due again.
-func (wr *writer) remind(lists ...[]*job) {
-	var first time.Time
-	sooner := func(t time.Time) {
-		if first.IsZero() || !t.IsZero() && t.Before(first) {
-			first = t
+// giveBack releases leases after numbers of failures in a row, and returns when
+// the first of the attackers is due again. Leases that cannot be released expire
+// by themselves.
+func (wr *writer) giveBack(ctx context.Context, leases map[int][]store.Lease) (first time.Time) {
+	if len(leases) == 0 {
+		return first
+	}
+	if wr.err != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, releaseTimeout)
+		defer cancel()
+	}
+	for failures, leases := range leases {
+		due := time.Now().UTC()
+		if failures > 0 {
+			due = due.Add(backoff.Delay(wr.w.config.RetryMin, wr.w.config.RetryMax, failures))
 		}
+		first = earliest(first, due)
+		wr.w.release(ctx, due, leases...)
 	}
-	for _, jobs := range lists {
-		for i := range jobs {
-			if !jobs[i].update.Hold {
-				sooner(jobs[i].update.Due)
-			}
-		}
-	}
-	select {
-	case earlier := <-wr.due: // not received yet
-		sooner(earlier)
-	default:
-	}
-	if !first.IsZero() {
-		wr.due <- first // this goroutine is the only sender
-	}
+	return first
 }
 
-// save stores updates and announces those that were stored. An update that
-// cannot be stored is put off, a little longer at each failure. It returns an
-// error if the store seems to be unable to save anything.
-func (w *Worker) save(ctx context.Context, jobs []*job) error {
-	updates := make([]store.Update, len(jobs))
-	for i := range jobs {
-		updates[i] = jobs[i].update
-	}
-	failed, whole := unsaved(w.config.Store.Save(ctx, updates...))
-	if whole != nil && len(jobs) > 1 {
-		failed, whole = w.saveSingly(ctx, updates, whole)
-	} else if whole != nil {
-		failed = map[uuid.UUID]error{updates[0].ID: whole}
-	}
-	var putOff []*job
-	dues := make(map[int]time.Time) // by failures in a row, for few to be released at a time of their own
-	for i := range jobs {
-		id := jobs[i].update.ID
-		err, bad := failed[id]
-		switch {
-		case !bad:
-			w.trouble.over(id)
-			w.counts.save(jobs[i])
-			w.waits(jobs[i].update.Entries)
-			if saved := jobs[i].saved; saved != nil {
-				w.config.Hooks.Saved(*saved)
-			}
-			if ev := jobs[i].update.Event; ev != nil {
-				w.events.Announce(ev, jobs[i].after)
-			}
-		case errors.Is(err, store.ErrConflict):
-			w.counts.conflicts.Add(1)
-			w.log.Warn("lost the lease on an attacker before its record was saved; whoever has it goes on", "attacker", id)
-		default:
-			w.counts.unsaved.Add(1)
-			failures := w.trouble.count(id)
-			due, ok := dues[failures]
-			if !ok {
-				due = time.Now().Add(backoff.Delay(w.config.RetryMin, w.config.RetryMax, failures)).UTC()
-				dues[failures] = due
-			}
-			if ctx.Err() == nil {
-				w.log.Error("cannot save a record; trying again", "attacker", id, "error", err, "in", time.Until(due))
-			}
-			jobs[i].update.Due, jobs[i].update.Hold = due, false
-			putOff = append(putOff, jobs[i])
-		}
-	}
-	w.giveBack(ctx, putOff)
-	return whole
-}
-
-// unsaved takes apart an error of the store's Save: the updates that were not
-// stored, by attacker, and an error if none was.
-func unsaved(err error) (failed map[uuid.UUID]error, whole error) {
+// saveAll calls Save. It returns the failures of single updates, or an error if
+// nothing was saved.
+func saveAll(ctx context.Context, s store.Store, updates []store.Update) (map[uuid.UUID]error, error) {
+	err := s.Save(ctx, updates...)
 	if e, ok := errors.AsType[*store.SaveError](err); ok {
 		return e.Failed, nil
 	}
 	return nil, err
 }
 
-// saveSingly finds out whether one update spoils the others or the store is
-// down: it saves them one by one and stops at the third failure if nothing
-// could be saved by then.
-func (w *Worker) saveSingly(ctx context.Context, updates []store.Update, whole error) (map[uuid.UUID]error, error) {
-	all := make(map[uuid.UUID]error)
-	saved := 0
-	for _, u := range updates {
-		if saved == 0 && len(all) >= 3 {
-			all[u.ID] = whole
-			continue
-		}
-		failed, err := unsaved(w.config.Store.Save(ctx, u))
-		if err == nil && failed == nil {
-			saved++
-			continue
-		}
-		if all[u.ID] = failed[u.ID]; err != nil {
-			all[u.ID] = err
-		}
+// stored does what follows an update that was saved, except announcing it.
+func (w *Worker) stored(j *job) {
+	w.counts.save(j)
+	if w.sources.waiting(j.update.Entries) {
+		w.wake.send()
 	}
-	if saved > 0 {
-		whole = nil
-	}
-	return all, whole
-}
-
-// giveBack releases the leases of updates; their attackers are then due when the
-// updates say, or at once. If that fails the leases expire by themselves.
-func (w *Worker) giveBack(ctx context.Context, jobs []*job) {
-	now, leases := time.Now(), make(map[time.Time][]store.Lease)
-	for _, j := range jobs {
-		due := j.update.Due
-		if due.IsZero() {
-			due = now
-		}
-		leases[due] = append(leases[due], j.update.Lease)
-	}
-	for due, leases := range leases {
-		if err := w.config.Store.Release(ctx, due, leases...); err != nil {
-			w.log.Warn("cannot release leases; they will expire", "leases", len(jobs), "error", err)
-			return
-		}
+	if j.saved != nil {
+		w.config.Hooks.Saved(*j.saved)
 	}
 }
 
-// trouble remembers the attackers whose records cannot be saved. The zero value
-// is ready to use.
-type trouble struct {
-	mu       sync.Mutex
-	failures map[uuid.UUID]int
-}
-
-// maxTrouble bounds how many attackers are remembered.
-const maxTrouble = 10_000
-
-// count counts a failure and returns how many in a row there were.
-func (t *trouble) count(id uuid.UUID) int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.failures == nil || len(t.failures) >= maxTrouble {
-		t.failures = make(map[uuid.UUID]int)
-	}
-	t.failures[id]++
-	return t.failures[id]
-}
-
-// over forgets an attacker whose record was saved.
-func (t *trouble) over(id uuid.UUID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.failures) > 0 {
-		delete(t.failures, id)
+// release ends leases, whose attackers are then due at a given time.
+func (w *Worker) release(ctx context.Context, due time.Time, leases ...store.Lease) {
+	if err := w.config.Store.Release(ctx, due, leases...); err != nil {
+		w.log.Warn("cannot release leases; they will expire", "leases", len(leases), "error", err)
 	}
 }

@@ -109,7 +109,10 @@ func serve(ctx context.Context, o options, c config, lookup lookup, log *slog.Lo
 			pruneDaily(ctx, d.store, o.keepRaw, log)
 			return nil
 		})
-		return d.worker.Run(ctx)
+		if err := d.worker.Run(ctx); !errors.Is(err, intel.ErrStopped) {
+			return err
+		}
+		return nil // a command on the bus ends the daemon like a signal
 	})
 	group.Go(func() error {
 		tell.watch(ctx, &d.pulse, d.worker.Wake)

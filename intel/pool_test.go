@@ -8,11 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCrew: functions run at once however many others hang, goroutines are used
-// again, and all end when they are dismissed and done.
-func TestCrew(t *testing.T) {
+// TestPool: functions run at once however many others hang, goroutines are used
+// again, and all end when the pool is closed and they are done.
+func TestPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCrew()
+		c := newPool(t.Context(), &Config{})
 		hang := make(chan struct{})
 		var hanging sync.WaitGroup
 		for range 10 {
@@ -31,9 +31,9 @@ func TestCrew(t *testing.T) {
 		select {
 		case c.idle <- func() {}:
 		default:
-			t.Fatal("nobody is idle after a function has ended")
+			t.Fatal("no goroutine is idle after a function has ended")
 		}
-		c.dismiss()
+		c.close()
 		close(hang)
 		hanging.Wait() // the test fails if a goroutine stays
 	})
