@@ -124,6 +124,12 @@ type Config struct {
 	// dropped. Default: 7 days.
 	OutboxMaxAge time.Duration
 
+	// KeepRaw is how long raw answers are kept; findings stay. Run removes older
+	// ones at its start and then once a day, Drain at its end, from a Store that is a
+	// [store.Pruner], which it must be if KeepRaw is set. Default: for ever. Run
+	// then only removes, once a day, what is left of attackers that are gone.
+	KeepRaw time.Duration
+
 	// Logger receives what an operator should see. Default: slog.Default().
 	Logger *slog.Logger
 	// Hooks are called on the way, see [Hooks].
@@ -206,9 +212,12 @@ func (c *Config) validate() ([]gate.Identity, error) {
 		{"PollInterval", c.PollInterval}, {"TTL", c.TTL}, {"MaxStale", c.MaxStale}, {"Lease", c.Lease},
 		{"LookupTimeout", c.LookupTimeout}, {"MaxWait", c.MaxWait}, {"Patience", c.Patience},
 		{"RetryMin", c.RetryMin}, {"RetryMax", c.RetryMax}, {"OutboxMaxAge", c.OutboxMaxAge},
+		{"KeepRaw", c.KeepRaw},
 	} {
 		refuse(d.d < 0, "%s is %v; it must not be negative", d.name, d.d)
 	}
+	_, prunes := store.As[store.Pruner](c.Store)
+	refuse(c.KeepRaw > 0 && !prunes, "KeepRaw is %v; the Store cannot remove raw answers, as it is no store.Pruner", c.KeepRaw)
 	refuse(!(c.Jitter < 1), "Jitter is %v; it must be below 1", c.Jitter)
 	refuse(!(c.RefreshAhead <= 1), "RefreshAhead is %v; it must be at most 1", c.RefreshAhead)
 	refuse(!(c.Spending.Fair <= 1), "Spending.Fair is %v; it must be at most 1", c.Spending.Fair)

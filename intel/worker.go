@@ -32,6 +32,7 @@ type Worker struct {
 	names   []string // of the providers, in the same order
 	retry   retrySchedule
 	answers store.Answers // nil if the store has none
+	pruner  store.Pruner  // nil if the store has none
 	wake    signal
 	running atomic.Bool
 	counts  counts
@@ -87,6 +88,7 @@ func NewWorker(c Config) (*Worker, error) {
 		w.names = append(w.names, s.Name())
 	}
 	w.answers, _ = store.As[store.Answers](c.Store)
+	w.pruner, _ = store.As[store.Pruner](c.Store)
 	w.events = announce.New(w.announcements())
 	return w, nil
 }
@@ -164,7 +166,10 @@ func (w *Worker) Drain(ctx context.Context) error {
 			return err
 		case claimed > 0 && !next.IsZero() && !next.After(now): // more are due already
 		case !r.settle() || len(w.sources.offer(r.claiming, now, w.config.Batch, w.config.Spending.Fair).grants) == 0:
-			return nil
+			if w.config.KeepRaw == 0 || r.claiming.Err() != nil {
+				return nil
+			}
+			return w.prune(r.claiming)
 		}
 	}
 }
@@ -236,6 +241,10 @@ func (w *Worker) start(ctx context.Context, drain bool) (*run, error) {
 	if w.config.Bus != nil && !drain {
 		r.background.Go(func() { w.listen(r.claiming, func() { r.stop(errControl) }) })
 		r.background.Go(func() { w.heartbeat(r.claiming) })
+	}
+
+	if w.pruner != nil && !drain {
+		r.background.Go(func() { w.pruneDaily(r.claiming) })
 	}
 
 	w.events.Start(r.saving, drain)

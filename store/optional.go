@@ -173,6 +173,22 @@ type Stats struct {
 	Outbox    int            // events not yet published
 }
 
+// Pruner is implemented by a store that can remove what is old.
+type Pruner interface {
+	// Prune removes the raw answers that were obtained before the given time, and
+	// whatever is left of attackers that are gone. Findings stay, without Raw. The
+	// zero time keeps all raw answers. Prune may take time that grows with the
+	// store; other calls go on meanwhile. After an error it may have removed a
+	// part, which it returns.
+	Prune(ctx context.Context, before time.Time) (Pruned, error)
+}
+
+// Pruned counts what [Pruner.Prune] removed.
+type Pruned struct {
+	Raws    int // raw answers
+	Orphans int // attackers that are gone and of which something was left
+}
+
 // Migrator is implemented by a store whose tables have to be created.
 type Migrator interface {
 	// Migrate brings the tables up to date. It may be called at every start, by

@@ -49,7 +49,7 @@ func open(o options, c config, log *slog.Logger) (*daemon, error) {
 		Store: s, Bus: b, Providers: c.providers(),
 		Policy: policies[o.policy], LookupTimeout: o.lookupTimeout, Guard: provider.Guard{Own: c.own},
 		PollInterval: o.pollInterval, TTL: o.ttl, Batch: o.batch, Concurrency: o.concurrency,
-		Logger: log, Hooks: d.pulse.hooks(),
+		KeepRaw: o.keepRaw, Logger: log, Hooks: d.pulse.hooks(),
 	})
 	if err != nil {
 		return nil, errors.Join(err, d.close())
@@ -105,10 +105,6 @@ func serve(ctx context.Context, o options, c config, lookup lookup, log *slog.Lo
 			d.pulse.rest()
 		}
 		tell.send("READY=1\nSTATUS=Enriching")
-		group.Go(func() error {
-			pruneDaily(ctx, d.store, o.keepRaw, log)
-			return nil
-		})
 		if err := d.worker.Run(ctx); !errors.Is(err, intel.ErrStopped) {
 			return err
 		}

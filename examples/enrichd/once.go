@@ -15,9 +15,6 @@ func once(ctx context.Context, o options, c config, log *slog.Logger) (err error
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
 	err = d.drain(ctx)
-	if err == nil {
-		err = prune(ctx, d.store, o.keepRaw, log)
-	}
 	if ctx.Err() == nil {
 		return err
 	}

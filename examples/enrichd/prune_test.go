@@ -1,57 +1,15 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"log/slog"
-	"strings"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/provider/providertest/upstream"
-	"github.com/decnet/enrich/store/sqlstore"
 )
-
-// pruning notes what is to be removed, and when it was asked to.
-type pruning struct {
-	before, at []time.Time
-	err        error
-}
-
-func (p *pruning) Prune(_ context.Context, before time.Time) (sqlstore.Pruned, error) {
-	p.before, p.at = append(p.before, before), append(p.at, time.Now())
-	return sqlstore.Pruned{Raws: 7}, p.err
-}
-
-func TestPruneDaily(t *testing.T) {
-	for _, err := range []error{nil, errors.New("the database is away")} {
-		synctest.Test(t, func(t *testing.T) {
-			const keep = 720 * time.Hour
-			started := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Hour)
-			defer cancel()
-			p := &pruning{err: err}
-			var text bytes.Buffer
-			pruneDaily(ctx, p, keep, slog.New(slog.NewTextHandler(&text, nil)))
-			require.Equal(t, 50*time.Hour, time.Since(started), "it ends with its context")
-			require.Len(t, p.at, 3)
-			for i, at := range p.at {
-				require.Equal(t, time.Duration(i)*24*time.Hour, at.Sub(started))
-				require.Equal(t, keep, at.Sub(p.before[i]))
-			}
-			require.Equal(t, 3, strings.Count(text.String(), "raws=7"))
-			if err != nil {
-				require.Equal(t, 3, strings.Count(text.String(), err.Error()))
-			}
-		})
-	}
-}
 
 // TestKeepRaw: raw answers that are old enough are removed, from DECNET's rows,
 // too; what they say stays.

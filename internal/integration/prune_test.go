@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/store"
-	"github.com/decnet/enrich/store/sqlstore"
 )
 
 func TestPrune(t *testing.T) { onEach(t, testPrune) }
@@ -37,7 +36,7 @@ func testPrune(t *testing.T, on *database) {
 
 	pruned, err := d.store.Prune(t.Context(), d.now.AddDate(0, 0, -1))
 	require.NoError(t, err)
-	require.Equal(t, sqlstore.Pruned{Raws: 5, Orphans: 2}, pruned)
+	require.Equal(t, store.Pruned{Raws: 5, Orphans: 2}, pruned)
 	old, err := d.store.Get(t.Context(), recs[0].ID)
 	require.NoError(t, err)
 	for _, e := range old.Entries {

@@ -20,8 +20,8 @@ import (
 )
 
 // Store is a [store.Store] in memory that also implements [store.Registrar],
-// [store.Answers], [store.Outbox], [store.QuotaLedger], [store.Lister] and
-// [store.Statistician]. Its methods are safe for concurrent use. Leases run on
+// [store.Answers], [store.Outbox], [store.QuotaLedger], [store.Lister],
+// [store.Statistician] and [store.Pruner]. Its methods are safe for concurrent use. Leases run on
 // the clock of the machine.
 //
 // Use [New] to make one.
@@ -56,6 +56,7 @@ var _ interface {
 	store.QuotaLedger
 	store.Lister
 	store.Statistician
+	store.Pruner
 } = (*Store)(nil)
 
 // New returns an empty store.

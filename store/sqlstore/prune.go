@@ -9,38 +9,30 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// Pruned counts what [Store.Prune] removed.
-type Pruned struct {
-	Raws    int // raw answers
-	Orphans int // attackers that are gone and of whom something was left
-}
-
 // pruneBatch is how many rows Prune looks at in one transaction.
 const pruneBatch = 1000
 
-// Prune removes the raw answers that were obtained before the given time (in
-// attacker_intel an empty object takes their place, whoever wrote them; the
-// findings stay), and what is left of attackers that are gone: in our own
-// tables, and the rows of attacker_intel that this package added. It looks at
-// everything, in short transactions. If it fails it may have removed a part,
-// which it then counts.
-func (s *Store) Prune(ctx context.Context, before time.Time) (pruned Pruned, err error) {
+// Prune implements [store.Pruner]. In attacker_intel an empty object takes the
+// place of a raw answer, whoever wrote it. Of attackers that are gone it removes
+// the rows of our own tables, and those of attacker_intel that this package added.
+// It looks at everything, in short transactions.
+func (s *Store) Prune(ctx context.Context, before time.Time) (pruned store.Pruned, err error) {
 	steps := []struct {
 		table, key string
-		prune      func(t *tx, where string, args []any) (Pruned, error)
+		prune      func(t *tx, where string, args []any) (store.Pruned, error)
 	}{
 		{"enrich_ledger", "attacker_uuid", (*tx).pruneLedger},
-		{"attacker_intel", "uuid", func(t *tx, where string, args []any) (Pruned, error) { return t.pruneIntel(where, args, before) }},
-		{"enrich_raw", "attacker_uuid", func(t *tx, where string, args []any) (Pruned, error) {
+		{"attacker_intel", "uuid", func(t *tx, where string, args []any) (store.Pruned, error) { return t.pruneIntel(where, args, before) }},
+		{"enrich_raw", "attacker_uuid", func(t *tx, where string, args []any) (store.Pruned, error) {
 			n, err := t.changed("remove old raw answers", "DELETE FROM enrich_raw WHERE "+where+" AND observed_at < ?",
 				append(args, micros(before))...)
-			return Pruned{Raws: n}, err
+			return store.Pruned{Raws: n}, err
 		}},
 	}
 	for _, step := range steps {
 		for last, more := "", true; more; {
 			start := last
-			var part Pruned
+			var part store.Pruned
 			err := s.write(ctx, func(t *tx) (err error) {
 				more, err = t.one("find how far to prune", "SELECT "+step.key+" FROM "+step.table+" WHERE "+step.key+" > ? ORDER BY "+
 					step.key+limit(1)+" OFFSET "+strconv.Itoa(pruneBatch-1), []any{start}, &last)
@@ -65,7 +57,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (pruned Pruned, err
 }
 
 // pruneLedger removes attackers that are gone from our own tables.
-func (t *tx) pruneLedger(where string, args []any) (Pruned, error) {
+func (t *tx) pruneLedger(where string, args []any) (store.Pruned, error) {
 	var gone []string
 	err := t.query("look for attackers that are gone", `SELECT attacker_uuid FROM enrich_ledger WHERE `+where+
 		` AND NOT EXISTS (SELECT 1 FROM attackers a WHERE a.uuid = attacker_uuid) ORDER BY attacker_uuid`, args,
@@ -76,14 +68,14 @@ func (t *tx) pruneLedger(where string, args []any) (Pruned, error) {
 			return err
 		})
 	if err != nil {
-		return Pruned{}, err
+		return store.Pruned{}, err
 	}
-	return Pruned{Orphans: len(gone)}, t.purge(gone)
+	return store.Pruned{Orphans: len(gone)}, t.purge(gone)
 }
 
 // pruneIntel removes old raw answers from attacker_intel, and rows that this
 // package added and whose attackers are gone.
-func (t *tx) pruneIntel(where string, args []any, before time.Time) (pruned Pruned, err error) {
+func (t *tx) pruneIntel(where string, args []any, before time.Time) (pruned store.Pruned, err error) {
 	foreign, err := t.foreignProviders()
 	if err != nil {
 		return pruned, err

@@ -40,6 +40,7 @@ type broken struct {
 	swap        func(provider string, version uint64, doc []byte) (bool, error)
 	list        func(store.ListRequest) (store.Page, error)
 	stats       func(time.Time) (store.Stats, error)
+	prune       func(before time.Time) (store.Pruned, error)
 
 	patient map[string]bool // calls that do not look at their context
 }
@@ -225,4 +226,12 @@ func (b *broken) Stats(ctx context.Context, now time.Time) (store.Stats, error) 
 		return b.stats(now)
 	}
 	return b.Store.Stats(ctx, now)
+}
+
+func (b *broken) Prune(ctx context.Context, before time.Time) (store.Pruned, error) {
+	ctx = b.context(ctx, "Prune")
+	if b.prune != nil && ctx.Err() == nil {
+		return b.prune(before)
+	}
+	return b.Store.Prune(ctx, before)
 }

@@ -125,7 +125,7 @@ var callBugs = bugs{
 		each := make(map[string]func(b *broken))
 		for _, call := range []string{
 			"Claim", "Get", "Save", "Release", "Observe", "Forget", "Answers",
-			"Unpublished", "Published", "Expire", "List", "Stats",
+			"Unpublished", "Published", "Expire", "List", "Stats", "Prune",
 		} {
 			each[call] = func(b *broken) { b.patient[call] = true }
 		}

@@ -96,6 +96,12 @@ func cancelledContext(tb testing.TB, h Harness) {
 			return err
 		}
 	}
+	if s, ok := store.As[store.Pruner](f.store); ok {
+		calls["Prune"] = func() error {
+			_, err := s.Prune(ctx, f.now.Add(time.Hour))
+			return err
+		}
+	}
 	if s, ok := store.As[store.Statistician](f.store); ok {
 		calls["Stats"] = func() error {
 			_, err := s.Stats(ctx, f.now)

@@ -341,6 +341,44 @@ func stats(tb testing.TB, h Harness) {
 	check(f.now.Add(time.Hour), 5)
 }
 
+func prune(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Pruner](f)
+	all := f.attackers(3)
+	at := f.now.Add(-time.Hour).Truncate(time.Second) // as all databases can keep it
+	for i, observed := range []time.Time{at.Add(-time.Second), at, at.Add(time.Second)} {
+		rec := f.take(all[i])
+		u := f.update(rec, f.fresh("greynoise", all[i].Addr()), f.fresh("own", all[i].Addr()))
+		for j := range u.Entries {
+			u.Entries[j].Finding.ObservedAt = observed
+		}
+		f.save(u)
+	}
+	want := []store.Record{f.get(all[0].ID), f.get(all[1].ID), f.get(all[2].ID)}
+	pruned := func(before time.Time, raws int) {
+		f.Helper()
+		got, err := s.Prune(f.ctx, before)
+		if want := (store.Pruned{Raws: raws}); err != nil || got != want {
+			f.Errorf("Prune of what is older than %v returned %+v, %v; want %+v", before, got, err, want)
+		}
+		for i := range want {
+			for j := range want[i].Entries {
+				if e := &want[i].Entries[j]; e.Finding.ObservedAt.Before(before) {
+					bare := *e.Finding
+					bare.Raw = nil
+					e.Finding = &bare
+				}
+			}
+			f.same("Get after Prune", f.get(all[i].ID), want[i])
+		}
+	}
+	pruned(time.Time{}, 0)
+	pruned(at, 2)
+	pruned(at, 0)
+	f.expect("a claim after Prune", f.claim().Records)
+	pruned(at.Add(time.Minute), 4)
+}
+
 func migrate(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	s := optional[store.Migrator](f)

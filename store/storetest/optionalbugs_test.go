@@ -410,6 +410,53 @@ var optionalBugs = bugs{
 			req.Text = strings.TrimSuffix(strings.ReplaceAll(req.Text, "45_", "45."), "%")
 		}),
 	},
+	"Prune": {
+		"nothing": func(b *broken) { b.prune = func(time.Time) (store.Pruned, error) { return store.Pruned{}, nil } },
+		"everything": func(b *broken) {
+			b.prune = func(time.Time) (store.Pruned, error) { return b.Store.Prune(background, farAhead) }
+		},
+		"everything at the zero time": func(b *broken) {
+			b.prune = func(before time.Time) (store.Pruned, error) {
+				if before.IsZero() {
+					before = farAhead
+				}
+				return b.Store.Prune(background, before)
+			}
+		},
+		"those of the time itself": func(b *broken) {
+			b.prune = func(before time.Time) (store.Pruned, error) {
+				return b.Store.Prune(background, before.Add(time.Second))
+			}
+		},
+		"without counting": func(b *broken) {
+			b.prune = func(before time.Time) (store.Pruned, error) {
+				_, err := b.Store.Prune(background, before)
+				return store.Pruned{}, err
+			}
+		},
+		"with the findings": func(b *broken) {
+			b.read = func(r *store.Record) {
+				for i := range r.Entries {
+					if f := r.Entries[i].Finding; f != nil && f.Raw == nil {
+						r.Entries[i].Finding = nil
+					}
+				}
+			}
+		},
+		"makes due": func(b *broken) {
+			b.prune = func(before time.Time) (store.Pruned, error) {
+				pruned, err := b.Store.Prune(background, before)
+				page, _ := b.Store.List(background, store.ListRequest{Limit: 9})
+				for _, rec := range page.Records {
+					again := rec.Attacker
+					for _, again.IP = range []string{"45.200.200.200", rec.IP} {
+						_ = b.Store.Observe(background, again)
+					}
+				}
+				return pruned, err
+			}
+		},
+	},
 	"Stats": {
 		"attackers": counting(func(s *store.Stats) { s.Attackers++ }),
 		"enriched":  counting(func(s *store.Stats) { s.Enriched++ }),

@@ -62,6 +62,8 @@ func Run(t *testing.T, h Harness) {
 	log("Lister", ok)
 	_, ok = store.As[store.Statistician](s)
 	log("Statistician", ok)
+	_, ok = store.As[store.Pruner](s)
+	log("Pruner", ok)
 	_, ok = store.As[store.Migrator](s)
 	log("Migrator", ok)
 	if h.Reopen == nil {
@@ -140,6 +142,7 @@ func Checks() []Check {
 		{"ListEnriched", listEnriched},
 		{"ListFiltered", listFiltered},
 		{"Stats", stats},
+		{"Prune", prune},
 		{"Migrate", migrate},
 		{"Reopen", reopen},
 		{"Model", model},
