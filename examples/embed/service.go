@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/decnet/enrich/bus"
@@ -51,7 +49,7 @@ func NewService(attackers Attackers, b intel.Bus, log *slog.Logger, providers ..
 
 // LoginFailed registers an attacker. It does not wait for a verdict.
 func (s *Service) LoginFailed(ctx context.Context, addr netip.Addr) error {
-	err := s.attackers.Observe(ctx, store.Attacker{ID: attackerID(addr), IP: addr.String(), LastSeen: time.Now().UTC()})
+	err := s.attackers.Observe(ctx, store.Attacker{ID: store.AttackerID(addr), IP: addr.String(), LastSeen: time.Now().UTC()})
 	s.worker.Wake()
 	return err
 }
@@ -74,15 +72,13 @@ func (s *Service) Run(ctx context.Context) error {
 // React blocks or unblocks the attacker that an event is about. The event says
 // that something was learnt; the record says what is true now.
 func (s *Service) React(ctx context.Context, ev bus.Event) error {
-	var about struct {
-		ID uuid.UUID `json:"attacker_uuid"`
-	}
-	if err := json.Unmarshal(ev.Payload, &about); err != nil {
+	enriched, err := intel.ParseEnriched(ev.Payload)
+	if err != nil {
 		return fmt.Errorf("event %s: %w", ev.ID, err)
 	}
-	r, err := s.attackers.Get(ctx, about.ID)
+	r, err := s.attackers.Get(ctx, enriched.AttackerUUID)
 	if err != nil {
-		return fmt.Errorf("attacker %s: %w", about.ID, err)
+		return fmt.Errorf("attacker %s: %w", enriched.AttackerUUID, err)
 	}
 	s.decide(&r)
 	return nil
@@ -157,10 +153,4 @@ func (s *Service) load(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// attackerID returns the UUID of the attacker with an address, the same in
-// every process.
-func attackerID(addr netip.Addr) uuid.UUID {
-	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(addr.String()))
 }

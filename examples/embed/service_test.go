@@ -51,7 +51,7 @@ func TestWithMocks(t *testing.T) {
 	}{records, empty, empty}, b, quiet)
 	require.NoError(t, err)
 
-	r := store.Record{Attacker: store.Attacker{ID: attackerID(bad), IP: bad.String()}}
+	r := store.Record{Attacker: store.Attacker{ID: store.AttackerID(bad), IP: bad.String()}}
 	r.Decision.Verdict = provider.Malicious
 	event := bus.Event{Payload: json.RawMessage(`{"attacker_uuid":"` + r.ID.String() + `","aggregate_verdict":"benign"}`)}
 	down := errors.New("the database is down")
