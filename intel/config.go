@@ -17,6 +17,7 @@ import (
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // The interfaces an embedder implements, so that one import is enough.
@@ -246,7 +247,7 @@ var reserved = func() []string {
 		"attacker_uuid", "attacker_ip", "aggregate_verdict", "event_id",
 		"source_id", "session_id", "token_id", "identity_uuid", "credential_id",
 	}
-	for _, c := range store.Columns {
+	for _, c := range decnet.Columns {
 		keys = append(keys, c.Name)
 	}
 	return keys
@@ -301,5 +302,5 @@ func identify(ps []Provider) (ids []gate.Identity, err error) {
 
 // hasColumns reports whether attacker_intel has columns for the provider.
 func hasColumns(name string) bool {
-	return slices.ContainsFunc(store.Columns, func(c store.Column) bool { return c.Provider == name })
+	return slices.ContainsFunc(decnet.Columns, func(c decnet.Column) bool { return c.Provider == name })
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/decnet/enrich/internal/jsontext"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // The topics a worker subscribes to and publishes on. They are DECNET's.
@@ -57,9 +58,9 @@ func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
 	b = appendValue(b, nilIfEmpty(r.Decision.Verdict.String()))
 	b = append(b, `,"providers":`...)
 	b = appendStrings(b, a.providers)
-	for i := range store.Columns {
-		c := &store.Columns[i]
-		if c.Kind == store.Raw || c.Kind == store.Time {
+	for i := range decnet.Columns {
+		c := &decnet.Columns[i]
+		if c.Kind == decnet.Raw || c.Kind == decnet.Time {
 			continue
 		}
 		b = appendKey(b, "", c.Name)
@@ -87,9 +88,9 @@ func enrichedEvent(r *store.Record, a announcement, at time.Time) *bus.Event {
 }
 
 // appendColumn appends what a column holds. Plain lists are written as they are,
-// everything else goes through [store.Column.Value].
-func appendColumn(b []byte, c *store.Column, f *provider.Finding) []byte {
-	if c.Kind == store.List {
+// everything else goes through [decnet.Column.Value].
+func appendColumn(b []byte, c *decnet.Column, f *provider.Finding) []byte {
+	if c.Kind == decnet.List {
 		if f == nil {
 			return append(b, "[]"...)
 		}
@@ -165,6 +166,6 @@ func appendValue(b []byte, v any) []byte {
 }
 
 // appendString appends s, as a store would keep it, as a JSON string.
-func appendString(b []byte, s string) []byte { return jsontext.AppendString(b, store.CleanText(s)) }
+func appendString(b []byte, s string) []byte { return jsontext.AppendString(b, decnet.CleanText(s)) }
 
 func appendStrings(b []byte, list []string) []byte { return jsontext.AppendList(b, list, appendString) }

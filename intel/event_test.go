@@ -16,6 +16,7 @@ import (
 	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 var (
@@ -242,7 +243,7 @@ func FuzzAppendString(f *testing.F) {
 		require.True(t, utf8.Valid(b))
 		var got string
 		require.NoError(t, json.Unmarshal(b[1:], &got), "%q", b)
-		require.Equal(t, store.CleanText(s), got)
+		require.Equal(t, decnet.CleanText(s), got)
 	})
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // totals are what a report adds up to.
@@ -45,7 +46,7 @@ func (p *program) report(ctx context.Context, w io.Writer) (*totals, error) {
 		row := table.row(&r)
 		t.add(&r, row, p.started)
 		if p.json {
-			_, err = out.Write(append(r.RowJSON(), '\n'))
+			_, err = out.Write(append(decnet.RowJSON(&r), '\n'))
 		} else {
 			err = table.print(out, row)
 		}

@@ -35,6 +35,7 @@ import (
 
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 const (
@@ -198,7 +199,7 @@ func (a *api) serveIntel(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		a.unavailable(w, r, "cannot read a record", "attacker", id, "error", err)
 	default:
-		answer(w, http.StatusOK, rec.RowJSON())
+		answer(w, http.StatusOK, decnet.RowJSON(&rec))
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/decnet/enrich/intel/httpapi"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 	"github.com/decnet/enrich/store/memstore"
 )
 
@@ -89,7 +90,7 @@ func TestIntel(t *testing.T) {
 		require.Equal(t, http.StatusOK, w.Code)
 		var row map[string]any
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &row))
-		require.Len(t, row, 4+len(store.Columns)+3)
+		require.Len(t, row, 4+len(decnet.Columns)+3)
 		require.Subset(t, row, map[string]any{
 			"attacker_uuid": dashed, "attacker_ip": "45.155.205.233", "schema_version": 1.0,
 			"abuseipdb_score": 100.0, "abuseipdb_categories": []any{18.0, 22.0},
@@ -98,7 +99,7 @@ func TestIntel(t *testing.T) {
 			"feodo_listed": nil, "aggregate_verdict": "malicious",
 			"cached_at": "2026-02-28T23:59:59.123456Z", "expires_at": "2026-03-01T00:59:59.123456Z",
 		})
-		for _, c := range store.Columns {
+		for _, c := range decnet.Columns {
 			require.Contains(t, row, c.Name)
 		}
 	}

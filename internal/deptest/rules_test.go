@@ -54,18 +54,19 @@ var rules = []rule{
 	{packages: "bus"},
 	{packages: "aggregate", inside: []string{"provider"}},
 	{packages: "store", inside: []string{"provider", "bus", "aggregate"}, outside: outside},
-	{packages: "intel", contracts: true, inside: []string{"intel/internal/...", "internal/..."}, outside: outside},
+	{packages: "store/decnet", contracts: true, outside: outside},
+	{packages: "intel", contracts: true, inside: []string{"store/decnet", "intel/internal/...", "internal/..."}, outside: outside},
 	{packages: "intel/internal/...", contracts: true, inside: []string{"intel/internal/...", "internal/..."}, outside: outside},
 
 	{packages: "intel/intelmock", contracts: true, outside: append([]string{"go.uber.org/mock"}, outside...)},
-	{packages: "intel/*", contracts: true, inside: []string{"intel", "intel/internal/...", "internal/..."}, outside: outside},
+	{packages: "intel/*", contracts: true, inside: []string{"store/decnet", "intel", "intel/internal/...", "internal/..."}, outside: outside},
 
 	{packages: "provider/providertest/upstream"},
 	{packages: "provider/providertest", inside: []string{"provider", "provider/providertest/upstream"}, outside: outside},
 	{packages: "provider/*", inside: []string{"provider", "provider/rest", "provider/feed", "internal/..."}, outside: outside},
 
-	{packages: "store/storetest", contracts: true, inside: []string{"store/memstore"}, outside: outside},
-	{packages: "store/...", contracts: true, inside: []string{"internal/..."}, outside: outside},
+	{packages: "store/storetest", contracts: true, inside: []string{"store/decnet", "store/memstore"}, outside: outside},
+	{packages: "store/...", contracts: true, inside: []string{"store/decnet", "internal/..."}, outside: outside},
 
 	{packages: "bus/natsbus", inside: []string{"bus"}, outside: client},
 	{packages: "bus/*", inside: []string{"bus", "internal/..."}, outside: outside},

@@ -21,6 +21,7 @@ import (
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 	"github.com/decnet/enrich/store/sqlstore"
 )
 
@@ -61,9 +62,9 @@ CREATE INDEX ix_attacker_intel_attacker_ip ON attacker_intel (attacker_ip);
 CREATE INDEX ix_attacker_intel_expires_at ON attacker_intel (expires_at);
 `
 
-// decnet is a database that DECNET made, and a store in it with a clock that
+// decnetDB is a database that DECNET made, and a store in it with a clock that
 // can be moved.
-type decnet struct {
+type decnetDB struct {
 	*testing.T
 	on    *database
 	db    *sql.DB
@@ -72,7 +73,7 @@ type decnet struct {
 	now   time.Time
 }
 
-func newDECNET(t *testing.T, on *database) *decnet {
+func newDECNET(t *testing.T, on *database) *decnetDB {
 	d := newDECNETWith(t, on, "")
 	require.NoError(t, d.store.Migrate(t.Context()))
 	return d
@@ -80,8 +81,8 @@ func newDECNET(t *testing.T, on *database) *decnet {
 
 // newDECNETWith is newDECNET where attacker_intel has further columns, before
 // the store has migrated.
-func newDECNETWith(t *testing.T, on *database, columns string) *decnet {
-	d := &decnet{T: t, on: on, db: on.open(t, on.create(t)), now: time.Now().UTC().Truncate(time.Second)}
+func newDECNETWith(t *testing.T, on *database, columns string) *decnetDB {
+	d := &decnetDB{T: t, on: on, db: on.open(t, on.create(t)), now: time.Now().UTC().Truncate(time.Second)}
 	for _, text := range decnetSchema(on) {
 		d.exec(strings.Replace(text, "of_tomorrow VARCHAR", columns+" of_tomorrow VARCHAR", 1))
 	}
@@ -91,7 +92,7 @@ func newDECNETWith(t *testing.T, on *database, columns string) *decnet {
 	return d
 }
 
-func (d *decnet) exec(text string, args ...any) {
+func (d *decnetDB) exec(text string, args ...any) {
 	d.Helper()
 	exec := d.db.Exec
 	if d.tx != nil {
@@ -102,7 +103,7 @@ func (d *decnet) exec(text string, args ...any) {
 }
 
 // atOnce runs f with one transaction for all it writes.
-func (d *decnet) atOnce(f func()) {
+func (d *decnetDB) atOnce(f func()) {
 	d.Helper()
 	var err error
 	d.tx, err = d.db.Begin()
@@ -123,7 +124,7 @@ func (on *database) stored(t time.Time) string {
 }
 
 // profile writes an attacker as DECNET's profiler does, at the given time.
-func (d *decnet) profile(uuid, ip string, at time.Time) {
+func (d *decnetDB) profile(uuid, ip string, at time.Time) {
 	d.Helper()
 	d.exec("UPDATE attackers SET ip = ?, last_seen = ?, updated_at = ? WHERE uuid = ?", ip, sqlalchemy(at), sqlalchemy(at), uuid)
 	if len(column[string](d, d.db, d.on.placed("SELECT uuid FROM attackers WHERE uuid = ?"), uuid)) == 0 {
@@ -133,7 +134,7 @@ func (d *decnet) profile(uuid, ip string, at time.Time) {
 }
 
 // enrich writes a row as DECNET's own worker does.
-func (d *decnet) enrich(attacker, ip string, at, expires time.Time) {
+func (d *decnetDB) enrich(attacker, ip string, at, expires time.Time) {
 	d.Helper()
 	d.exec(`INSERT INTO attacker_intel (uuid, attacker_uuid, attacker_ip, schema_version,
 		greynoise_classification, greynoise_tags, greynoise_raw, greynoise_queried_at,
@@ -146,7 +147,7 @@ func (d *decnet) enrich(attacker, ip string, at, expires time.Time) {
 }
 
 // claim claims what is due at d.now.
-func (d *decnet) claim() []store.Record {
+func (d *decnetDB) claim() []store.Record {
 	d.Helper()
 	c, err := d.store.Claim(d.Context(), store.ClaimRequest{Now: d.now, Owner: "test", Lease: time.Minute, Limit: 2000})
 	require.NoError(d, err)
@@ -365,7 +366,7 @@ func testForeignFindingWrittenMeanwhileIsKept(t *testing.T, on *database) {
 	require.NoError(t, d.store.Save(t.Context(), enriched(recs[0], d.now), enriched(recs[1], d.now.Add(2*time.Minute))))
 
 	row := on.plain(t, d.db, "attacker_intel", "attacker_uuid", first)
-	for _, c := range store.Columns {
+	for _, c := range decnet.Columns {
 		if c.Provider == "greynoise" || c.Provider == "abuseipdb" {
 			require.Equal(t, theirs[c.Name], row[c.Name], c.Name)
 		}
@@ -398,8 +399,8 @@ func testAddressChangeClearsColumns(t *testing.T, on *database) {
 	before := on.plain(t, d.db, "attacker_intel", "attacker_uuid", id)
 	require.NoError(t, d.store.Save(t.Context(), u))
 	row := on.plain(t, d.db, "attacker_intel", "attacker_uuid", id)
-	for _, c := range store.Columns {
-		want, ok := map[store.Kind]string{store.List: "[]", store.Raw: "{}"}[c.Kind]
+	for _, c := range decnet.Columns {
+		want, ok := map[decnet.Kind]string{decnet.List: "[]", decnet.Raw: "{}"}[c.Kind]
 		if !ok {
 			want = "null"
 		}
@@ -768,7 +769,7 @@ func testPurgeByDECNET(t *testing.T, on *database) {
 
 // deleteUnchecked deletes attackers as a connection does that enforces no foreign
 // keys.
-func (d *decnet) deleteUnchecked(where string) {
+func (d *decnetDB) deleteUnchecked(where string) {
 	d.Helper()
 	off, on := "PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys = ON"
 	switch d.on {
@@ -814,7 +815,7 @@ func testRowEqualsRecordFieldByField(t *testing.T, on *database) {
 	at, expires := on.stored(d.now), on.stored(d.now.Add(24*time.Hour))
 	raw := func(i int) string { return string(u.Entries[i].Finding.Raw) }
 	require.Equal(t, map[string]string{
-		"uuid": store.RowID(rec.ID).String(), "attacker_uuid": id, "attacker_ip": "45.9.0.1",
+		"uuid": decnet.RowID(rec.ID).String(), "attacker_uuid": id, "attacker_ip": "45.9.0.1",
 		"schema_version":           "1",
 		"greynoise_classification": "malicious", "greynoise_name": "unknown",
 		"greynoise_tags": `["SSH Bruteforcer"]`, "greynoise_raw": raw(2), "greynoise_queried_at": at,
@@ -847,7 +848,7 @@ func testRowsAreKnownAsTheyAreInTheTable(t *testing.T, on *database) {
 			require.NoError(t, err)
 			require.Equal(t, store.Row{UUID: key, CachedAt: at, ExpiresAt: expires}, rec.Row, when)
 			var row map[string]any
-			require.NoError(t, json.Unmarshal(rec.RowJSON(), &row))
+			require.NoError(t, json.Unmarshal(decnet.RowJSON(&rec), &row))
 			require.Equal(t, key, row["uuid"], when)
 			require.Equal(t, at.Format(time.RFC3339), row["cached_at"], when)
 			require.Equal(t, expires.Format(time.RFC3339), row["expires_at"], when)

@@ -27,7 +27,7 @@ func (on *database) typed(columns string) string {
 
 // answered returns the update by which another provider than DECNET's has
 // answered, beside those.
-func (d *decnet) answered(rec store.Record, name string, attrs map[string]any) store.Update {
+func (d *decnetDB) answered(rec store.Record, name string, attrs map[string]any) store.Update {
 	u := enriched(rec, d.now)
 	f := &provider.Finding{
 		Provider: name, Addr: rec.Addr(), Known: true, Attrs: attrs, Raw: json.RawMessage(`{"ports":[22]}`), ObservedAt: d.now,
@@ -38,7 +38,7 @@ func (d *decnet) answered(rec store.Record, name string, attrs map[string]any) s
 }
 
 // observed returns the claimed record of a new attacker.
-func (d *decnet) observed() store.Record {
+func (d *decnetDB) observed() store.Record {
 	d.Helper()
 	d.profile(uuid.NewString(), "45.9.0.1", d.now)
 	recs := d.claim()
@@ -47,7 +47,7 @@ func (d *decnet) observed() store.Record {
 }
 
 // row returns the columns of an attacker's row whose names begin so.
-func (d *decnet) row(id uuid.UUID, prefix string) map[string]string {
+func (d *decnetDB) row(id uuid.UUID, prefix string) map[string]string {
 	d.Helper()
 	row := d.on.plain(d, d.db, "attacker_intel", "attacker_uuid", id.String())
 	maps.DeleteFunc(row, func(name, _ string) bool { return !strings.HasPrefix(name, prefix) })

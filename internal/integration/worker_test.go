@@ -14,6 +14,7 @@ import (
 	"github.com/decnet/enrich/intel"
 	"github.com/decnet/enrich/provider/providertest/upstream"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // sources names the upstream service behind each provider.
@@ -102,7 +103,7 @@ func TestSecondPassWithFailuresKeepsTheFirst(t *testing.T) {
 	for _, a := range attackers {
 		require.Eventually(t, func() bool { // the second has to pass
 			rec, err := s.Get(t.Context(), a.ID)
-			return err == nil && time.Now().After(rec.ExpiresAt())
+			return err == nil && time.Now().After(decnet.ExpiresAt(&rec))
 		}, 5*time.Second, 10*time.Millisecond)
 		_, err := w.Enrich(t.Context(), a.ID)
 		require.NoError(t, err)

@@ -19,7 +19,7 @@ import (
 	"github.com/decnet/enrich/provider/feodo"
 	"github.com/decnet/enrich/provider/greynoise"
 	"github.com/decnet/enrich/provider/threatfox"
-	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // answering is a transport that gives every request the same answer.
@@ -109,8 +109,8 @@ func TestRecordedAnswersReadBack(t *testing.T) {
 				require.Equal(t, f.Addr, back.Addr)
 				require.True(t, f.ObservedAt.Equal(back.ObservedAt))
 				require.Equal(t, string(f.Raw), string(back.Raw))
-				for i := range store.Columns {
-					if col := &store.Columns[i]; col.Provider == c.name && col.Attr != "" {
+				for i := range decnet.Columns {
+					if col := &decnet.Columns[i]; col.Provider == c.name && col.Attr != "" {
 						require.Equal(t, f.Attrs[col.Attr], back.Attrs[col.Attr], "%s %s: %s", c.name, name, col.Attr)
 					}
 				}
@@ -133,9 +133,9 @@ func named(body string) netip.Addr {
 // readBack returns a finding as it is read from the row that it was written to.
 func readBack(t *testing.T, f provider.Finding) *provider.Finding {
 	t.Helper()
-	r := &intelRow{ip: f.Addr.String(), values: make([]any, len(store.Columns))}
-	for i := range store.Columns {
-		c := &store.Columns[i]
+	r := &intelRow{ip: f.Addr.String(), values: make([]any, len(decnet.Columns))}
+	for i := range decnet.Columns {
+		c := &decnet.Columns[i]
 		if c.Provider != f.Provider {
 			continue
 		}

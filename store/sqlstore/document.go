@@ -15,6 +15,7 @@ import (
 	"github.com/decnet/enrich/internal/jsontext"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // A ledger is stored as a JSON array of entries, without Raw. Times are in
@@ -187,7 +188,7 @@ func appendNumber(b []byte, name string, n int64) []byte {
 }
 
 // appendString appends s, made storable, as a JSON string.
-func appendString(b []byte, s string) []byte { return jsontext.AppendString(b, store.CleanText(s)) }
+func appendString(b []byte, s string) []byte { return jsontext.AppendString(b, decnet.CleanText(s)) }
 
 // decode is the inverse of encode.
 func decode(text string) (ledger, error) {
@@ -272,12 +273,12 @@ func decodeAs[T any](raw json.RawMessage) (any, error) {
 // encodeDecision and decodeDecision convert the verdict.
 func encodeDecision(d *aggregate.Decision) (string, error) {
 	clean := *d
-	clean.Policy, clean.Reasons = store.CleanText(d.Policy), slices.Clone(d.Reasons)
+	clean.Policy, clean.Reasons = decnet.CleanText(d.Policy), slices.Clone(d.Reasons)
 	for i := range clean.Reasons {
 		r := &clean.Reasons[i]
-		r.Provider, r.ObservedAt = store.CleanText(r.Provider), precise(r.ObservedAt)
-		r.Group, r.Ignored = store.CleanText(r.Group), aggregate.Ignored(store.CleanText(string(r.Ignored)))
-		r.By = store.CleanText(r.By)
+		r.Provider, r.ObservedAt = decnet.CleanText(r.Provider), precise(r.ObservedAt)
+		r.Group, r.Ignored = decnet.CleanText(r.Group), aggregate.Ignored(decnet.CleanText(string(r.Ignored)))
+		r.By = decnet.CleanText(r.By)
 	}
 	b, err := json.Marshal(clean)
 	if err != nil {

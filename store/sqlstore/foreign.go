@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/decnet/enrich/provider"
-	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // foreignColumn is a column of attacker_intel that this program does not know:
@@ -16,8 +16,8 @@ import (
 // alone, but a new row needs a value if it has no default and must not be null.
 type foreignColumn struct {
 	name      string
-	kind      store.Kind
-	max       int  // as in store.Column
+	kind      decnet.Kind
+	max       int  // as in decnet.Column
 	neutral   bool // there is a value of its type that says nothing
 	fills     bool // findings may fill it
 	notNull   bool
@@ -25,24 +25,24 @@ type foreignColumn struct {
 }
 
 // neutrals are the values that say nothing: as a literal, and to bind.
-var neutrals = map[store.Kind]struct {
+var neutrals = map[decnet.Kind]struct {
 	literal string
 	value   any
 }{
-	store.Text:  {"''", ""},
-	store.Int:   {"0", int64(0)},
-	store.Float: {"0", float64(0)},
-	store.Bool:  {"FALSE", false},
-	store.List:  {"'[]'", nil}, // never null
-	store.Raw:   {"'{}'", nil},
+	decnet.Text:  {"''", ""},
+	decnet.Int:   {"0", int64(0)},
+	decnet.Float: {"0", float64(0)},
+	decnet.Bool:  {"FALSE", false},
+	decnet.List:  {"'[]'", nil}, // never null
+	decnet.Raw:   {"'{}'", nil},
 }
 
 // foreignColumns reads the columns of attacker_intel that are not in
-// store.Columns nor common to all rows.
+// decnet.Columns nor common to all rows.
 func (t *tx) foreignColumns() (all []foreignColumn, err error) {
 	ours := append([]string{"uuid", "attacker_uuid"}, common...)
-	for i := range store.Columns {
-		ours = append(ours, store.Columns[i].Name)
+	for i := range decnet.Columns {
+		ours = append(ours, decnet.Columns[i].Name)
 	}
 	err = t.query("look at the columns of attacker_intel", t.s.d.columns, nil, func(scan func(...any) error) error {
 		var (
@@ -68,8 +68,8 @@ func (t *tx) foreignProviders() (names []string, err error) {
 	for i := range w.foreign {
 		c := &w.foreign[i]
 		name, _ := strings.CutSuffix(c.name, "_raw")
-		if c.kind == store.Raw && slices.ContainsFunc(w.foreign, func(c foreignColumn) bool {
-			return c.name == name+"_queried_at" && c.kind == store.Time && c.fills
+		if c.kind == decnet.Raw && slices.ContainsFunc(w.foreign, func(c foreignColumn) bool {
+			return c.name == name+"_queried_at" && c.kind == decnet.Time && c.fills
 		}) {
 			names = append(names, name)
 		}
@@ -86,36 +86,36 @@ func newForeignColumn(name, typ string, notNull, defaulted bool) foreignColumn {
 	n, _ := strconv.Atoi(strings.TrimSuffix(length, ")")) // 0: none, or not only one number
 	switch strings.TrimSpace(base) {
 	case "char", "varchar", "character", "character varying", "text", "clob":
-		c.kind, c.max = store.Text, n
+		c.kind, c.max = decnet.Text, n
 		if n == 0 && strings.HasSuffix(name, "_raw") {
-			c.kind = store.Raw
+			c.kind = decnet.Raw
 		}
 	case "tinyint":
-		c.kind, c.max = store.Int, math.MaxInt8
+		c.kind, c.max = decnet.Int, math.MaxInt8
 		if n == 1 { // what MySQL makes of BOOLEAN
-			c.kind, c.max = store.Bool, 0
+			c.kind, c.max = decnet.Bool, 0
 		}
 	case "smallint":
-		c.kind, c.max = store.Int, math.MaxInt16
+		c.kind, c.max = decnet.Int, math.MaxInt16
 	case "mediumint":
-		c.kind, c.max = store.Int, 1<<23-1
+		c.kind, c.max = decnet.Int, 1<<23-1
 	case "int", "integer":
-		c.kind, c.max = store.Int, math.MaxInt32
+		c.kind, c.max = decnet.Int, math.MaxInt32
 	case "bigint":
-		c.kind, c.max = store.Int, math.MaxInt
+		c.kind, c.max = decnet.Int, math.MaxInt
 	case "float", "real", "double", "double precision":
-		c.kind = store.Float
+		c.kind = decnet.Float
 	case "decimal", "numeric": // of which no one knows what fits
-		c.kind, c.fills = store.Float, false
+		c.kind, c.fills = decnet.Float, false
 	case "bool", "boolean":
-		c.kind = store.Bool
+		c.kind = decnet.Bool
 	case "json", "jsonb":
-		c.kind = store.List
+		c.kind = decnet.List
 		if strings.HasSuffix(name, "_raw") {
-			c.kind = store.Raw
+			c.kind = decnet.Raw
 		}
 	case "datetime", "timestamp", "timestamp without time zone":
-		c.kind, c.neutral, c.fills = store.Time, false, !notNull
+		c.kind, c.neutral, c.fills = decnet.Time, false, !notNull
 	default:
 		c.neutral, c.fills = false, false
 	}
@@ -141,14 +141,14 @@ func (c *foreignColumn) of(name string) (column, bool) {
 	}
 	kind := c.kind
 	switch {
-	case attr == "raw" && kind == store.Raw, attr == "queried_at" && kind == store.Time:
+	case attr == "raw" && kind == decnet.Raw, attr == "queried_at" && kind == decnet.Time:
 		attr = ""
-	case kind == store.Raw: // an attribute whose name only ends like that
-		kind = store.List
-	case kind == store.Time:
+	case kind == decnet.Raw: // an attribute whose name only ends like that
+		kind = decnet.List
+	case kind == decnet.Time:
 		return column{}, false
 	}
-	return column{store.Column{Name: c.name, Provider: name, Attr: attr, Kind: kind, Max: c.max}, true, c.notNull}, true
+	return column{decnet.Column{Name: c.name, Provider: name, Attr: attr, Kind: kind, Max: c.max}, true, c.notNull}, true
 }
 
 // filledBy returns the column as one that one of the named providers fills, and
@@ -164,7 +164,7 @@ func (c *foreignColumn) filledBy(names, others []string) (filled column, ok bool
 
 // column is a column that a statement fills from a finding.
 type column struct {
-	store.Column
+	decnet.Column
 	foreign bool
 	notNull bool // if it is foreign; what fills others is never null where it must not be
 }
@@ -177,7 +177,7 @@ func (c *column) value(f *provider.Finding) any {
 	case !c.foreign:
 	case v == nil && c.notNull:
 		return neutrals[c.Kind].value
-	case c.Kind == store.List && !c.notNull && !hasList(f, c.Attr):
+	case c.Kind == decnet.List && !c.notNull && !hasList(f, c.Attr):
 		return nil
 	}
 	return v

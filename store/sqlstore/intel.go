@@ -9,6 +9,7 @@ import (
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // intelWriter makes the statements that write attacker_intel. A statement
@@ -88,13 +89,13 @@ func (w *intelWriter) build(names, others []string, insert bool) *intelStatement
 	st := new(intelStatement)
 	columns := slices.Clone(common)
 	var absent, defaults []string // columns that must not be null, of other providers
-	for i := range store.Columns {
-		c := &store.Columns[i]
+	for i := range decnet.Columns {
+		c := &decnet.Columns[i]
 		switch {
 		case slices.Contains(names, c.Provider):
 			st.columns = append(st.columns, column{Column: *c})
 			columns = append(columns, c.Name)
-		case c.Kind == store.List, c.Kind == store.Raw:
+		case c.Kind == decnet.List, c.Kind == decnet.Raw:
 			absent, defaults = append(absent, c.Name), append(defaults, neutrals[c.Kind].literal)
 		}
 	}
@@ -162,7 +163,7 @@ func (w *intelWriter) write(t *tx, all []*merged) error {
 		if inserts[st] == nil {
 			order = append(order, st)
 		}
-		inserts[st] = append(inserts[st], append(args, store.RowID(m.id).String()))
+		inserts[st] = append(inserts[st], append(args, decnet.RowID(m.id).String()))
 	}
 	for _, st := range order {
 		if err := t.insert("write rows of attacker_intel", st.text, st.values, st.tail, inserts[st]); err != nil {
@@ -181,13 +182,13 @@ func (w *intelWriter) args(t *tx, m *merged, st *intelStatement) []any {
 		cached = time.UnixMicro(t.clock)
 	}
 	var expires any // nil keeps what the row has
-	if at := rec.ExpiresAt(); !at.IsZero() {
+	if at := decnet.ExpiresAt(rec); !at.IsZero() {
 		expires = w.dialect.time(at)
 	} else if st.values != "" {
 		expires = w.dialect.time(cached)
 	}
 	args := make([]any, 0, len(common)+len(st.columns)+2)
-	args = append(args, w.dialect.cut(store.CleanText(rec.IP)), store.RowVersion, verdictText(&rec.Decision), w.dialect.time(cached), expires)
+	args = append(args, w.dialect.cut(decnet.CleanText(rec.IP)), decnet.RowVersion, verdictText(&rec.Decision), w.dialect.time(cached), expires)
 	for i := range st.columns {
 		c := &st.columns[i]
 		var f *provider.Finding
@@ -196,7 +197,7 @@ func (w *intelWriter) args(t *tx, m *merged, st *intelStatement) []any {
 		}
 		switch v := c.value(f).(type) {
 		case json.RawMessage:
-			if c.Kind == store.Raw {
+			if c.Kind == decnet.Raw {
 				args = append(args, t.raw(v))
 			} else {
 				args = append(args, string(v))

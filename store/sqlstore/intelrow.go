@@ -11,12 +11,13 @@ import (
 	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // columnProviders are the providers that attacker_intel has columns of, sorted.
 var columnProviders = func() (names []string) {
-	for i := range store.Columns {
-		names = append(names, store.Columns[i].Provider)
+	for i := range decnet.Columns {
+		names = append(names, decnet.Columns[i].Provider)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
@@ -28,15 +29,15 @@ func hasColumns(name string) bool { return slices.Contains(columnProviders, name
 // The columns of a kind that every provider has one of, in the order of
 // columnProviders.
 var (
-	timeColumns = columnsOf(store.Time)
-	rawColumns  = columnsOf(store.Raw)
+	timeColumns = columnsOf(decnet.Time)
+	rawColumns  = columnsOf(decnet.Raw)
 )
 
-func columnsOf(kind store.Kind) string {
+func columnsOf(kind decnet.Kind) string {
 	var names []string
 	for _, name := range columnProviders {
-		for i := range store.Columns {
-			if c := &store.Columns[i]; c.Provider == name && c.Kind == kind {
+		for i := range decnet.Columns {
+			if c := &decnet.Columns[i]; c.Provider == name && c.Kind == kind {
 				names = append(names, c.Name)
 			}
 		}
@@ -49,7 +50,7 @@ type intelRow struct {
 	key      string // its own UUID
 	uuid     string // the attacker's
 	ip       any
-	values   []any // of store.Columns
+	values   []any // of decnet.Columns
 	verdict  any
 	cachedAt timestamp
 	expires  timestamp
@@ -58,14 +59,14 @@ type intelRow struct {
 // intelColumns are what intelRow.scan reads.
 var intelColumns = func() string {
 	names := []string{"i.uuid", "i.attacker_uuid", "i.attacker_ip"}
-	for i := range store.Columns {
-		names = append(names, "i."+store.Columns[i].Name)
+	for i := range decnet.Columns {
+		names = append(names, "i."+decnet.Columns[i].Name)
 	}
 	return strings.Join(append(names, "i.aggregate_verdict", "i.cached_at", "i.expires_at"), ", ")
 }()
 
 func (r *intelRow) scan(scan func(...any) error) error {
-	r.values = make([]any, len(store.Columns))
+	r.values = make([]any, len(decnet.Columns))
 	dest := []any{&r.key, &r.uuid, &r.ip}
 	for i := range r.values {
 		dest = append(dest, &r.values[i])
@@ -102,8 +103,8 @@ func (r *intelRow) row() store.Row {
 
 // queriedAt returns when the named provider answered, and zero if it did not.
 func (r *intelRow) queriedAt(name string) time.Time {
-	for i := range store.Columns {
-		if c := &store.Columns[i]; c.Provider == name && c.Kind == store.Time {
+	for i := range decnet.Columns {
+		if c := &decnet.Columns[i]; c.Provider == name && c.Kind == decnet.Time {
 			return asTime(r.values[i])
 		}
 	}
@@ -124,8 +125,8 @@ func (r *intelRow) entries() []store.Entry {
 		if ttl := r.expires.Sub(at); ttl > 0 && !r.expires.IsZero() {
 			f.TTL = ttl
 		}
-		for i := range store.Columns {
-			if c := &store.Columns[i]; c.Provider == name {
+		for i := range decnet.Columns {
+			if c := &decnet.Columns[i]; c.Provider == name {
 				r.fill(f, c, r.values[i])
 			}
 		}
@@ -136,24 +137,24 @@ func (r *intelRow) entries() []store.Entry {
 }
 
 // fill puts the value of a column into a finding.
-func (r *intelRow) fill(f *provider.Finding, c *store.Column, value any) {
+func (r *intelRow) fill(f *provider.Finding, c *decnet.Column, value any) {
 	if value == nil {
 		return
 	}
 	switch c.Kind {
-	case store.Text:
+	case decnet.Text:
 		f.Attrs[c.Attr] = asText(value)
-	case store.Int:
+	case decnet.Int:
 		if n, ok := asInt(value); ok {
 			f.Attrs[c.Attr] = n
 		}
-	case store.Bool:
+	case decnet.Bool:
 		if n, ok := asInt(value); ok {
 			f.Attrs[c.Attr] = n != 0
 		}
-	case store.List:
+	case decnet.List:
 		f.Attrs[c.Attr] = asList(asText(value), c)
-	case store.Raw:
+	case decnet.Raw:
 		f.Raw = asRaw(asText(value))
 	}
 }
@@ -201,7 +202,7 @@ func asInt(v any) (int64, bool) {
 
 // asList decodes a JSON array of strings or of integers; anything else is an
 // empty list.
-func asList(text string, c *store.Column) any {
+func asList(text string, c *decnet.Column) any {
 	numbers := c.Attr == "categories" // the one list of numbers
 	if numbers {
 		ints := []int64{}

@@ -10,17 +10,18 @@ import (
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // foreign returns a row of attacker_intel with the given columns.
 func foreign(columns map[string]any) *intelRow {
-	r := &intelRow{ip: "45.9.0.1", values: make([]any, len(store.Columns))}
+	r := &intelRow{ip: "45.9.0.1", values: make([]any, len(decnet.Columns))}
 	r.expires.Time = time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
-	for i, c := range store.Columns {
+	for i, c := range decnet.Columns {
 		switch c.Kind {
-		case store.List:
+		case decnet.List:
 			r.values[i] = "[]"
-		case store.Raw:
+		case decnet.Raw:
 			r.values[i] = "{}"
 		}
 		if v, ok := columns[c.Name]; ok {
@@ -113,9 +114,9 @@ func FuzzAdopt(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ip, text, list, raw, at string) {
 		r := foreign(nil)
 		r.ip = ip
-		for i, c := range store.Columns {
-			r.values[i] = map[store.Kind]any{
-				store.Text: text, store.Int: text, store.Bool: text, store.List: list, store.Raw: raw, store.Time: at,
+		for i, c := range decnet.Columns {
+			r.values[i] = map[decnet.Kind]any{
+				decnet.Text: text, decnet.Int: text, decnet.Bool: text, decnet.List: list, decnet.Raw: raw, decnet.Time: at,
 			}[c.Kind]
 		}
 		entries := r.entries()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // List implements [store.Lister]. It does not list an attacker that no claim
@@ -64,7 +65,7 @@ func (t *tx) list(after key, n int, req *store.ListRequest) ([]*row, error) {
 		add("l.last_seen < ?", micros(req.SeenBefore))
 	}
 	if req.Text != "" {
-		text := strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(store.CleanText(req.Text)))
+		text := strings.NewReplacer("!", "!!", "%", "!%", "_", "!_").Replace(strings.ToLower(decnet.CleanText(req.Text)))
 		plain := strings.ReplaceAll(text, "-", "")          // for UUIDs spelled without
 		id := "CAST(l.attacker_uuid AS " + t.s.d.char + ")" // whose character set may lack what the text has
 		add("(lower(l.ip) LIKE ? ESCAPE '!' OR "+id+" LIKE ? ESCAPE '!' OR length(l.attacker_uuid) = 32 AND "+id+" LIKE ? ESCAPE '!')",

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 //go:embed migrations
@@ -260,7 +261,7 @@ func (t *tx) checkTable(table string) error {
 	columns := "uuid, ip, first_seen, last_seen, updated_at"
 	if table == "attacker_intel" {
 		columns = "uuid, attacker_uuid, " + strings.Join(common, ", ")
-		for _, c := range store.Columns {
+		for _, c := range decnet.Columns {
 			columns += ", " + c.Name
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // pruneBatch is how many rows Prune looks at in one transaction.
@@ -95,7 +96,7 @@ func (t *tx) pruneIntel(where string, args []any, before time.Time) (pruned stor
 		func(scan func(...any) error) error {
 			var uuid, attacker string
 			err := scan(&uuid, &attacker)
-			if id, ok := parseUUID(attacker); ok && uuid == store.RowID(id).String() {
+			if id, ok := parseUUID(attacker); ok && uuid == decnet.RowID(id).String() {
 				ours = append(ours, uuid)
 			}
 			return err

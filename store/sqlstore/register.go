@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // observeBatch is how many attackers are added in one transaction, so that a
@@ -56,7 +57,7 @@ func (t *tx) observe(attackers []store.Attacker) error {
 		if a.FirstSeen.IsZero() {
 			a.FirstSeen = a.LastSeen
 		}
-		a.FirstSeen, a.LastSeen, a.IP = clamp(a.FirstSeen), clamp(a.LastSeen), t.s.d.cut(store.CleanText(a.IP))
+		a.FirstSeen, a.LastSeen, a.IP = clamp(a.FirstSeen), clamp(a.LastSeen), t.s.d.cut(decnet.CleanText(a.IP))
 		o := byID[a.ID]
 		if o == nil {
 			o = &observed{Attacker: a}

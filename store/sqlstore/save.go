@@ -14,6 +14,7 @@ import (
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // Save implements [store.Store]. It stores all updates in one transaction; if
@@ -480,7 +481,7 @@ func letter(attacker string, ev bus.Event, clock int64) []any {
 		ev.ID = uuid.NewString()
 	}
 	return []any{
-		store.CleanText(ev.ID), attacker, store.CleanText(ev.Topic), store.CleanText(ev.Type),
+		decnet.CleanText(ev.ID), attacker, decnet.CleanText(ev.Topic), decnet.CleanText(ev.Type),
 		micros(ev.Time), clock, cleanJSON(ev.Payload),
 	}
 }

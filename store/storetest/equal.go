@@ -9,10 +9,11 @@ import (
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // same fails the test unless got is the record want. Text may have been cleaned
-// (see [store.CleanText]), JSON reformatted, and the fence is not compared.
+// (see [decnet.CleanText]), JSON reformatted, and the fence is not compared.
 func (f *fixture) same(what string, got, want store.Record) {
 	f.Helper()
 	if diffs := difference(got, want, true); len(diffs) > 0 {
@@ -75,7 +76,7 @@ func (c *comparison) values(field string, got, want any) {
 }
 
 func (c *comparison) text(field, got, want string) {
-	if store.CleanText(got) != store.CleanText(want) {
+	if decnet.CleanText(got) != decnet.CleanText(want) {
 		c.add(field, got, want)
 	}
 }
@@ -126,11 +127,11 @@ func (c *comparison) finding(got, want *provider.Finding, raw bool) {
 func clean(attr any) any {
 	switch v := attr.(type) {
 	case string:
-		return store.CleanText(v)
+		return decnet.CleanText(v)
 	case []string:
 		out := make([]string, len(v))
 		for i, s := range v {
-			out[i] = store.CleanText(s)
+			out[i] = decnet.CleanText(s)
 		}
 		return out
 	case []int64:
@@ -154,7 +155,7 @@ func canonical(raw json.RawMessage) any {
 func cleanJSON(v any) any {
 	switch v := v.(type) {
 	case string:
-		return store.CleanText(v)
+		return decnet.CleanText(v)
 	case []any:
 		for i := range v {
 			v[i] = cleanJSON(v[i])
@@ -162,7 +163,7 @@ func cleanJSON(v any) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for key, value := range v {
-			out[store.CleanText(key)] = cleanJSON(value)
+			out[decnet.CleanText(key)] = cleanJSON(value)
 		}
 		return out
 	}

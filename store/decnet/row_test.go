@@ -1,4 +1,4 @@
-package store_test
+package decnet_test
 
 import (
 	"encoding/json"
@@ -17,6 +17,7 @@ import (
 	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
+	"github.com/decnet/enrich/store/decnet"
 )
 
 // columns are the names and order of the provider columns of DECNET's table
@@ -29,29 +30,29 @@ var columns = []string{
 	"threatfox_raw", "threatfox_queried_at",
 }
 
-func column(t *testing.T, name string) *store.Column {
+func column(t *testing.T, name string) *decnet.Column {
 	t.Helper()
-	i := slices.IndexFunc(store.Columns, func(c store.Column) bool { return c.Name == name })
+	i := slices.IndexFunc(decnet.Columns, func(c decnet.Column) bool { return c.Name == name })
 	require.GreaterOrEqual(t, i, 0, "no column %s", name)
-	return &store.Columns[i]
+	return &decnet.Columns[i]
 }
 
 func TestColumns(t *testing.T) {
 	var names []string
-	for _, c := range store.Columns {
+	for _, c := range decnet.Columns {
 		names = append(names, c.Name)
 		require.True(t, strings.HasPrefix(c.Name, c.Provider+"_"), c.Name)
 		switch c.Kind {
-		case store.Raw:
+		case decnet.Raw:
 			require.Equal(t, c.Provider+"_raw", c.Name)
 			require.Empty(t, c.Attr)
-		case store.Time:
+		case decnet.Time:
 			require.Equal(t, c.Provider+"_queried_at", c.Name)
 			require.Empty(t, c.Attr)
 		default:
 			require.Equal(t, c.Provider+"_"+c.Attr, c.Name)
 		}
-		require.Equal(t, c.Kind == store.Text, c.Max > 0, "%s: only text has a length", c.Name)
+		require.Equal(t, c.Kind == decnet.Text, c.Max > 0, "%s: only text has a length", c.Name)
 	}
 	require.Equal(t, columns, names)
 }
@@ -109,11 +110,11 @@ func TestColumnValue(t *testing.T) {
 }
 
 func TestOtherColumnValue(t *testing.T) {
-	small, big := store.Column{Kind: store.Int, Max: math.MaxInt16}, store.Column{Kind: store.Int, Max: math.MaxInt}
-	float, text := store.Column{Kind: store.Float}, store.Column{Kind: store.Text}
+	small, big := decnet.Column{Kind: decnet.Int, Max: math.MaxInt16}, decnet.Column{Kind: decnet.Int, Max: math.MaxInt}
+	float, text := decnet.Column{Kind: decnet.Float}, decnet.Column{Kind: decnet.Text}
 	for _, test := range []struct {
 		what       string
-		column     store.Column
+		column     decnet.Column
 		attr, want any
 	}{
 		{"greatest small number", small, int64(math.MaxInt16), int64(math.MaxInt16)},
@@ -153,8 +154,8 @@ func FuzzColumnText(f *testing.F) {
 		require.True(t, utf8.ValidString(got))
 		require.NotContains(t, got, "\x00")
 		require.LessOrEqual(t, utf8.RuneCountInString(got), c.Max)
-		require.True(t, strings.HasPrefix(store.CleanText(text), got))
-		if clean := store.CleanText(text); utf8.RuneCountInString(clean) <= c.Max {
+		require.True(t, strings.HasPrefix(decnet.CleanText(text), got))
+		if clean := decnet.CleanText(text); utf8.RuneCountInString(clean) <= c.Max {
 			require.Equal(t, clean, got)
 		}
 	})
@@ -172,8 +173,8 @@ func TestCleanText(t *testing.T) {
 		"tab\tline\n\x01": "tab\tline\n\x01",
 		"\uFFFD":          "\uFFFD",
 	} {
-		require.Equal(t, want, store.CleanText(in), "%q", in)
-		require.Equal(t, want, store.CleanText(store.CleanText(in)), "%q, twice", in)
+		require.Equal(t, want, decnet.CleanText(in), "%q", in)
+		require.Equal(t, want, decnet.CleanText(decnet.CleanText(in)), "%q, twice", in)
 	}
 }
 
@@ -222,10 +223,10 @@ func TestRowJSON(t *testing.T) {
 		Decision: aggregate.Decision{Verdict: provider.Malicious},
 		CachedAt: at,
 	}
-	keys, values := object(t, r.RowJSON())
+	keys, values := object(t, decnet.RowJSON(&r))
 	require.Equal(t, rowKeys(), keys)
 	require.Equal(t, map[string]any{
-		"uuid": store.RowID(id).String(), "attacker_uuid": id.String(), "attacker_ip": "45.9.148.3", "schema_version": 1.0,
+		"uuid": decnet.RowID(id).String(), "attacker_uuid": id.String(), "attacker_ip": "45.9.148.3", "schema_version": 1.0,
 		"greynoise_classification": nil, "greynoise_name": nil, "greynoise_tags": []any{}, "greynoise_raw": map[string]any{}, "greynoise_queried_at": nil,
 		"abuseipdb_score": 87.0, "abuseipdb_categories": []any{18.0, 22.0},
 		"abuseipdb_raw": map[string]any{"abuseConfidenceScore": 87.0}, "abuseipdb_queried_at": "2026-11-23T10:00:00.123456Z",
@@ -239,7 +240,7 @@ func TestRowJSON(t *testing.T) {
 
 func TestRowJSONOfNothing(t *testing.T) {
 	var r store.Record
-	keys, values := object(t, r.RowJSON())
+	keys, values := object(t, decnet.RowJSON(&r))
 	require.Equal(t, rowKeys(), keys)
 	for key := range values {
 		if strings.HasSuffix(key, "_at") || key == "aggregate_verdict" {
@@ -253,14 +254,14 @@ func TestRowJSONOfNothing(t *testing.T) {
 func TestRowJSONOfDECNETsRow(t *testing.T) {
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	r := store.Record{Row: store.Row{UUID: "9c42f0ad21b64c528a1b5f6cbb9a0b68", CachedAt: at, ExpiresAt: at.Add(time.Hour)}}
-	_, values := object(t, r.RowJSON())
+	_, values := object(t, decnet.RowJSON(&r))
 	require.Subset(t, values, map[string]any{
 		"uuid": "9c42f0ad21b64c528a1b5f6cbb9a0b68", "aggregate_verdict": nil,
 		"cached_at": "2026-11-23T10:00:00Z", "expires_at": "2026-11-23T11:00:00Z",
 	})
 	r.Entries = []store.Entry{{Provider: "feodo", Expires: at.Add(3 * time.Hour), Finding: &provider.Finding{ObservedAt: at}}}
 	r.CachedAt = at.Add(time.Minute)
-	_, values = object(t, r.RowJSON())
+	_, values = object(t, decnet.RowJSON(&r))
 	require.Subset(t, values, map[string]any{
 		"uuid": "9c42f0ad21b64c528a1b5f6cbb9a0b68", "cached_at": "2026-11-23T10:01:00Z", "expires_at": "2026-11-23T13:00:00Z",
 	})
@@ -275,7 +276,7 @@ func TestRowJSONOfWhatJSONCannotSay(t *testing.T) {
 		}}},
 		Decision: aggregate.Decision{Verdict: provider.Malicious + 1},
 	}
-	keys, values := object(t, r.RowJSON())
+	keys, values := object(t, decnet.RowJSON(&r))
 	require.Equal(t, rowKeys(), keys)
 	require.Equal(t, "\uFFFD<&>", values["attacker_ip"])
 	for _, key := range []string{"feodo_raw", "feodo_queried_at", "feodo_malware_family", "aggregate_verdict"} {
@@ -286,23 +287,23 @@ func TestRowJSONOfWhatJSONCannotSay(t *testing.T) {
 
 func TestRowID(t *testing.T) {
 	a, b := uuid.New(), uuid.New()
-	require.Equal(t, store.RowID(a), store.RowID(a))
-	require.NotEqual(t, store.RowID(a), store.RowID(b))
-	require.NotEqual(t, a, store.RowID(a))
-	require.Equal(t, uuid.Version(5), store.RowID(a).Version())
+	require.Equal(t, decnet.RowID(a), decnet.RowID(a))
+	require.NotEqual(t, decnet.RowID(a), decnet.RowID(b))
+	require.NotEqual(t, a, decnet.RowID(a))
+	require.Equal(t, uuid.Version(5), decnet.RowID(a).Version())
 }
 
 func TestExpiresAt(t *testing.T) {
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	f := &provider.Finding{}
 	var r store.Record
-	require.Zero(t, r.ExpiresAt())
+	require.Zero(t, decnet.ExpiresAt(&r))
 	r.Entries = []store.Entry{{Provider: "a", Expires: at, State: store.Waiting}}
-	require.Zero(t, r.ExpiresAt(), "an expiry without a finding")
+	require.Zero(t, decnet.ExpiresAt(&r), "an expiry without a finding")
 	r.Entries = append(r.Entries,
 		store.Entry{Provider: "b", Finding: f, Expires: at.Add(2 * time.Hour)},
 		store.Entry{Provider: "c", Finding: f, Expires: at.Add(time.Hour), Due: at.Add(time.Minute)},
 		store.Entry{Provider: "d", Finding: f, Expires: at.Add(3 * time.Hour)},
 	)
-	require.Equal(t, at.Add(time.Hour), r.ExpiresAt())
+	require.Equal(t, at.Add(time.Hour), decnet.ExpiresAt(&r))
 }

@@ -1,4 +1,7 @@
-package store
+// Package decnet has what is particular to DECNET about a record: the columns of
+// its table attacker_intel, what each of them holds, and a record as its row in
+// that table. Stores beside DECNET, the HTTP API and the payload of events go by it.
+package decnet
 
 import (
 	"cmp"
@@ -10,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store"
 )
 
 // RowVersion is the value of the column schema_version.
@@ -161,7 +165,7 @@ func cut(s string, n int) string {
 
 // ExpiresAt returns the earliest expiry of a finding in the record, and the
 // zero time if it holds none.
-func (r *Record) ExpiresAt() time.Time {
+func ExpiresAt(r *store.Record) time.Time {
 	var first time.Time
 	for _, e := range r.Entries {
 		if e.Finding != nil && (first.IsZero() || e.Expires.Before(first)) {
@@ -182,7 +186,7 @@ func RowID(attacker uuid.UUID) uuid.UUID {
 // object with the column names as keys, in table order, and times in RFC 3339.
 // The key is that of r.Row, or else [RowID]; before the first finding the times
 // are those of r.Row.
-func (r *Record) RowJSON() json.RawMessage {
+func RowJSON(r *store.Record) json.RawMessage {
 	b := make([]byte, 0, 1024)
 	field := func(name string, v any) {
 		if t, ok := v.(time.Time); ok && t.IsZero() {
@@ -197,7 +201,7 @@ func (r *Record) RowJSON() json.RawMessage {
 		b = append(b, '"', ':')
 		b = append(b, value...)
 	}
-	cached, expires := r.CachedAt, r.ExpiresAt()
+	cached, expires := r.CachedAt, ExpiresAt(r)
 	if cached.IsZero() {
 		cached, expires = r.Row.CachedAt, r.Row.ExpiresAt
 	}
