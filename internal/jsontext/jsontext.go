@@ -5,8 +5,12 @@ package jsontext
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // AppendString appends s as a JSON string. Bytes that are not UTF-8 become
@@ -21,6 +25,41 @@ func AppendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	dst = append(dst, s...)
 	return append(dst, '"')
+}
+
+// Clean returns s as every database can store it: valid UTF-8, with U+FFFD for what
+// is not, and without NUL characters, which PostgreSQL refuses.
+func Clean(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "")
+	}
+	return s
+}
+
+// ASCII returns a JSON text with all characters outside ASCII escaped. Bytes that
+// are not UTF-8 become an escaped U+FFFD.
+func ASCII(text string) string {
+	plain := true
+	for i := range len(text) {
+		plain = plain && text[i] < utf8.RuneSelf
+	}
+	if plain {
+		return text
+	}
+	b := make([]byte, 0, 2*len(text))
+	for _, r := range text {
+		switch {
+		case r < utf8.RuneSelf:
+			b = append(b, byte(r))
+		case r <= 0xFFFF:
+			b = fmt.Appendf(b, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			b = fmt.Appendf(b, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return string(b)
 }
 
 // AppendInt appends n as a JSON number.

@@ -67,3 +67,16 @@ func BenchmarkAppendString(b *testing.B) {
 		dst = AppendString(dst[:0], "attacker.intel.enriched")
 	}
 }
+
+func TestASCII(t *testing.T) {
+	for _, text := range []string{`{"a":[1,"\u0000"]}`, `"Камень"`, `"😀 a"`, `"\"ü"`, ``} {
+		got := ASCII(text)
+		for i := range len(got) {
+			require.Less(t, got[i], byte(0x80), text)
+		}
+		if text != "" {
+			require.JSONEq(t, text, got)
+		}
+	}
+	require.Equal(t, `{"a":1}`, ASCII(`{"a":1}`))
+}

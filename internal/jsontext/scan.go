@@ -1,6 +1,11 @@
 package jsontext
 
-import "unicode/utf8"
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"unicode/utf8"
+)
 
 // MaxDepth is how deep objects and arrays may be nested. Parsers of JSON in
 // other languages go no deeper than about a thousand.
@@ -20,14 +25,26 @@ func IsObject(b []byte, depth int) bool {
 // Fields reports whether b is a JSON object that is nested at most [MaxDepth]
 // deep, and calls field with each key, as it is written, and each value.
 //
-// It is stricter than package encoding/json: it rejects strings that are not
-// Unicode, as bytes or as escapes, and has a lower limit for nesting. A client
-// whose parser rejects an event loses its connection, so nothing may be accepted
-// here that another parser rejects.
+// It is stricter than package encoding/json: it rejects strings that are not Unicode,
+// as bytes or as escapes, and numbers beyond the range of a float64, and has a lower
+// limit for nesting. A client whose parser rejects an event loses its connection, so
+// nothing may be accepted here that another parser rejects.
 func Fields(b []byte, field func(key, value []byte)) bool {
 	s := scanner{b: b}
 	s.space()
 	if !s.fields(MaxDepth, field) {
+		return false
+	}
+	s.space()
+	return s.i == len(b)
+}
+
+// Elements reports whether b is a JSON array that is nested at most [MaxDepth] deep,
+// and calls element with each of its values. It is as strict as [Fields].
+func Elements(b []byte, element func(value []byte)) bool {
+	s := scanner{b: b}
+	s.space()
+	if !s.elements(MaxDepth, element) {
 		return false
 	}
 	s.space()
@@ -67,7 +84,7 @@ func (s *scanner) value(depth int) bool {
 	case '{':
 		return s.fields(depth, nil)
 	case '[':
-		return s.elements(depth)
+		return s.elements(depth, nil)
 	case 't':
 		return s.word("true")
 	case 'f':
@@ -130,8 +147,8 @@ func (s *scanner) fields(depth int, field func(key, value []byte)) bool {
 	}
 }
 
-func (s *scanner) elements(depth int) bool {
-	if depth == 0 {
+func (s *scanner) elements(depth int, element func(value []byte)) bool {
+	if depth == 0 || s.peek() != '[' {
 		return false
 	}
 	s.i++
@@ -141,8 +158,12 @@ func (s *scanner) elements(depth int) bool {
 		return true
 	}
 	for {
+		from := s.i
 		if !s.value(depth - 1) {
 			return false
+		}
+		if element != nil {
+			element(s.b[from:s.i])
 		}
 		s.space()
 		switch s.peek() {
@@ -236,6 +257,23 @@ func (s *scanner) unit() (value int, ok bool) {
 }
 
 func (s *scanner) number() bool {
+	from := s.i
+	if !s.numeral() {
+		return false
+	}
+	text := s.b[from:s.i]
+	if len(text) <= maxPlain && !bytes.ContainsAny(text, "eE") {
+		return true
+	}
+	x, _ := strconv.ParseFloat(string(text), 64) // fails only beyond the range
+	return !math.IsInf(x, 0)
+}
+
+// maxPlain is a number of digits with which no number is beyond the range.
+const maxPlain = 300
+
+// numeral skips a number of any size.
+func (s *scanner) numeral() bool {
 	if s.peek() == '-' {
 		s.i++
 	}

@@ -19,7 +19,7 @@ func TestIsObject(t *testing.T) {
 		`{}`, `{ }`, "{}\n", `{"a":1}`, "{ \"a\" : [ 1 , \"b\" , null ] ,\t\"c\":{\"d\":true,\"e\":false}}\r\n",
 		`{"":"","a":-0.5e+10,"b":0,"c":1E5,"d":123456789012345678901234567890}`,
 		`{"a":"größe 漢字 💀 \" \\ \/ \b\f\n\r\t \u0000 \uABcd \ud83d\udc80"}`,
-		`{"a":1,"a":2}`, `{"a":[[[]]]}`, "{\"a\":\"\x7f\u2028\"}", nested(MaxDepth),
+		`{"a":1,"a":2}`, `{"a":1e308,"b":-1E+308,"c":1e-400,"d":` + strings.Repeat("9", 301) + `}`, `{"a":[[[]]]}`, "{\"a\":\"\x7f\u2028\"}", nested(MaxDepth),
 	} {
 		require.True(t, IsObject([]byte(s), MaxDepth), "%.60q", s)
 	}
@@ -31,6 +31,7 @@ func TestIsObject(t *testing.T) {
 		// Go's own parser takes these; others do not.
 		"{\"a\":\"\xff\"}", "{\"a\":\"\xed\xa0\x80\"}", "{\"\xff\":1}",
 		`{"a":"\ud83d"}`, `{"a":"\ud83d\n"}`, `{"a":"\ud83dx"}`, `{"a":"\udc80"}`, `{"a":"\udc80\ud83d"}`, `{"a":"\ud83d\ud83d"}`,
+		`{"a":1E400}`, `{"a":-1e309}`, `{"a":[1.5e+999999999999]}`, `{"a":` + strings.Repeat("9", 401) + `}`,
 		nested(MaxDepth + 1), `{"a":` + strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth) + "}",
 		strings.Repeat(`{"a":`, 1<<17),
 	} {
@@ -77,8 +78,28 @@ func FuzzIsObject(f *testing.F) {
 			require.True(t, utf8.Valid(b), "%q", b)
 			require.LessOrEqual(t, depth(b), limit)
 		} else if takenByGo {
-			require.True(t, !utf8.Valid(b) || surrogate.Match(b) || depth(b) > limit, "%q", b)
+			outOfRange := json.Unmarshal(b, new(any)) != nil
+			require.True(t, !utf8.Valid(b) || surrogate.Match(b) || depth(b) > limit || outOfRange, "%q", b)
 		}
+	})
+}
+
+// Elements finds the elements that Go's parser does.
+func FuzzElements(f *testing.F) {
+	for _, s := range []string{`[]`, ` [ 1 , "a" , {"b":[2]} ] `, `[1,]`, `[1`, `1`, `[[],[[]]]`, `["\ud83d"]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var got, want []string
+		if !Elements(b, func(value []byte) { got = append(got, string(value)) }) {
+			return // FuzzIsObject compares what is refused
+		}
+		var list []json.RawMessage
+		require.NoError(t, json.Unmarshal(b, &list))
+		for _, value := range list {
+			want = append(want, string(value))
+		}
+		require.Equal(t, want, got)
 	})
 }
 

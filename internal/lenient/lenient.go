@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/decnet/enrich/internal/jsontext"
 )
 
 // What is longer is cut, so that no answer makes a finding too large to store.
@@ -25,11 +27,27 @@ func Text(value []byte) (text string, ok bool) {
 	switch {
 	case len(value) == 0:
 	case value[0] == '"':
-		ok = json.Unmarshal(value, &text) == nil
+		if text, ok = plain(value); !ok {
+			ok = json.Unmarshal(value, &text) == nil
+		}
 	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
 		text, ok = string(value), true
 	}
 	return Cut(text), ok
+}
+
+// plain returns the text of a JSON string without escapes.
+func plain(value []byte) (text string, ok bool) {
+	for i, c := range value {
+		inside := i > 0 && i < len(value)-1
+		if c < ' ' || c >= utf8.RuneSelf || c == '\\' || (c == '"') == inside {
+			return "", false
+		}
+	}
+	if len(value) < len(`""`) {
+		return "", false
+	}
+	return string(value[1 : len(value)-1]), true
 }
 
 // Cut returns the first MaxText bytes of s, or a few less if a character would
@@ -99,11 +117,13 @@ func Ints(value []byte) (list []int64) {
 }
 
 // elements returns the elements of an array, or value alone if it is none.
-func elements(value []byte) []json.RawMessage {
+func elements(value []byte) (list []json.RawMessage) {
 	if len(value) == 0 || value[0] != '[' {
 		return []json.RawMessage{value}
 	}
-	var list []json.RawMessage
-	_ = json.Unmarshal(value, &list) // an array of anything always fits
+	if !jsontext.Elements(value, func(element []byte) { list = append(list, element) }) {
+		list = nil
+		_ = json.Unmarshal(value, &list) // it is less strict, and an array of anything always fits
+	}
 	return list
 }

@@ -6,6 +6,7 @@ package sources
 import (
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/decnet/enrich/internal/lenient"
 	"github.com/decnet/enrich/provider"
@@ -85,14 +86,64 @@ func (a Feodo) Meaning() (known bool, verdict provider.Verdict) {
 // ThreatFox is what ThreatFox's indicators say about an address.
 type ThreatFox struct {
 	Listed bool // some indicator's host is the address
+	// Strong says that one of them, by itself, makes the address malicious; see
+	// [Indicator.Strong].
+	Strong bool
 }
 
 // Meaning returns what the indicators mean.
 func (a ThreatFox) Meaning() (known bool, verdict provider.Verdict) {
-	if a.Listed {
+	switch {
+	case !a.Listed:
+		return false, provider.None
+	case a.Strong:
 		return true, provider.Malicious
 	}
-	return false, provider.None
+	return true, provider.Suspicious
+}
+
+// Indicator is what an indicator of ThreatFox says about itself.
+type Indicator struct {
+	FirstSeen, LastSeen time.Time // zero if it does not say
+	Confidence          int64     // 0 to 100
+	NoConfidence        bool      // it does not say
+	Compromised         bool      // the host is somebody else's, and was broken into
+}
+
+// Strong reports whether the indicator, at now, makes its address malicious: it
+// was seen in the last 180 days, has a confidence of at least 50, and is about a
+// host that was not compromised. What it does not say does not weaken it.
+func (i Indicator) Strong(now time.Time) bool {
+	seen := i.LastSeen
+	if seen.IsZero() {
+		seen = i.FirstSeen
+	}
+	old := !seen.IsZero() && now.Sub(seen) > 180*24*time.Hour
+	return !old && (i.NoConfidence || i.Confidence >= 50) && !i.Compromised
+}
+
+// ReadIndicator reads an indicator as the service writes it.
+func ReadIndicator(row []byte) (i Indicator) {
+	var raw map[string]json.RawMessage
+	_ = json.Unmarshal(row, &raw) // what is no object says nothing
+	date := func(name string) time.Time { t, _ := lenient.Text(raw[name]); return readTime(t) }
+	i.FirstSeen, i.LastSeen = date("first_seen"), date("last_seen")
+	confidence, ok := lenient.Int(raw["confidence_level"])
+	i.Confidence, i.NoConfidence = confidence, !ok
+	i.Compromised, _ = lenient.Bool(raw["is_compromised"])
+	return i
+}
+
+// readTime reads a date of abuse.ch. A text that is none, or before 1970, gives
+// the zero time.
+func readTime(text string) time.Time {
+	text = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(text), "UTC"))
+	for _, layout := range []string{time.DateTime, time.RFC3339, "2006-01-02T15:04:05", time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil && t.Unix() > 0 {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
 }
 
 // Judge sets Known and Verdict of a finding that was read from a row of
@@ -120,7 +171,15 @@ func Judge(f *provider.Finding) {
 	case "feodo":
 		f.Known, f.Verdict = Feodo{listed, len(f.Raw) == 0 || IsOnline(text("status"))}.Meaning()
 	case "threatfox":
-		f.Known, f.Verdict = ThreatFox{listed}.Meaning()
+		a := ThreatFox{Listed: listed}
+		var rows []json.RawMessage
+		if json.Unmarshal(f.Raw, &rows) != nil || len(rows) == 0 { // then the column has to do
+			a.Strong = true
+		}
+		for _, row := range rows {
+			a.Strong = a.Strong || ReadIndicator(row).Strong(f.ObservedAt)
+		}
+		f.Known, f.Verdict = a.Meaning()
 	}
 }
 
