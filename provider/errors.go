@@ -40,6 +40,12 @@ type Error struct {
 	// RetryAfter is how long the source asked not to be bothered; zero if it
 	// did not say. It is what the source said: not checked, not capped.
 	RetryAfter time.Duration
+	// Unsent says that the request certainly did not reach the source: the host
+	// name was not resolved, no connection was made, or a proxy or TLS refused it.
+	// The call is then given back to the quota. If in doubt, leave it false. An
+	// error of kind ErrUnsupported or ErrConfig without a StatusCode needs no
+	// Unsent.
+	Unsent bool
 	// Usage is what the source said about its allowance; nil if it said nothing.
 	Usage *Usage
 	// Err says more; it may be nil.
@@ -62,12 +68,29 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, " (HTTP %d)", e.StatusCode)
 	}
 	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
+		if detail := e.detail(kind); detail != "" {
+			b.WriteString(": " + detail)
+		}
 	}
 	if e.RetryAfter > 0 {
 		fmt.Fprintf(&b, " (retry after %v)", e.RetryAfter)
 	}
 	return b.String()
+}
+
+// detail returns the text of Err without what the text of e says anyway: the
+// provider and the kind.
+func (e *Error) detail(kind error) string {
+	text := e.Err.Error()
+	for _, said := range []string{e.Provider, kind.Error()} {
+		if text == said {
+			return ""
+		}
+		if said != "" {
+			text = strings.TrimPrefix(text, said+": ")
+		}
+	}
+	return text
 }
 
 // Unwrap returns Kind and Err, as far as they are set.

@@ -52,3 +52,14 @@ func TestKind(t *testing.T) {
 		require.Equal(t, kind, provider.Kind(fmt.Errorf("greynoise: %w", &provider.Error{Kind: kind, Err: errors.New("x")})))
 	}
 }
+
+func TestAnErrorSaysEachThingOnce(t *testing.T) {
+	for want, err := range map[string]*provider.Error{
+		"a: unavailable":                     {Provider: "a", Kind: provider.ErrUnavailable, Err: provider.ErrUnavailable},
+		"a: unavailable: oops":               {Provider: "a", Err: &provider.Error{Provider: "a", Kind: provider.ErrUnavailable, Err: errors.New("oops")}},
+		"a: unavailable (HTTP 502): oops":    {Provider: "a", StatusCode: 502, Err: errors.New("unavailable: oops")},
+		"a: bad response: unavailable today": {Provider: "a", Kind: provider.ErrBadResponse, Err: errors.New("unavailable today")},
+	} {
+		require.EqualError(t, err, want)
+	}
+}

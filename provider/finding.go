@@ -26,7 +26,7 @@ type Finding struct {
 	// Attrs are the details worth keeping, by name. Names follow
 	// [ValidateName]. Values are of type string, bool, int64, float64 (finite),
 	// []string, []int64, or nil; stores give back the same types. All of them
-	// together take at most [MaxAttrs] bytes.
+	// together, with their names, take at most [MaxAttrs] bytes.
 	Attrs map[string]any
 	// Raw is the part of the answer kept for people to read: valid JSON, or
 	// empty if there is none. See [CapRaw].
@@ -42,49 +42,76 @@ type Finding struct {
 	Usage *Usage
 }
 
-// Validate reports what makes f unfit to be stored: a field that breaks the
-// rules given with [Finding]. All problems are joined in one error.
+// Validate reports what makes f unfit to be stored: a provider or an address that
+// is missing, or a field that breaks the rules given with [Finding]. Some ten problems
+// at most are joined in one error.
 func (f *Finding) Validate() error {
 	var errs []error
+	refuse := func(format string, args ...any) {
+		if len(errs) < 10 {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	if f.Provider == "" {
+		refuse("the finding names no provider")
+	}
+	if !f.Addr.IsValid() {
+		refuse("the finding names no address")
+	}
 	if f.Verdict > Malicious {
-		errs = append(errs, fmt.Errorf("verdict %d is not one of the five", f.Verdict))
+		refuse("verdict %d is not one of the five", f.Verdict)
 	}
 	if f.TTL < 0 {
-		errs = append(errs, fmt.Errorf("TTL %v is negative", f.TTL))
+		refuse("TTL %v is negative", f.TTL)
 	}
 	if len(f.Raw) > 0 && !json.Valid(f.Raw) {
-		errs = append(errs, errors.New("raw is not valid JSON"))
+		refuse("raw is not valid JSON")
 	}
 	size := 0
 	for name, v := range f.Attrs {
 		if err := ValidateName(name); err != nil {
-			errs = append(errs, fmt.Errorf("attribute %w", err))
+			refuse("attribute %w", err)
 		}
-		switch v := v.(type) {
-		case nil, bool, int64:
-		case string:
-			size += len(v)
-		case []string:
-			for _, s := range v {
-				size += len(s) + 1
-			}
-		case []int64:
-			size += 8 * len(v)
-		case float64:
-			if math.IsNaN(v) || math.IsInf(v, 0) {
-				errs = append(errs, fmt.Errorf("attribute %q is not a finite number", name))
-			}
-		default:
-			errs = append(errs, fmt.Errorf("attribute %q has type %T; use string, bool, int64, float64, []string or []int64", name, v))
+		n, err := sizeOf(v)
+		if err != nil {
+			refuse("attribute %q %w", name, err)
 		}
-	}
-	if size > MaxAttrs {
-		errs = append(errs, fmt.Errorf("attributes take %d bytes; at most %d are allowed", size, MaxAttrs))
+		if size += len(name) + n; size > MaxAttrs {
+			errs = append(errs, fmt.Errorf("attributes take %d bytes or more, with their names; at most %d are allowed", size, MaxAttrs))
+			break
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// MaxAttrs is the greatest size in bytes of a finding's attributes together.
+// sizeOf returns what the value of an attribute counts, and an error if it cannot
+// be one.
+func sizeOf(v any) (size int, err error) {
+	switch v := v.(type) {
+	case nil, bool:
+		return 1, nil
+	case int64:
+		return 8, nil
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return 8, errors.New("is not a finite number")
+		}
+		return 8, nil
+	case string:
+		return len(v), nil
+	case []string:
+		for _, s := range v {
+			size += len(s) + 1
+		}
+		return size, nil
+	case []int64:
+		return 8 * len(v), nil
+	}
+	return 0, fmt.Errorf("has type %T; use string, bool, int64, float64, []string or []int64", v)
+}
+
+// MaxAttrs is the greatest size in bytes of a finding's attributes together, with
+// their names. A number counts 8 bytes.
 const MaxAttrs = 64 << 10
 
 // MaxRaw is the size in bytes above which [CapRaw] replaces a raw answer.
@@ -95,6 +122,7 @@ const MaxRaw = 256 << 10
 // N is its length. Input that is not valid JSON yields nil.
 func CapRaw(raw []byte) json.RawMessage {
 	var b bytes.Buffer
+	b.Grow(len(raw))
 	if json.Compact(&b, raw) != nil {
 		return nil
 	}

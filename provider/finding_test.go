@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -14,15 +15,19 @@ import (
 	"github.com/decnet/enrich/provider"
 )
 
+var addr = netip.MustParseAddr("45.155.205.233")
+
 func TestFindingValidate(t *testing.T) {
 	good := provider.Finding{
-		Provider: "p", Verdict: provider.Malicious, TTL: time.Hour, Raw: json.RawMessage(`{"a":[1]}`),
+		Provider: "p", Addr: addr, Verdict: provider.Malicious, TTL: time.Hour, Raw: json.RawMessage(`{"a":[1]}`),
 		Attrs: map[string]any{
 			"s": "x", "b": true, "i": int64(1), "f": 1.5, "ss": []string{"x"}, "is": []int64{1}, "n": nil,
 		},
 	}
 	require.NoError(t, good.Validate())
-	require.NoError(t, new(provider.Finding).Validate(), "the zero Finding")
+	none := new(provider.Finding).Validate()
+	require.ErrorContains(t, none, "the finding names no provider")
+	require.ErrorContains(t, none, "the finding names no address")
 }
 
 func TestFindingValidateReportsEverything(t *testing.T) {
@@ -46,16 +51,28 @@ func TestFindingValidateLimitsAttributes(t *testing.T) {
 		"strings": func(n int) any { return []string{strings.Repeat("x", n-1)} },
 		"ints":    func(n int) any { return make([]int64, (n+7)/8) },
 	} {
-		f := provider.Finding{Attrs: map[string]any{"a": v(provider.MaxAttrs)}}
+		f := provider.Finding{Provider: "x", Addr: addr, Attrs: map[string]any{"eight_by": v(provider.MaxAttrs - 8)}}
 		require.NoError(t, f.Validate(), name)
-		f.Attrs["a"] = v(provider.MaxAttrs + 1)
+		f.Attrs["eight_by"] = v(provider.MaxAttrs - 7)
 		require.ErrorContains(t, f.Validate(), "at most 65536 are allowed", name)
 	}
-	f := provider.Finding{Attrs: map[string]any{}}
+	f := provider.Finding{Provider: "x", Addr: addr, Attrs: map[string]any{}}
 	for i := range 5 {
 		f.Attrs[fmt.Sprintf("a%d", i)] = strings.Repeat("x", provider.MaxAttrs/5+1)
 	}
 	require.ErrorContains(t, f.Validate(), "attributes take", "together they are too big")
+
+	for name, v := range map[string]any{"numbers": int64(1), "nothing": nil, "booleans": true, "another type": struct{}{}} {
+		clear(f.Attrs)
+		for i := range 100_000 {
+			f.Attrs[fmt.Sprintf("a%d", i)] = v
+		}
+		start := time.Now()
+		err := f.Validate()
+		require.ErrorContains(t, err, "at most 65536 are allowed", name)
+		require.Less(t, len(err.Error()), 2000, name)
+		require.Less(t, time.Since(start), time.Second, name)
+	}
 }
 
 func TestCapRaw(t *testing.T) {

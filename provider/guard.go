@@ -3,6 +3,7 @@ package provider
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 )
 
 // Canonical returns addr in the only form in which this module compares, stores
@@ -39,34 +40,62 @@ type Guard struct {
 	// operator's public ranges. A prefix of IPv4-mapped or NAT64 addresses counts
 	// as the IPv4 prefix that it wraps.
 	Own []netip.Prefix
+	// OwnFunc returns more networks of this kind, which may change while the program
+	// runs. It is called for every address, by several goroutines at once. Nil means
+	// none.
+	OwnFunc func() []netip.Prefix
 }
+
+// Why a provider is not asked about an address: what [Guard.Refuses] returns, and
+// what else stands in store.Entry.Reason.
+const (
+	NotAnAddress     = "not an address"
+	Private          = "private"                // special purpose: nobody outside can know it
+	OwnNetwork       = "own network"            // in Guard.Own or OwnFunc
+	OtherFamily      = "family"                 // IPv6, and the provider knows IPv4 only
+	RejectedBySource = "rejected by the source" // the provider's answer was that it does not cover the address
+	Spared           = "spared"                 // a list knows the address to be harmless, and outranks the provider
+)
 
 // Allows reports whether addr may be sent to a remote provider. It judges the
 // [Canonical] form of addr. It refuses the zero Addr, every special-purpose
-// address, every address in g.Own, and every IPv6 address that holds an IPv4
+// address, every address in g.Own or g.OwnFunc, and every IPv6 address that holds an IPv4
 // address (6to4, Teredo, ISATAP) which it refuses by itself.
-func (g Guard) Allows(addr netip.Addr) bool {
+func (g Guard) Allows(addr netip.Addr) bool { return g.Refuses(addr) == "" }
+
+// Refuses returns why addr may not be sent: [NotAnAddress], [OwnNetwork] or
+// [Private]. It returns the empty text if [Guard.Allows] allows it.
+func (g Guard) Refuses(addr netip.Addr) (why string) {
 	if !addr.IsValid() {
-		return false
+		return NotAnAddress
 	}
 	addr = Canonical(addr)
-	for _, p := range g.Own {
-		if canonicalPrefix(p).Contains(addr) {
-			return false
-		}
+	if g.owns(addr) {
+		return OwnNetwork
 	}
 	if addr.Is4() {
-		return global4(addr)
+		if !global4(addr) {
+			return Private
+		}
+		return ""
 	}
 	if !global6(addr) {
-		return false
+		return Private
 	}
 	for _, v4 := range embedded4(addr) {
-		if v4.IsValid() && !g.Allows(v4) {
-			return false
+		if v4.IsValid() {
+			if why := g.Refuses(v4); why != "" {
+				return why
+			}
 		}
 	}
-	return true
+	return ""
+}
+
+// owns reports whether addr is in a network of the operator's own.
+func (g Guard) owns(addr netip.Addr) bool {
+	within := func(p netip.Prefix) bool { return canonicalPrefix(p).Contains(addr) }
+	return slices.ContainsFunc(g.Own, within) || g.OwnFunc != nil && slices.ContainsFunc(g.OwnFunc(), within)
 }
 
 // canonicalPrefix returns the IPv4 prefix that p wraps, and p if it wraps none.
@@ -150,8 +179,19 @@ func in(addr netip.Addr, ps []netip.Prefix) bool {
 	return false
 }
 
+// specialBy are the prefixes of special4 by the first byte of their addresses.
+var specialBy = func() (by [256][]netip.Prefix) {
+	for _, p := range special4 {
+		first := int(p.Addr().As4()[0])
+		for i := first; i < first+1<<max(8-p.Bits(), 0); i++ {
+			by[i] = append(by[i], p)
+		}
+	}
+	return by
+}()
+
 func global4(addr netip.Addr) bool {
-	return !in(addr, special4) || in(addr, exceptions4)
+	return !in(addr, specialBy[addr.As4()[0]]) || in(addr, exceptions4)
 }
 
 func global6(addr netip.Addr) bool {

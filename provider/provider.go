@@ -55,11 +55,15 @@ type Limited interface {
 // Limits are the restrictions a provider declares about itself. The zero value
 // means: any public address, as often and as concurrently as the caller likes.
 type Limits struct {
-	// MaxInFlight is the greatest number of lookups running at once.
-	// Zero leaves the number to the caller.
+	// MaxInFlight is the greatest number of lookups running at once in one process.
+	// Zero leaves the number to the caller. If a quota is below 100 calls, one lookup
+	// at a time is made by all processes together; of a larger quota, a twentieth may
+	// run at once in a process.
 	MaxInFlight int
-	// MinInterval is the least time between the starts of two lookups.
-	// Zero means no such restriction.
+	// MinInterval is the least time between the starts of two lookups. Each process
+	// keeps it on its own: n processes on one store may start n lookups in that time.
+	// A limit that all processes have to share is one of Quotas. Zero means no such
+	// restriction.
 	MinInterval time.Duration
 	// Quotas are the allowances of the plan, all of which apply at once. None
 	// means no such restriction. They are a ceiling: a limit that the source
@@ -88,6 +92,24 @@ type Refresher interface {
 	// Refresh keeps returning that failure, without trying again, until the
 	// provider's own backoff has passed.
 	Refresh(ctx context.Context) error
+}
+
+// Batcher is implemented by a provider whose source answers about many addresses in
+// one call of its quota. The worker lets lookups gather while a call is under way, or
+// until the quota allows the next one, and makes one call for all of them. It spreads
+// such calls evenly over the windows of the quota, so that no address waits for longer
+// than a window divided by its calls. The provider itself has to implement it: [As] is
+// not used, as a decorator would be bypassed.
+type Batcher interface {
+	// Batch returns how many addresses LookupBatch takes at present. If that is less
+	// than two, only Lookup is called. It is cheap to call.
+	Batch() int
+	// LookupBatch asks about addrs, which are all different, in one call. Its findings
+	// and its error are as those of [Provider.Lookup]; the findings are in any order.
+	// An address without a finding beside others that have one is a bad response. No
+	// finding at all and no error mean that nothing was looked up: the addresses are
+	// asked about again.
+	LookupBatch(ctx context.Context, addrs []netip.Addr) ([]Finding, error)
 }
 
 // Accounted is implemented by a provider whose quota belongs to an account that
