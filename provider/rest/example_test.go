@@ -17,6 +17,7 @@ type hosts struct{ client *rest.Client }
 
 func newHosts(o rest.Options) (*hosts, error) {
 	o.Provider, o.URL, o.Key.Header = "hosts", "https://api.example.com/v1/host", "X-Api-Key"
+	o.Key.Refusal = []string{"error"} // as in {"error":"wrong key"}
 	client, err := rest.New(o)
 	return &hosts{client}, err
 }

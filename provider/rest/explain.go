@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -53,5 +54,13 @@ func explain(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("answer cut off: %w", io.ErrUnexpectedEOF)
 	}
-	return fmt.Errorf("request failed (%T)", err)
+	switch text := err.Error(); {
+	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		return errors.New("the server does not speak TLS")
+	case strings.Contains(text, "malformed HTTP"):
+		return errors.New("what answered does not speak HTTP")
+	case strings.HasPrefix(text, "tls: "):
+		return errors.New("TLS failed")
+	}
+	return errors.New("the request failed; the reason is not shown, because it may quote the request")
 }

@@ -102,7 +102,7 @@ func TestDecode(t *testing.T) {
 		" \n":                            "empty",
 		"<!DOCTYPE html>canary-77aa":     "web page",
 		`{"a":1`:                         "breaks off",
-		"canary-77aa":                    "not JSON; see byte 1",
+		"canary-77aa":                    "text, not JSON",
 		`{"n":1} canary-77aa`:            "not JSON",
 		`[]`:                             "unexpected shape",
 		`"canary-77aa"`:                  "unexpected shape",
@@ -142,7 +142,7 @@ func TestRaw(t *testing.T) {
 }
 
 func FuzzLenient(f *testing.F) {
-	for _, s := range []string{`null`, `[1,"2",[3]]`, `"x"`, `1e400`, `{"a":1,"a":2}`, `"\ud800"`, `-`} {
+	for _, s := range []string{`null`, `[1,"2",[3]]`, `"x"`, `1e400`, `{"a":1,"a":2}`, `"\ud800"`, `-`, `"a\"b"`, "\"a\xffb\"", `["a","b\ud800",1e400]`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -154,6 +154,9 @@ func FuzzLenient(f *testing.F) {
 		for _, into := range []any{&s, &i, &v, &l, &n} {
 			err := json.Unmarshal(b, into)
 			require.Equal(t, json.Valid(b), err == nil)
+		}
+		if text := ""; json.Unmarshal(b, &text) == nil && len(text) <= MaxText && s.OK {
+			require.Equal(t, text, s.Value)
 		}
 		require.LessOrEqual(t, len(s.Value), MaxText)
 		require.True(t, utf8.ValidString(s.Value))

@@ -24,6 +24,10 @@ type Key struct {
 	// Name is what users call the key, for errors, for example the environment
 	// variable it conventionally comes from.
 	Name string
+	// Refusal are names of members of a JSON object. Every refusal by the service
+	// has one of them: only then does the status 402 or 403 mean that the key is to
+	// blame. With none, any JSON object will do.
+	Refusal []string
 }
 
 // get returns the present key and "" for none. The error does not repeat the

@@ -1,10 +1,15 @@
 package rest
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,10 +26,14 @@ type Response struct {
 	// Body is decompressed. It is nil if the status is 400 or more and the body
 	// could not be read: the status says enough.
 	Body []byte
+
+	keyless bool     // the request carried no key
+	refusal []string // of the client's key
+	proxy   string   // that could read and change the answer, as scheme, host and port
 }
 
 // Decode parses the body, whatever the status, into v; see [Decode]. The error
-// is a [*provider.Error] of kind [provider.ErrBadResponse].
+// is that of [Response.BadResponse].
 func (r *Response) Decode(v any) error {
 	if err := Decode(r.Body, v); err != nil {
 		return r.BadResponse(err)
@@ -41,33 +50,122 @@ func (r *Response) Finding(addr netip.Addr) provider.Finding {
 }
 
 // BadResponse returns a [provider.ErrBadResponse]: the answer is not what the
-// service sends.
+// service sends. If it is a web page, or err is of [Decode] and says that it is no
+// JSON, the service did not send it: that is a [provider.ErrUnavailable], which is
+// not held against the address.
 func (r *Response) BadResponse(err error) *provider.Error {
-	return &provider.Error{Provider: r.Provider, Kind: provider.ErrBadResponse, StatusCode: r.Status, Err: err}
+	e := &provider.Error{Provider: r.Provider, Kind: provider.ErrBadResponse, StatusCode: r.Status, Err: err}
+	if _, ok := errors.AsType[foreign](err); ok || r.isPage() {
+		e.Kind, e.Err = provider.ErrUnavailable, errors.New(r.between())
+		if err != nil {
+			e.Err = fmt.Errorf("%w; %s", err, r.between())
+		}
+	}
+	return e
 }
 
-// StatusError returns what the status means at every service: 401, 402 and 403
-// are [provider.ErrUnauthorized], 429 is [provider.ErrRateLimited], 5xx is
-// [provider.ErrUnavailable] and everything else, a redirect too, is
-// [provider.ErrBadResponse]. RetryAfter is what the answer says.
+// StatusError returns what the status means at every service:
+//
+//   - 401, 402 and 403 are [provider.ErrUnauthorized] if the service itself says
+//     so, in the form of [Key].Refusal, and else [provider.ErrUnavailable];
+//   - 429 is [provider.ErrRateLimited];
+//   - 5xx and redirects are [provider.ErrUnavailable], and so is every other status
+//     with a web page, which is not the service's answer: a proxy or the protection
+//     of a network has put it there;
+//   - everything else is [provider.ErrBadResponse].
+//
+// RetryAfter is what the answer says. The text of a redirect names the origin
+// that the service has moved to.
 func (r *Response) StatusError() *provider.Error {
 	e := r.BadResponse(nil)
 	e.RetryAfter = retryAfter(r.Header, r.At)
 	switch s := r.Status; {
+	case s == http.StatusTooManyRequests:
+		e.Kind, e.Err = provider.ErrRateLimited, nil
+	case s >= 500 && s <= 599:
+		e.Kind, e.Err = provider.ErrUnavailable, nil
+		if r.proxy != "" {
+			e.Err = errors.New("the answer came through the proxy " + r.proxy)
+		}
+	case refuses(s) && !r.isRefusal(), s >= 400 && r.isForeign():
+		e.Kind, e.Err = provider.ErrUnavailable, errors.New(r.between())
+	case refuses(s) && r.keyless:
+		e.Kind, e.Err = provider.ErrUnauthorized, errors.New("the service refuses a call without a key")
 	case s == http.StatusUnauthorized:
 		e.Kind, e.Err = provider.ErrUnauthorized, errors.New("the key is missing, wrong or revoked")
-	case s == http.StatusPaymentRequired || s == http.StatusForbidden:
+	case refuses(s):
 		e.Kind, e.Err = provider.ErrUnauthorized, errors.New("the key does not permit this call")
-	case s == http.StatusTooManyRequests:
-		e.Kind = provider.ErrRateLimited
-	case s >= 500 && s <= 599:
-		e.Kind = provider.ErrUnavailable
-	case s >= 300 && s <= 399:
-		e.Err = errors.New("redirects are not followed")
-	default:
+	case s >= 300 && s <= 399 && s != http.StatusNotModified:
+		e.Kind, e.Err = provider.ErrUnavailable, errors.New("redirects are not followed"+r.movedTo())
+	case e.Kind == provider.ErrBadResponse:
 		e.Err = errors.New("unexpected status")
 	}
 	return e
+}
+
+// refuses reports whether a status is the refusal of a call, for its key or for
+// another reason.
+func refuses(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusPaymentRequired || status == http.StatusForbidden
+}
+
+// isRefusal reports whether an answer that refuses is the service's own. What
+// protects a network refuses by 403, in JSON too if that is accepted, and so the
+// form decides. A 401 is about credentials wherever it comes from: JSON of any form
+// will do, and so will the header that belongs to it.
+func (r *Response) isRefusal() bool {
+	var object map[string]json.RawMessage
+	isObject := Decode(r.Body, &object) == nil && object != nil
+	switch {
+	case r.isPage():
+		return false
+	case r.Status == http.StatusUnauthorized:
+		return isObject || r.Header.Get("WWW-Authenticate") != ""
+	}
+	named := func(member string) bool { return object[member] != nil }
+	return isObject && (len(r.refusal) == 0 || slices.ContainsFunc(r.refusal, named))
+}
+
+// isForeign reports whether the body is not the service's. Where nobody was given
+// a key, or a proxy could answer, only JSON counts as the service's.
+func (r *Response) isForeign() bool {
+	return r.isPage() || (r.keyless || r.proxy != "") && !json.Valid(withoutBOM(r.Body))
+}
+
+// isPage reports whether the body is a web page, or what a content delivery network
+// sends to programs in place of one.
+func (r *Response) isPage() bool {
+	kind, _, _ := strings.Cut(strings.ToLower(r.Header.Get("Content-Type")), ";")
+	body := bytes.TrimSpace(withoutBOM(r.Body))
+	return strings.Contains(kind, "html") || bytes.HasPrefix(body, []byte("<")) ||
+		bytes.HasPrefix(body, []byte("error code: ")) || bytes.Contains(body, []byte(`"cloudflare_error":`))
+}
+
+// between says who answered instead of the service.
+func (r *Response) between() string {
+	if r.proxy != "" {
+		return "the proxy " + r.proxy + ", or something behind it, answered in place of the service"
+	}
+	return "something in between answered in place of the service"
+}
+
+// movedTo returns what to say about where a redirect leads. It names the origin
+// alone: a path may hold a key, and so may a query.
+func (r *Response) movedTo() string {
+	to, err := url.Parse(r.Header.Get("Location"))
+	if err != nil || r.Header.Get("Location") == "" {
+		return ""
+	}
+	if to.Host == "" {
+		return ": the service has moved to another path of the same origin; configure its new URL"
+	}
+	if to.Scheme == "" {
+		to.Scheme = "https"
+	}
+	if where := origin(to); where != "" {
+		return ": the service has moved to " + where + "; configure its new URL"
+	}
+	return ""
 }
 
 // retryAfter returns the wait that the header Retry-After asks for, given as

@@ -18,7 +18,7 @@ func TestStatusError(t *testing.T) {
 	for status, kind := range map[int]error{
 		200: provider.ErrBadResponse,
 		204: provider.ErrBadResponse,
-		301: provider.ErrBadResponse,
+		301: provider.ErrUnavailable,
 		304: provider.ErrBadResponse,
 		400: provider.ErrBadResponse,
 		401: provider.ErrUnauthorized,
@@ -31,7 +31,7 @@ func TestStatusError(t *testing.T) {
 		599: provider.ErrUnavailable,
 		999: provider.ErrBadResponse,
 	} {
-		err := (&Response{Provider: "test", At: noon, Status: status, Header: http.Header{"Retry-After": {"7"}}}).StatusError()
+		err := (&Response{Provider: "test", At: noon, Status: status, Header: http.Header{"Retry-After": {"7"}}, Body: []byte(`{}`)}).StatusError()
 		require.Equal(t, kind, provider.Kind(err), status)
 		require.Equal(t, status, err.StatusCode)
 		require.Equal(t, 7*time.Second, err.RetryAfter)

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,9 @@ func New(o Options) (*Client, error) {
 func (c *Client) Admit(addr netip.Addr) (netip.Addr, error) {
 	addr = provider.Canonical(addr)
 	if !(provider.Guard{}).Allows(addr) {
-		return netip.Addr{}, c.fail(provider.ErrUnsupported, 0, errors.New("not a public address; nothing was sent"))
+		e := c.fail(provider.ErrUnsupported, 0, errors.New("not a public address; nothing was sent"))
+		e.Unsent = true
+		return netip.Addr{}, e
 	}
 	return addr, nil
 }
@@ -112,14 +115,21 @@ type Request struct {
 	Body   []byte      // JSON; nil for none
 }
 
-// Do sends r and returns the answer, whatever its status. The error is a
+// Do sends a request and returns the answer, whatever its status. The error is a
 // [*provider.Error] of one of these kinds:
 //
 //   - [provider.ErrUnavailable]: there was no answer. If the context ended, the
 //     error wraps its error.
-//   - [provider.ErrBadResponse]: the body is too large or wrongly compressed.
+//   - [provider.ErrBadResponse]: the body is too large or wrongly compressed, and
+//     does not say that it is a web page.
 //   - [provider.ErrConfig]: the key is missing or malformed; nothing was sent.
-func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
+//
+// Its Unsent tells whether the service certainly did not receive the request: the
+// host name was not resolved, no connection was made, or a proxy or TLS refused
+// it.
+func (c *Client) Do(ctx context.Context, request Request) (answer *Response, failed error) {
+	var d delivery
+	defer d.mark(&failed)
 	if err := ctx.Err(); err != nil {
 		return nil, c.fail(provider.ErrUnavailable, 0, fmt.Errorf("nothing was sent: %w", err))
 	}
@@ -128,29 +138,44 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
 		defer cancel()
 	}
-	req, err := c.request(ctx, r)
+	req, err := c.request(d.watch(ctx), request)
 	if err != nil {
 		return nil, c.fail(provider.ErrConfig, 0, err)
 	}
-	resp, err := c.transport.RoundTrip(req)
+	proxy, err := proxyFor(c.transport, req)
 	if err != nil {
-		return nil, c.fail(provider.ErrUnavailable, 0, explain(ctx, err))
+		return nil, c.fail(provider.ErrUnavailable, 0, err)
+	}
+	d.begun = true
+	resp, err := c.transport.RoundTrip(req)
+	if d.err = err; err != nil {
+		return nil, c.fail(provider.ErrUnavailable, 0, explainVia(ctx, err, proxy, req.URL.Scheme))
 	}
 	if resp == nil || resp.Body == nil {
 		return nil, c.fail(provider.ErrUnavailable, 0, errors.New("the transport returned no answer"))
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusProxyAuthRequired { // only a proxy answers that
+		return nil, c.fail(provider.ErrUnavailable, 0, &proxyError{cmp.Or(proxy, "in between"), answered(resp.StatusCode)})
+	}
 	body, err := readBody(ctx, resp, c.maxBody)
+	r := &Response{
+		Provider: c.name, At: c.now().UTC(), Status: resp.StatusCode, Header: resp.Header, Body: body,
+		keyless: c.key.Header == "" || req.Header.Get(c.key.Header) == "", refusal: c.key.Refusal,
+	}
+	if req.URL.Scheme == "http" {
+		r.proxy = proxy
+	}
 	switch {
 	case err == nil:
 	case ctx.Err() == nil && resp.StatusCode >= http.StatusBadRequest:
-		body = nil
+		r.Body = nil
 	case errors.Is(err, errBody):
-		return nil, c.fail(provider.ErrBadResponse, resp.StatusCode, err)
+		return nil, r.BadResponse(err)
 	default:
 		return nil, c.fail(provider.ErrUnavailable, resp.StatusCode, err)
 	}
-	return &Response{Provider: c.name, At: c.now().UTC(), Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return r, nil
 }
 
 func (c *Client) request(ctx context.Context, r Request) (*http.Request, error) {
