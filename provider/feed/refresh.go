@@ -1,70 +1,214 @@
 package feed
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"os"
+	"slices"
+	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
 )
 
-// Refresh downloads the list if that is due; see [provider.Refresher]. A download
-// that ctx ends does not count as a failure of the feed: a caller that waits, or
-// the next one, starts another.
-func (f *Feed[T]) Refresh(ctx context.Context) error {
-	return f.refresh(ctx, true)
+// unsentRetry is the delay after a request that did not reach the publisher.
+const unsentRetry = time.Minute
+
+// atOnce is the number of sources that are downloaded at the same time.
+const atOnce = 4
+
+// place identifies a source, without revealing what it is.
+func place(s Source) string {
+	sum := sha256.Sum256([]byte(s.URL + "\x00" + s.BaseURL + "\x00" + s.File))
+	return hex.EncodeToString(sum[:12])
 }
 
-// refresh downloads the list if that is due and no download runs. If one runs,
-// it waits for the outcome, or returns nil at once if wait is false.
-func (f *Feed[T]) refresh(ctx context.Context, wait bool) error {
+// stamp tells whether a file has changed.
+type stamp struct {
+	size    int64
+	changed time.Time
+	info    os.FileInfo
+}
+
+func (s stamp) same(other stamp) bool {
+	return s.info != nil && other.info != nil && s.size == other.size && s.changed.Equal(other.changed) && os.SameFile(s.info, other.info)
+}
+
+// Refresh loads the list if its time has come, or if one of its files has changed;
+// see [provider.Refresher]. Concurrent calls share one download. A download that
+// ctx ends does not count as a failure of the list. It counts as a request that
+// the publisher saw.
+func (f *Feed[T]) Refresh(ctx context.Context) error {
 	for {
-		f.mu.Lock()
-		s := f.state.Load()
-		if !f.isDue(s) {
-			f.mu.Unlock()
-			return s.err
+		if ctx.Err() != nil {
+			return f.canceled(ctx)
 		}
+		f.mu.Lock()
 		running := f.loading
 		if running == nil {
 			f.loading = make(chan struct{})
 		}
 		f.mu.Unlock()
-		switch {
-		case running == nil:
-			return f.load(ctx, s)
-		case !wait:
-			return nil
+		if running == nil {
+			return f.refresh(ctx)
 		}
 		select {
 		case <-running: // its context may have ended it, so look again
 		case <-ctx.Done():
-			return f.canceled(ctx.Err())
+			return f.canceled(ctx)
 		}
 	}
 }
 
-// load makes the one download that runs and replaces the state s by its outcome,
-// unless ctx ended it.
-func (f *Feed[T]) load(ctx context.Context, s *state[T]) error {
-	defer func() { // also if Decode panics
+// refresh is the one refresh that runs. It returns the error of the last load.
+func (f *Feed[T]) refresh(ctx context.Context) error {
+	defer func() { // also if Row panics
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		close(f.loading)
 		f.loading = nil
 	}()
-	next, err := f.download(ctx, s)
-	if err != nil {
-		if cutOff(ctx, err) {
-			return err
-		}
-		next = s.failed(err, f.now(), f.interval)
+	if !f.restored {
+		f.restored = true
+		f.restore()
 	}
-	f.state.Store(next)
+	now := f.o.Now()
+	changed, unread := f.changedFiles()
+	if s := f.state.Load(); !f.downloadDue(now) && !changed && !f.awaited() {
+		if s.err == nil && !s.loaded {
+			return f.fail(provider.ErrUnavailable, f.absent())
+		}
+		return s.err
+	}
+	next, err := f.load(ctx, now, unread)
+	if next != nil {
+		f.state.Store(next)
+	}
+	if err == nil && !f.state.Load().loaded {
+		err = f.fail(provider.ErrUnavailable, f.absent())
+	}
 	return err
+}
+
+// absent says why there is no list although no refresh has failed.
+func (f *Feed[T]) absent() error {
+	if f.o.ReadOnly {
+		return errNotLoaded
+	}
+	return errInterrupted
+}
+
+var errInterrupted = errors.New("the last download was interrupted; the next one is made when its time has come")
+
+// downloads reports whether any source is a URL.
+func (f *Feed[T]) downloads() bool {
+	for _, p := range f.parts {
+		if p.client != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// downloadDue reports whether it is time for a download. A time that is further
+// away than any that was ever chosen comes from a clock that was wrong.
+func (f *Feed[T]) downloadDue(now time.Time) bool {
+	due := f.state.Load().due
+	return f.downloads() && !f.o.ReadOnly && (!now.Before(due) || due.Sub(now) > f.o.Interval+backoffSlack(f.o.Interval))
+}
+
+// awaited reports whether there is no list yet, and another process may be
+// downloading it: the download was reserved before this process began.
+func (f *Feed[T]) awaited() bool {
+	return f.keeps() && f.downloads() && !f.state.Load().loaded
+}
+
+// backoffSlack is by how much a delay may be longer than the interval.
+func backoffSlack(interval time.Duration) time.Duration { return interval/4 + time.Minute }
+
+// changedFiles returns the parts whose files are not as they were when they were
+// last read, with their present stamps, and whether there are any.
+func (f *Feed[T]) changedFiles() (changed bool, stamps map[*part]stamp) {
+	for _, p := range f.parts {
+		if p.client != nil {
+			continue
+		}
+		var is stamp
+		if info, err := os.Stat(p.File); err == nil {
+			is = stamp{info.Size(), info.ModTime(), info}
+		}
+		if is.same(p.stamp) || is.info == nil && p.err != nil && p.stamp.info == nil {
+			continue
+		}
+		if stamps == nil {
+			stamps = map[*part]stamp{}
+		}
+		stamps[p] = is
+	}
+	return len(stamps) > 0, stamps
+}
+
+// fetched is what a source returned.
+type fetched struct {
+	body               string
+	sum                [sha256.Size]byte // of the body
+	etag, lastModified string
+	same               bool // the source says that nothing has changed
+	unread             bool // a file could not be read
+	err                error
+}
+
+// load loads what is due and returns the next state, or nil if ctx ended first.
+func (f *Feed[T]) load(ctx context.Context, now time.Time, stamps map[*part]stamp) (*state[T], error) {
+	due := f.downloadDue(now)
+	if due && f.o.Dir != "" || f.awaited() {
+		unlock, err := f.lock(ctx)
+		if err != nil {
+			return nil, f.fail(provider.ErrUnavailable, err)
+		}
+		defer unlock()
+		if f.readShared(now) || !due { // another process was faster
+			if due = f.downloadDue(now); !due && len(stamps) == 0 {
+				return nil, f.state.Load().err
+			}
+		}
+	}
+	s := f.state.Load()
+	if due {
+		f.reserve(s, now)
+	}
+	results := make([]*fetched, len(f.parts))
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for i, p := range f.parts {
+		_, changed := stamps[p]
+		if p.client == nil && !changed && p.err == nil || p.client != nil && !due {
+			continue // a file that was refused may have been so because of another
+		}
+		group.Go(func() error {
+			results[i] = f.fetch(ctx, p)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	if ctx.Err() != nil && due {
+		for _, r := range results {
+			if r != nil && r.err != nil && cutOff(ctx, r.err) {
+				return nil, r.err
+			}
+		}
+	}
+	return f.take(s, now, results, stamps, due)
 }
 
 // cutOff reports whether a download failed with err because ctx ended, and not
@@ -74,60 +218,225 @@ func cutOff(ctx context.Context, err error) bool {
 	return errors.Is(err, context.Canceled) || limited && errors.Is(err, context.DeadlineExceeded)
 }
 
-// download returns the state after a successful download.
-func (f *Feed[T]) download(ctx context.Context, s *state[T]) (*state[T], error) {
+// take makes the next state of what the sources have returned.
+func (f *Feed[T]) take(s *state[T], now time.Time, results []*fetched, stamps map[*part]stamp, due bool) (*state[T], error) {
+	next := *s
+	next.err, next.shrunk = nil, false
+	for i, p := range f.parts {
+		if is, changed := stamps[p]; changed {
+			if p.stamp = is; results[i].unread {
+				p.stamp = stamp{} // nothing shows when it can be read
+			}
+		}
+	}
+	var whole error // why the list as a whole is refused
+	if f.isNews(results) {
+		var table *Table[T]
+		var skipped int
+		if table, skipped, whole = f.assemble(results); whole == nil && s.loaded {
+			whole = f.check(table, s.table)
+		}
+		next.shrunk = errors.Is(whole, errShrunk)
+		if whole == nil && f.isNews(results) {
+			differs := f.changes.add(s.table, table) // before there is a version to be forgotten
+			if differs || !s.loaded {                // and not only the time in the list's header
+				next.changedAt = now.UTC()
+			}
+			f.write(results, next.changedAt)
+			next.loaded, next.snapshot, next.table, next.skipped = true, false, table, skipped
+		}
+	}
+	var failures []error
+	current := next.loaded
+	for i, p := range f.parts {
+		switch r := results[i]; {
+		case r == nil:
+		case r.err == nil && whole != nil && !r.same:
+			p.err = f.fail(provider.ErrBadResponse, whole)
+		default:
+			if p.err = r.err; r.err == nil && !r.same {
+				p.accept(r, len(f.parts) > 1)
+			}
+		}
+		switch r := results[i]; {
+		case p.err == nil:
+			continue
+		case r != nil && r.err != nil: // not refused because of another
+			failures = slices.Insert(failures, 0, p.err)
+		default:
+			failures = append(failures, p.err)
+		}
+		current = false
+	}
+	if current || next.loaded && next.checkedAt.IsZero() { // then most of its sources are
+		next.checkedAt, next.snapshot = now.UTC(), false
+		if next.table.Len() > 0 {
+			next.lastNonEmpty = next.checkedAt
+		}
+	}
+	switch len(failures) {
+	case 0:
+	case 1:
+		next.err = failures[0]
+	default:
+		next.err = fmt.Errorf("%w (and %d more of %d sources)", failures[0], len(failures)-1, len(f.parts))
+	}
+	if due {
+		next.failures, next.due = 0, now.Add(f.o.Interval)
+		if next.err != nil {
+			next.failures = s.failures + 1
+			next.due = now.Add(f.retry(next.err, next.failures))
+		}
+		f.keep(&next)
+	}
+	return &next, next.err
+}
+
+// isNews reports whether a source has returned another list than the last one.
+func (f *Feed[T]) isNews(results []*fetched) bool {
+	for i, r := range results {
+		if r != nil && r.err == nil && !r.same && !(f.parts[i].loaded && f.parts[i].sum == r.sum) {
+			return true
+		}
+	}
+	return false
+}
+
+// assemble builds a table of what the sources have returned and, for the others,
+// of what they returned last. A part that cannot be used is marked as failed. The
+// error says why the list as a whole is refused.
+func (f *Feed[T]) assemble(results []*fetched) (table *Table[T], skipped int, err error) {
+	for {
+		bodies := make([]string, len(f.parts))
+		loaded := 0
+		for i, p := range f.parts {
+			switch r := results[i]; {
+			case r != nil && r.err == nil && !r.same:
+				bodies[i] = r.body
+			case p.loaded:
+				bodies[i] = p.body
+			default:
+				continue
+			}
+			loaded++
+		}
+		if f.o.Operator && loaded < len(f.parts) {
+			return nil, 0, errors.New("the list is not used as long as a part of it cannot be read")
+		}
+		table, skipped, err = f.build(bodies)
+		wrong, isPart := errors.AsType[*partError](err)
+		if !isPart || f.o.Operator || len(f.parts) == 1 || results[wrong.part] == nil {
+			return table, skipped, err
+		}
+		results[wrong.part].err = f.fail(provider.ErrBadResponse, wrong.err)
+	}
+}
+
+// accept makes what a source has returned the present version of a part.
+func (p *part) accept(r *fetched, keep bool) {
+	p.loaded, p.sum, p.etag, p.lastModified = true, r.sum, r.etag, r.lastModified
+	if keep { // for when another part changes
+		p.body = r.body
+	}
+}
+
+// retry returns how long after a failure the next download is due.
+func (f *Feed[T]) retry(err error, failures int) time.Duration {
+	e, ok := errors.AsType[*provider.Error](err)
+	if ok && e.StatusCode == 0 && unsent(err) {
+		return backoff.Delay(min(unsentRetry, f.o.Interval), f.o.Interval, failures)
+	}
+	wait := max(f.o.Spacing, backoff.Delay(f.o.Spacing, f.o.Interval, failures))
+	if ok {
+		wait = max(wait, min(e.RetryAfter, f.o.Interval))
+	}
+	return wait
+}
+
+// unsent reports whether a request with no answer certainly did not reach the
+// publisher.
+func unsent(err error) bool {
+	if no, ok := errors.AsType[syscall.Errno](err); ok {
+		switch no {
+		case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL:
+			return true
+		}
+		return false
+	}
+	return !errors.Is(err, provider.ErrBadResponse) && !errors.Is(err, io.ErrUnexpectedEOF) &&
+		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded)
+}
+
+// fetch reads a source.
+func (f *Feed[T]) fetch(ctx context.Context, p *part) *fetched {
+	if p.client == nil {
+		body, err := f.read(p.File)
+		unread := err != nil
+		if err == nil {
+			body, err = unpack(body, f.o.MaxBody)
+		}
+		if err == nil && len(body) == 0 && !f.o.Operator {
+			err = errEmpty
+		}
+		if err != nil {
+			return &fetched{unread: unread, err: f.fail(provider.ErrUnavailable, fmt.Errorf("%s: %w", p.File, err))}
+		}
+		return &fetched{body: string(body), sum: sha256.Sum256(body)}
+	}
 	req := rest.Request{Header: http.Header{}}
-	if s.etag != "" {
-		req.Header.Set("If-None-Match", s.etag)
+	if p.loaded && p.etag != "" {
+		req.Header.Set("If-None-Match", p.etag)
 	}
-	if s.lastModified != "" {
-		req.Header.Set("If-Modified-Since", s.lastModified)
+	if p.loaded && p.lastModified != "" {
+		req.Header.Set("If-Modified-Since", p.lastModified)
 	}
-	resp, err := f.client.Do(ctx, req)
+	resp, err := p.client.Do(ctx, req)
+	if err != nil {
+		return &fetched{err: err}
+	}
+	if f.o.Refusal != nil {
+		if err := f.o.Refusal(resp); err != nil {
+			return &fetched{err: err}
+		}
+	}
+	switch {
+	case resp.Status == http.StatusOK:
+		body, err := unpack(resp.Body, f.o.MaxBody)
+		if err != nil {
+			return &fetched{err: resp.BadResponse(err)}
+		}
+		if len(bytes.TrimSpace(body)) == 0 && !f.o.Operator { // an empty list says more than nothing
+			return &fetched{err: resp.BadResponse(errEmpty)}
+		}
+		return &fetched{body: string(body), sum: sha256.Sum256(body), etag: resp.Header.Get("ETag"), lastModified: resp.Header.Get("Last-Modified")}
+	case resp.Status == http.StatusNotModified && len(req.Header) > 0:
+		return &fetched{same: true}
+	}
+	return &fetched{err: resp.StatusError()}
+}
+
+// read returns what a file holds. To open a pipe would wait for its other end.
+func (f *Feed[T]) read(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, errors.Unwrap(err)
+	case !info.Mode().IsRegular():
+		return nil, errors.New("not a regular file")
+	case info.Size() > f.o.MaxBody:
+		return nil, fmt.Errorf("larger than %d bytes", f.o.MaxBody)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	defer file.Close()
+	body, err := io.ReadAll(io.LimitReader(file, f.o.MaxBody+1))
 	if err != nil {
 		return nil, err
 	}
-	now := f.now()
-	switch {
-	case resp.Status == http.StatusOK:
-		list, err := f.decode(resp.Body)
-		if err != nil {
-			return nil, resp.BadResponse(err)
-		}
-		next := &state[T]{list: list, etag: resp.Header.Get("ETag"), lastModified: resp.Header.Get("Last-Modified")}
-		return next.succeeded(s, now, f.interval), nil
-	case resp.Status == http.StatusNotModified && (s.etag != "" || s.lastModified != ""):
-		next := &state[T]{list: s.list, etag: s.etag, lastModified: s.lastModified}
-		return next.succeeded(s, now, f.interval), nil
+	if int64(len(body)) > f.o.MaxBody {
+		return nil, fmt.Errorf("larger than %d bytes", f.o.MaxBody)
 	}
-	return nil, resp.StatusError()
+	return body, nil
 }
-
-// succeeded completes the state s, which follows old.
-func (s *state[T]) succeeded(old *state[T], now time.Time, interval time.Duration) *state[T] {
-	s.loaded = true
-	s.loadedAt = now.UTC()
-	s.lastNonEmpty = old.lastNonEmpty
-	if len(s.list) > 0 {
-		s.lastNonEmpty = s.loadedAt
-	}
-	s.due = now.Add(interval)
-	return s
-}
-
-// failed returns the state after s and the failure of a download. The list stays
-// as it was. The next download is due after a backoff, or later if the publisher
-// says so, but not later than interval.
-func (s *state[T]) failed(err error, now time.Time, interval time.Duration) *state[T] {
-	next := *s
-	next.err = err
-	next.failures++
-	wait := backoff.Delay(time.Minute, interval, next.failures)
-	if e, ok := errors.AsType[*provider.Error](err); ok {
-		wait = max(wait, min(e.RetryAfter, interval))
-	}
-	next.due = now.Add(wait)
-	return &next
-}
-
-var _ provider.Refresher = (*Feed[int])(nil)
