@@ -84,7 +84,7 @@ const maxBody = 8 << 20
 func New(o Options) (*Provider, error) {
 	client, err := rest.New(rest.Options{
 		Provider: Name, URL: "https://api.abuseipdb.com/api/v2/check", BaseURL: o.BaseURL,
-		Key:       rest.Key{Header: "Key", Func: o.KeyFunc, Required: true, Name: "DECNET_ABUSEIPDB_API_KEY"},
+		Key:       rest.Key{Header: "Key", Func: o.KeyFunc, Required: true, Name: "DECNET_ABUSEIPDB_API_KEY", Refusal: []string{"errors"}},
 		Transport: o.Transport, MaxBody: maxBody, Now: o.Now,
 	})
 	if o.MaxAgeDays == 0 {

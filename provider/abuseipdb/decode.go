@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/decnet/enrich/internal/jsontext"
 	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
@@ -35,20 +36,35 @@ func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
 	if r.Status != http.StatusOK {
 		return provider.Finding{}, refusal(r)
 	}
-	var body struct {
-		Data json.RawMessage `json:"data"`
-	}
 	var c check
-	err := rest.Decode(r.Body, &body)
+	data, err := dataOf(r.Body)
 	if err == nil {
-		err = c.read(addr, body.Data)
+		err = c.read(addr, data)
 	}
 	if err != nil {
 		return provider.Finding{}, r.BadResponse(err)
 	}
-	f := c.finding(addr, body.Data, r.At)
+	f := c.finding(addr, data, r.At)
 	f.Usage = usage(r)
 	return f, nil
+}
+
+// dataOf returns what body, an object, has under the name data.
+func dataOf(body []byte) ([]byte, error) {
+	var data []byte
+	plain := jsontext.Fields(body, func(key, value []byte) {
+		if string(key) == `"data"` {
+			data = value
+		}
+	})
+	if plain && data != nil {
+		return data, nil
+	}
+	var o struct {
+		Data json.RawMessage `json:"data"`
+	}
+	err := rest.Decode(body, &o) // it is less strict, also about names
+	return o.Data, err
 }
 
 // usage returns what an answer says about the allowance, which is counted over
@@ -101,18 +117,19 @@ const maxCategory = 255
 // categories returns the distinct categories of reports in ascending order. It
 // is never nil. Reports that cannot be read have none.
 func categories(reports []byte) []int64 {
-	var list []json.RawMessage
-	_ = json.Unmarshal(reports, &list) // null, or no list: no reports
 	var found [maxCategory + 1]bool
-	for _, report := range list {
-		var r struct {
-			Categories rest.Ints `json:"categories"`
-		}
-		_ = json.Unmarshal(report, &r) // not an object: no categories
-		for _, c := range r.Categories {
+	add := func(report []byte) {
+		for _, c := range categoriesOf(report) {
 			if c > 0 && c <= maxCategory {
 				found[c] = true
 			}
+		}
+	}
+	if !jsontext.Elements(reports, add) { // null, or no list: no reports
+		var list []json.RawMessage
+		_ = json.Unmarshal(reports, &list) // it is less strict
+		for _, report := range list {
+			add(report)
 		}
 	}
 	distinct := []int64{}
@@ -122,6 +139,22 @@ func categories(reports []byte) []int64 {
 		}
 	}
 	return distinct
+}
+
+// categoriesOf returns those of one report. What is not an object has none.
+func categoriesOf(report []byte) rest.Ints {
+	var r struct {
+		Categories rest.Ints `json:"categories"`
+	}
+	plain := jsontext.Fields(report, func(key, value []byte) {
+		if string(key) == `"categories"` {
+			_ = r.Categories.UnmarshalJSON(value) // which never fails
+		}
+	})
+	if !plain || r.Categories == nil {
+		_ = json.Unmarshal(report, &r) // it is less strict, also about names
+	}
+	return r.Categories
 }
 
 // refusal returns the error that an answer with a status other than 200 means.

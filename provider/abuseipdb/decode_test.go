@@ -1,10 +1,12 @@
 package abuseipdb
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -95,12 +97,41 @@ func TestCategories(t *testing.T) {
 		`{}`:   {},
 		`"x"`:  {},
 		`[]`:   {},
-		`[{"categories":[22,18]},{"categories":[18,14]}]`:           {14, 18, 22},
-		`[{"categories":["22",18.0,null,{},-1,0,256,1e30]}]`:        {18, 22},
-		`[{"categories":"15"},{"categories":null},{},7,null,["9"]]`: {15},
+		`[{"categories":[22,18]},{"categories":[18,14]}]`:                                            {14, 18, 22},
+		`[{"categories":["22",18.0,null,{},-1,0,256,1e30]}]`:                                         {18, 22},
+		`[{"categories":"15"},{"categories":null},{},7,null,["9"]]`:                                  {15},
+		` [ {"categories" : [ 22 ]} ] `:                                                              {22},
+		`[{"Categories":[22]},{"comment":"\ud800","categories":[18]},{"n":1e400,"categories":[15]}]`: {15, 18, 22},
 	} {
 		require.Equal(t, want, categories([]byte(reports)), reports)
 	}
+}
+
+// Categories are what package encoding/json finds.
+func FuzzCategories(f *testing.F) {
+	for _, reports := range []string{
+		`[{"categories":[22,18]},{"CATEGORIES":"14"}]`, `[{"categories":[1],"categories":null}]`, `[{"categories":[1],"Categories":[2]}]`, `[{"a":1e999,"categories":[3]}]`, `[[`,
+	} {
+		f.Add([]byte(reports))
+	}
+	f.Fuzz(func(t *testing.T, reports []byte) {
+		var list []struct {
+			Categories rest.Ints `json:"categories"`
+		}
+		if json.Unmarshal(reports, &list) != nil || bytes.Count(bytes.ToLower(reports), []byte("categories")) > len(list) || bytes.Contains(reports, []byte(`\u`)) {
+			return // several of one name in a report may be told apart in either way
+		}
+		want := []int64{}
+		for _, r := range list {
+			for _, c := range r.Categories {
+				if c > 0 && c <= maxCategory && !slices.Contains(want, c) {
+					want = append(want, c)
+				}
+			}
+		}
+		slices.Sort(want)
+		require.Equal(t, want, categories(reports))
+	})
 }
 
 func TestBigAnswerIsUnderstood(t *testing.T) {
@@ -140,9 +171,9 @@ func TestErrors(t *testing.T) {
 		"null":                             {200, nil, `null`, "bad response (HTTP 200): no data object"},
 		"data is a list":                   {200, nil, `{"data":[]}`, "bad response (HTTP 200): no data object"},
 		"list":                             {200, nil, `["canary-77aa"]`, "bad response (HTTP 200): the body is JSON of an unexpected shape"},
-		"web page":                         {200, nil, `<html>canary-77aa`, "bad response (HTTP 200): the body is a web page, not JSON"},
+		"web page":                         {200, nil, `<html>canary-77aa`, "unavailable (HTTP 200): the body is a web page, not JSON; something in between answered in place of the service"},
 		"bad key":                          {401, nil, `{"errors":[{"detail":"canary-77aa","status":401}]}`, "unauthorized (HTTP 401): the key is missing, wrong or revoked"},
-		"beyond the plan":                  {402, nil, ``, "unauthorized (HTTP 402): the key does not permit this call"},
+		"beyond the plan":                  {402, nil, `{"errors":[{"detail":"canary-77aa","status":402}]}`, "unauthorized (HTTP 402): the key does not permit this call"},
 		"address refused":                  {422, nil, `{"errors":[{"detail":"canary-77aa","status":422,"source":{"parameter":"ipAddress"}}]}`, "address not supported (HTTP 422): the service does not take this for an address"},
 		"days refused":                     {422, nil, `{"errors":[{"source":{"parameter":"maxAgeInDays"}}]}`, "configuration (HTTP 422): the service refuses MaxAgeDays"},
 		"422 of some sort":                 {422, nil, `{"errors":{}}`, "bad response (HTTP 422): unexpected status"},

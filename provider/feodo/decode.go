@@ -2,10 +2,8 @@ package feodo
 
 import (
 	"encoding/json"
-	"errors"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/decnet/enrich/internal/sources"
@@ -33,44 +31,15 @@ type fields struct {
 
 func (r *row) online() bool { return sources.IsOnline(r.Status.Value) }
 
-// decode indexes a list by address, the rows of each address with those that
-// are online first. Rows without an address are left out, but a list that has
-// no others is refused.
-func decode(body []byte) (map[netip.Addr][]row, error) {
-	var all []json.RawMessage
-	if err := rest.Decode(body, &all); err != nil {
-		return nil, err
+// newRow returns the server that a row of the list is about. Members that are
+// missing, or of an unexpected type, are as if they were absent.
+func newRow(_ string, fields []string) ([]row, bool) {
+	if len(fields) == 0 { // no object, so it has no address either
+		return nil, true
 	}
-	if all == nil {
-		return nil, errors.New("null is no list")
-	}
-	list := make(map[netip.Addr][]row, len(all))
-	for _, raw := range all {
-		r := row{raw: raw}
-		if json.Unmarshal(raw, &r.fields) != nil {
-			continue
-		}
-		addr, err := provider.ParseAddr(strings.TrimSpace(r.IPAddress.Value))
-		if err != nil {
-			continue
-		}
-		list[addr] = append(list[addr], r)
-	}
-	if len(list) == 0 && len(all) > 0 {
-		return nil, errors.New("a list without an address in it")
-	}
-	for _, rows := range list {
-		slices.SortStableFunc(rows, func(a, b row) int {
-			switch {
-			case a.online() == b.online():
-				return 0
-			case a.online():
-				return -1
-			}
-			return 1
-		})
-	}
-	return list, nil
+	r := row{raw: json.RawMessage(fields[0])}
+	_ = json.Unmarshal(r.raw, &r.fields)
+	return []row{r}, true
 }
 
 // finding returns what rows, those of addr, say.
@@ -84,7 +53,7 @@ func finding(addr netip.Addr, rows []row, loadedAt time.Time) provider.Finding {
 	if len(rows) == 0 {
 		return f
 	}
-	first := &rows[0]
+	first := &rows[max(slices.IndexFunc(rows, func(r row) bool { return r.online() }), 0)]
 	f.Known, f.Verdict = sources.Feodo{Listed: true, Online: first.online()}.Meaning()
 	f.Attrs["status"] = "offline"
 	if first.online() {

@@ -1,7 +1,10 @@
 package feodo
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
 	"net/netip"
 	"os"
 	"strconv"
@@ -21,11 +24,32 @@ var (
 	noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 )
 
+// listOf is a transport that answers with a list.
+type listOf []byte
+
+func (l listOf) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(l))}, nil
+}
+
+// decode returns the rows of a list as a provider has them.
+func decode(t testing.TB, body []byte) (map[netip.Addr][]row, error) {
+	p, err := New(Options{Transport: listOf(body)})
+	require.NoError(t, err)
+	if err := p.Refresh(t.Context()); err != nil {
+		return nil, err
+	}
+	list := map[netip.Addr][]row{}
+	for prefix, rows := range p.feed.Table().All() {
+		list[prefix.Addr()] = rows
+	}
+	return list, nil
+}
+
 func TestSample(t *testing.T) {
 	t.Parallel()
 	body, err := os.ReadFile("testdata/ipblocklist_2024-02_3_records.json")
 	require.NoError(t, err)
-	list, err := decode(body)
+	list, err := decode(t, body)
 	require.NoError(t, err)
 	require.Len(t, list, 3)
 	f := finding(addr, list[addr], noon)
@@ -50,7 +74,7 @@ func TestSample(t *testing.T) {
 
 func TestOnlineComesFirst(t *testing.T) {
 	t.Parallel()
-	list, err := decode([]byte(`[
+	list, err := decode(t, []byte(`[
 		{"ip_address":"185.117.90.142","port":443,"status":"offline","malware":"Emotet"},
 		{"ip_address":"185.117.90.142","port":"80","status":"Online","malware":"QakBot"},
 		{"ip_address":"185.117.90.142","port":80,"status":"online","malware":"Pikabot"},
@@ -68,7 +92,7 @@ func TestOnlineComesFirst(t *testing.T) {
 func TestUnknownStatusIsHistory(t *testing.T) {
 	t.Parallel()
 	for _, row := range []string{`{"ip_address":"185.117.90.142"}`, `{"ip_address":"::ffff:185.117.90.142","status":["online"],"port":"x"}`} {
-		list, err := decode([]byte("[" + row + "]"))
+		list, err := decode(t, []byte("["+row+"]"))
 		require.NoError(t, err)
 		f := finding(addr, list[addr], noon)
 		require.Equal(t, provider.Suspicious, f.Verdict)
@@ -83,22 +107,24 @@ func TestLists(t *testing.T) {
 		`[{"ip_address":"1.2.3.4"},7,{}]`: 1,
 		`[{"ip_address":"1.2.3.4"},{"ip_address":"not an address"},{"ip_address":" 1.2.3.5 "}]`: 2,
 	} {
-		list, err := decode([]byte(body))
+		list, err := decode(t, []byte(body))
 		require.NoError(t, err, body)
 		require.NotNil(t, list)
 		require.Len(t, list, want, body)
 	}
 	for body, want := range map[string]string{
-		``:                         "the body is empty",
-		`null`:                     "null is no list",
-		`{}`:                       "the body is JSON of an unexpected shape",
-		`<html>canary-77aa`:        "the body is a web page, not JSON",
-		`[{"ip_address":"1.2.3`:    "the body is JSON that breaks off",
-		`["canary-77aa",{},7]`:     "a list without an address in it",
-		`[{"ip_address":[]},null]`: "a list without an address in it",
+		``:                         "the list is empty",
+		`null`:                     "lines of text, not a JSON array",
+		`{}`:                       "a JSON object, not a JSON array",
+		`<html>canary-77aa`:        "a web page, not a list",
+		`[{"ip_address":"1.2.3`:    "JSON that breaks off or is malformed",
+		`["canary-77aa",{},7]`:     "no row has an address",
+		`[{"ip_address":[]},null]`: "no row has an address",
 	} {
-		_, err := decode([]byte(body))
-		require.EqualError(t, err, want, body)
+		_, err := decode(t, []byte(body))
+		require.ErrorIs(t, err, provider.ErrBadResponse, body)
+		require.ErrorContains(t, err, want, body)
+		require.NotContains(t, err.Error(), "canary")
 	}
 }
 
@@ -108,7 +134,7 @@ func TestManyPortsMakeABoundedFinding(t *testing.T) {
 	for i := range 5000 {
 		rows = append(rows, `{"ip_address":"185.117.90.142","port":`+strconv.Itoa(i+1)+`}`)
 	}
-	list, err := decode([]byte("[" + strings.Join(rows, ",") + "]"))
+	list, err := decode(t, []byte("["+strings.Join(rows, ",")+"]"))
 	require.NoError(t, err)
 	f := finding(addr, list[addr], noon)
 	require.NoError(t, f.Validate())
@@ -119,7 +145,7 @@ func FuzzDecode(f *testing.F) {
 	decodetest.Samples(f, func(_ int, body []byte) { f.Add(body) })
 	f.Add([]byte(`[{"ip_address":"185.117.90.142","status":"online","port":"1","malware":"canary-77aa"},[]]`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		list, err := decode(body)
+		list, err := decode(t, body)
 		if err != nil {
 			require.Nil(t, list)
 			require.Empty(t, decodetest.Leak(err, body))

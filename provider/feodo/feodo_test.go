@@ -1,6 +1,8 @@
 package feodo_test
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"testing"
 	"time"
@@ -80,8 +82,8 @@ func TestLookup(t *testing.T) {
 	require.NoError(t, p.Refresh(t.Context()))
 	requests = server.Requests(upstream.Feodo)
 	require.NotEmpty(t, requests[len(requests)-1].Header.Get("If-None-Match"))
-	require.Equal(t, 1, p.Stats().Entries)
-	require.Equal(t, now.UTC(), p.Stats().LoadedAt)
+	require.Equal(t, 1, p.List().Rows)
+	require.Equal(t, now.UTC(), p.List().LoadedAt)
 }
 
 func TestEmptyList(t *testing.T) {
@@ -100,4 +102,80 @@ func TestEmptyList(t *testing.T) {
 	}
 	require.Equal(t, 1, server.Calls(upstream.Feodo))
 	require.NotContains(t, server.Requests(upstream.Feodo)[0].Header, "Auth-Key")
+}
+
+// Only an array replaces the list.
+func TestWhatIsNoArray(t *testing.T) {
+	t.Parallel()
+	const rows = `[{"ip_address":"45.155.205.233","status":"online"},{"ip_address":"45.0.0.8","status":"online"}]`
+	for body, want := range map[string]string{
+		`[]`: "", "\ufeff[]\n": "", `[{"ip_address":"45.0.0.7"}]`: "",
+		`{"error":"blocked by policy","data":[]}`:  "a JSON object, not a JSON array",
+		`{"query_status":"maintenance","data":[]}`: "a JSON object, not a JSON array",
+		`{"data":[{"ip_address":"45.0.0.7"}]}`:     "a JSON object, not a JSON array",
+		"# Service temporarily unavailable":        "lines of text, not a JSON array",
+		"; maintenance":                            "lines of text, not a JSON array",
+		"#":                                        "lines of text, not a JSON array",
+		"\ufeff":                                   "the list is empty",
+		"null":                                     "lines of text, not a JSON array",
+		"45.0.0.7\n":                               "lines of text, not a JSON array",
+		"ExitNode x":                               "a list of exit nodes, not a JSON array",
+		"ip_address,port\n45.0.0.7,443\n":          "CSV, not a JSON array",
+		`{"ip_address":"45.0.0.7"}` + "\n" + `{"a":1}`: "JSON lines, not a JSON array",
+		"[]\n<html>":               "JSON that breaks off or is malformed",
+		`[{"msg":"rate limited"}]`: "no row has an address",
+	} {
+		t.Run(body, func(t *testing.T) {
+			t.Parallel()
+			now, answer := time.Now(), rows
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write([]byte(answer)) }))
+			defer server.Close()
+			p, err := feodo.New(feodo.Options{BaseURL: server.URL, Now: func() time.Time { return now }})
+			require.NoError(t, err)
+			require.NoError(t, p.Refresh(t.Context()))
+			now, answer = now.Add(2*time.Hour), body
+			err = p.Refresh(t.Context())
+			f, missing := p.Lookup(t.Context(), c2)
+			require.NoError(t, missing)
+			if want == "" {
+				require.NoError(t, err)
+				require.False(t, f.Known)
+				return
+			}
+			require.ErrorIs(t, err, provider.ErrBadResponse)
+			require.ErrorContains(t, err, want)
+			require.Equal(t, provider.Malicious, f.Verdict)
+		})
+	}
+}
+
+func TestRefusedDownloads(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		status     int
+		kind, body string
+		want       error
+	}{
+		"challenge":          {403, "text/html", "<!DOCTYPE html>", provider.ErrUnavailable},
+		"nothing said":       {403, "", "", provider.ErrUnavailable},
+		"limited":            {402, "application/json", `{"query_status":"ratelimited","msg":"slow down"}`, provider.ErrRateLimited},
+		"limited with a 200": {200, "application/json", `{"query_status":"rate_limited"}`, provider.ErrRateLimited},
+		"a key is required":  {401, "application/json", `{"query_status":"no_api_key"}`, provider.ErrUnauthorized},
+		"no key":             {401, "application/json", `{"error":"Unauthorized"}`, provider.ErrUnauthorized},
+		"something else":     {200, "application/json", `{"query_status":"ok"}`, provider.ErrBadResponse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", tt.kind)
+				w.WriteHeader(tt.status)
+				_, _ = w.Write([]byte(tt.body))
+			}))
+			defer server.Close()
+			p, err := feodo.New(feodo.Options{BaseURL: server.URL})
+			require.NoError(t, err)
+			_, err = p.Lookup(t.Context(), c2)
+			require.Equal(t, tt.want, provider.Kind(err), "%v", err)
+		})
+	}
 }

@@ -1,12 +1,13 @@
 package greynoise
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
@@ -17,15 +18,39 @@ var errIPv6 = errors.New("the service knows no IPv6 addresses")
 
 // answer is the body of status 200 and, with fewer fields, of 404.
 type answer struct {
-	IP             rest.String  `json:"ip"`
-	Noise          rest.Bool    `json:"noise"`
-	RIOT           rest.Bool    `json:"riot"`
-	Classification rest.String  `json:"classification"`
-	Name           rest.String  `json:"name"`
-	Link           rest.String  `json:"link"`
-	LastSeen       rest.String  `json:"last_seen"`
-	Tags           rest.Strings `json:"tags"`
+	IP             rest.String `json:"ip"`
+	Noise          rest.Bool   `json:"noise"`
+	RIOT           rest.Bool   `json:"riot"`
+	Classification rest.String `json:"classification"`
+	Name           rest.String `json:"name"`
+	Link           rest.String `json:"link"`
+	LastSeen       rest.String `json:"last_seen"`
+	Tags           tags        `json:"tags"`
 }
+
+// tags are the texts in a JSON array in the order given, or a single one without an
+// array.
+type tags []string
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (t *tags) UnmarshalJSON(b []byte) error {
+	var list []json.RawMessage
+	if json.Unmarshal(b, &list) != nil {
+		list = []json.RawMessage{b}
+	}
+	*t = tags{}
+	for _, element := range list[:min(len(list), rest.MaxList)] {
+		var text string
+		if element[0] == '"' && json.Unmarshal(element, &text) == nil {
+			*t = append(*t, text)
+		}
+	}
+	return nil
+}
+
+// notSeen is the raw answer about an address that was not observed, as DECNET has
+// it. The service's own says no more, in words that change.
+const notSeen = `{"message":"not seen"}`
 
 // decode turns an answer about addr into a finding.
 func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
@@ -46,7 +71,11 @@ func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
 	if err != nil {
 		return provider.Finding{}, r.BadResponse(err)
 	}
-	return a.finding(addr, r), nil
+	var raw json.RawMessage
+	if r.Status == http.StatusOK {
+		raw = rest.Raw(r.Body)
+	}
+	return a.finding(addr, r.At, raw), nil
 }
 
 // check returns an error if a says nothing about addr.
@@ -65,21 +94,24 @@ func (a *answer) check(addr netip.Addr, status int) error {
 	return nil
 }
 
-func (a *answer) finding(addr netip.Addr, r *rest.Response) provider.Finding {
+// finding returns what a says about addr. Raw is nil if the address was not observed.
+func (a *answer) finding(addr netip.Addr, at time.Time, raw json.RawMessage) provider.Finding {
 	var meaning sources.GreyNoise // of an address that was not observed
-	if r.Status == http.StatusOK {
+	if raw != nil {
 		meaning = sources.GreyNoise{Classification: a.Classification.Value, Noise: a.Noise.Value, RIOT: a.RIOT.Value}
+	} else {
+		raw = json.RawMessage(notSeen)
 	}
 	f := provider.Finding{
 		Provider:   Name,
 		Addr:       addr,
 		Attrs:      map[string]any{"classification": meaning.Class()},
-		Raw:        rest.Raw(r.Body),
-		ObservedAt: r.At,
+		Raw:        raw,
+		ObservedAt: at,
 		TTL:        TTL,
 	}
 	f.Known, f.Verdict = meaning.Meaning()
-	f.Attrs["tags"] = append([]string{}, slices.Sorted(slices.Values(a.Tags))...)
+	f.Attrs["tags"] = append([]string{}, a.Tags...)
 	a.Noise.Set(f.Attrs, "noise")
 	a.RIOT.Set(f.Attrs, "riot")
 	a.Name.Set(f.Attrs, "name")

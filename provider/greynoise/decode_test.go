@@ -41,8 +41,8 @@ func TestFindings(t *testing.T) {
 			}},
 		"malicious": {200, `{"ip":"71.6.135.131","noise":true,"riot":true,"classification":" Malicious "}`,
 			true, provider.Malicious, map[string]any{"classification": "malicious", "tags": []string{}, "noise": true, "riot": true}},
-		"suspicious, with tags": {200, `{"noise":true,"classification":"suspicious","tags":["b","a","b"]}`,
-			true, provider.Suspicious, map[string]any{"classification": "suspicious", "tags": []string{"a", "b"}, "noise": true}},
+		"suspicious, with tags": {200, `{"noise":true,"classification":"suspicious","tags":["b",7,"a",null,["c"],true,"b"]}`,
+			true, provider.Suspicious, map[string]any{"classification": "suspicious", "tags": []string{"b", "a", "b"}, "noise": true}},
 		"some other classification": {200, `{"noise":true,"classification":"weird"}`,
 			true, provider.Unknown, map[string]any{"classification": "weird", "tags": []string{}, "noise": true}},
 		"riot is no innocence": {200, `{"noise":false,"riot":true,"name":"Cloudflare"}`,
@@ -63,7 +63,11 @@ func TestFindings(t *testing.T) {
 			require.Equal(t, tt.known, f.Known)
 			require.Equal(t, tt.verdict, f.Verdict)
 			require.Equal(t, tt.attrs, f.Attrs)
-			require.JSONEq(t, tt.body, string(f.Raw))
+			if tt.status == http.StatusNotFound {
+				require.Equal(t, `{"message":"not seen"}`, string(f.Raw))
+			} else {
+				require.JSONEq(t, tt.body, string(f.Raw))
+			}
 			require.Equal(t, 72*time.Hour, f.TTL)
 			require.Equal(t, noon, f.ObservedAt)
 		})
@@ -83,7 +87,9 @@ func TestErrors(t *testing.T) {
 		"nothing said":       {200, nil, `{"ip":"71.6.135.131","message":"Success"}`, "bad response (HTTP 200): no noise, no riot and no classification"},
 		"null":               {200, nil, `null`, "bad response (HTTP 200): no noise, no riot and no classification"},
 		"list":               {200, nil, `[]`, "bad response (HTTP 200): the body is JSON of an unexpected shape"},
-		"web page":           {200, nil, `<html>canary-77aa`, "bad response (HTTP 200): the body is a web page, not JSON"},
+		"web page":           {200, nil, `<html>canary-77aa`, "unavailable (HTTP 200): the body is a web page, not JSON; something in between answered in place of the service"},
+		"404 as a page":      {404, nil, `<html>canary-77aa`, "unavailable (HTTP 404): the body is a web page, not JSON; something in between answered in place of the service"},
+		"404 as text":        {404, nil, `default backend - 404`, "unavailable (HTTP 404): the body is text, not JSON; something in between answered in place of the service"},
 		"404 of a proxy":     {404, nil, `{"message":"canary-77aa"}`, "bad response (HTTP 404): not found, but not as the service says it: no boolean noise"},
 		"404 with noise":     {404, nil, `{"noise":true}`, "bad response (HTTP 404): not found, and yet seen scanning"},
 		"not routable":       {400, nil, `{"message":"Request is not a valid routable IPv4 address"}`, "address not supported (HTTP 400): the service takes the address for one that is not routed"},
@@ -96,7 +102,7 @@ func TestErrors(t *testing.T) {
 		"asked too fast":     {429, retry, `{"message":"canary-77aa"}`, "rate limited (HTTP 429) (retry after 30s)"},
 		"limited by a proxy": {429, retry, `<html>canary-77aa`, "rate limited (HTTP 429) (retry after 30s)"},
 		"down":               {500, nil, `{"message":"Encountered error while performing request"}`, "unavailable (HTTP 500)"},
-		"redirect":           {302, nil, ``, "bad response (HTTP 302): redirects are not followed"},
+		"redirect":           {302, nil, ``, "unavailable (HTTP 302): redirects are not followed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -11,6 +11,11 @@
 //	any other classification            true    unknown
 //	not seen scanning (404)             false   unknown
 //
+// With [Options].Batch, the worker asks about as many as a thousand addresses in one
+// call (POST /v3/ip?quick=true), if the key is entitled to it. Such findings mean the
+// same. They lack name, link and last_seen, and Raw is in the form of the community
+// service.
+//
 // Attributes: classification ("unknown" where the service gives none), name,
 // tags (never nil), noise, riot, link and last_seen (a date). The service's riot
 // flag marks a common business service. It does not affect the verdict: false
@@ -20,7 +25,9 @@
 //
 // The free allowance is some 25 lookups a week, whether or not the address is
 // known. Once it is spent, Lookup returns [provider.ErrQuotaExhausted]; its Usage
-// is what the service reports.
+// is what the service reports. A call about a thousand addresses counts as one search:
+// that is how the service documents the same question in v2. It says nothing of v3; if
+// it counts otherwise, its refusal stops the calls.
 package greynoise
 
 import (
@@ -28,6 +35,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/provider"
@@ -51,8 +59,14 @@ type Options struct {
 	// those of the community plan, 25 calls a week, or what the service reports
 	// instead; an empty slice that is not nil means none.
 	Quotas []provider.Quota
+	// Batch lets the worker ask about many addresses at a time, in calls that are spread
+	// evenly over the quota's window. It needs a key. A key that the service refuses this
+	// to is used for single lookups from then on; the attempt costs one call of the quota
+	// for each key and process.
+	Batch bool
 	// BaseURL is a URL to query in place of https://api.greynoise.io/v3/community,
-	// or only another origin (scheme, host and port) for it.
+	// or only another origin (scheme, host and port) for it. With Batch, a URL has to end
+	// in /community, which is replaced by /ip.
 	BaseURL string
 	// Transport carries the requests. Nil means one that all providers of the
 	// process share.
@@ -61,11 +75,19 @@ type Options struct {
 	Now func() time.Time
 }
 
-// Provider implements [provider.Provider] and [provider.Limited]. It is safe
-// for concurrent use.
+// key is how the service is given its key and refuses it. All errors of it that are
+// known have a message; how it words the refusal of a key is not known.
+func (o *Options) key() rest.Key {
+	return rest.Key{Header: "key", Func: o.KeyFunc, Name: "DECNET_GREYNOISE_API_KEY", Refusal: []string{"message", "error"}}
+}
+
+// Provider implements [provider.Provider], [provider.Limited] and [provider.Batcher].
+// It is safe for concurrent use.
 type Provider struct {
-	client *rest.Client
-	limits provider.Limits
+	client  *rest.Client
+	many    *rest.Client // asks about many addresses; nil without Options.Batch
+	limits  provider.Limits
+	refused atomic.Pointer[string] // the account that many is refused to; nil if none is
 }
 
 // New returns a provider. It makes no request. The error wraps
@@ -73,17 +95,23 @@ type Provider struct {
 func New(o Options) (*Provider, error) {
 	client, err := rest.New(rest.Options{
 		Provider: Name, URL: "https://api.greynoise.io/v3/community", BaseURL: o.BaseURL,
-		Key:       rest.Key{Header: "key", Func: o.KeyFunc, Name: "DECNET_GREYNOISE_API_KEY"},
+		Key:       o.key(),
 		Transport: o.Transport, Now: o.Now,
 	})
+	p := &Provider{client: client}
+	var manyErr error
+	if o.Batch && err == nil {
+		p.many, manyErr = newMany(o)
+	}
 	limits := provider.Limits{IPv4Only: true, Quotas: slices.Clone(o.Quotas), Assumed: o.Quotas == nil}
 	if limits.Assumed {
 		limits.Quotas = []provider.Quota{{Calls: 25, Window: provider.Week}}
 	}
-	if err := rest.ConfigError(Name, err, limits.Validate()); err != nil {
+	if err := rest.ConfigError(Name, err, manyErr, limits.Validate()); err != nil {
 		return nil, err
 	}
-	return &Provider{client: client, limits: limits}, nil
+	p.limits = limits
+	return p, nil
 }
 
 // Name returns [Name].
@@ -98,18 +126,24 @@ func (*Provider) Profile() provider.Profile { return provider.Profile{Confidence
 
 // Lookup implements [provider.Provider] with one request.
 func (p *Provider) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
-	addr, err := p.client.Admit(addr)
+	addr, err := p.admit(addr)
 	if err != nil {
 		return provider.Finding{}, err
-	}
-	if !addr.Is4() {
-		return provider.Finding{}, &provider.Error{Provider: Name, Kind: provider.ErrUnsupported, Err: errIPv6}
 	}
 	resp, err := p.client.Do(ctx, rest.Request{Path: "/" + addr.String()})
 	if err != nil {
 		return provider.Finding{}, err
 	}
 	return decode(addr, resp)
+}
+
+// admit returns the form in which an address is sent.
+func (p *Provider) admit(addr netip.Addr) (netip.Addr, error) {
+	addr, err := p.client.Admit(addr)
+	if err == nil && !addr.Is4() {
+		err = &provider.Error{Provider: Name, Kind: provider.ErrUnsupported, Err: errIPv6}
+	}
+	return addr, err
 }
 
 // Account implements [provider.Accounted].

@@ -32,6 +32,21 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// The same about many addresses at a time, with and without a key that is entitled.
+func TestConformanceBatch(t *testing.T) {
+	t.Parallel()
+	providertest.Run(t, providertest.Harness{
+		New: func(tb testing.TB, at providertest.Endpoint) provider.Provider {
+			p, err := greynoise.New(greynoise.Options{KeyFunc: keyed(at.Key), BaseURL: at.BaseURL, Transport: at.Transport, Batch: true})
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return p
+		},
+		Source: upstream.GreyNoise,
+	})
+}
+
 func TestNewRefusesNonsense(t *testing.T) {
 	t.Parallel()
 	_, err := greynoise.New(greynoise.Options{KeyFunc: keyed("sesame\n5d0c"), BaseURL: "api.greynoise.io"})

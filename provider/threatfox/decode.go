@@ -1,6 +1,7 @@
 package threatfox
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/decnet/enrich/internal/abusech"
 	"github.com/decnet/enrich/internal/sources"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
@@ -23,21 +25,25 @@ type answer struct {
 
 // row is one indicator.
 type row struct {
-	IOC        rest.String `json:"ioc"`
-	IOCType    rest.String `json:"ioc_type"`
-	ThreatType rest.String `json:"threat_type"`
-	Malware    rest.String `json:"malware"`
-	Printable  rest.String `json:"malware_printable"`
-	Confidence rest.Int    `json:"confidence_level"`
+	IOC         rest.String `json:"ioc"`
+	IOCType     rest.String `json:"ioc_type"`
+	ThreatType  rest.String `json:"threat_type"`
+	Malware     rest.String `json:"malware"`
+	Printable   rest.String `json:"malware_printable"`
+	Confidence  rest.Int    `json:"confidence_level"`
+	Compromised rest.Bool   `json:"is_compromised"`
 }
 
 // decode turns an answer about addr into a finding.
 func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
+	if err := abusech.Refusal(r); err != nil {
+		return provider.Finding{}, err
+	}
+	if r.Status != http.StatusOK {
+		return provider.Finding{}, r.StatusError()
+	}
 	var a answer
 	err := rest.Decode(r.Body, &a)
-	if refused := refusal(a.Status.Value, r); refused != nil {
-		return provider.Finding{}, refused
-	}
 	var rows []row
 	var raws []json.RawMessage
 	switch {
@@ -51,26 +57,6 @@ func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
 		return provider.Finding{}, r.BadResponse(err)
 	}
 	return finding(addr, rows, raws, r.At), nil
-}
-
-// refusal returns the error that an answer means by its query_status, which
-// comes with any HTTP status, or by the latter. It is nil for an answer that is
-// none.
-func refusal(status string, r *rest.Response) error {
-	e := r.StatusError()
-	switch status {
-	case "unknown_auth_key", "unauthorized", "no_api_key", "missing_auth_key":
-		e.Kind, e.Err = provider.ErrUnauthorized, errors.New("the key is missing, wrong or revoked")
-	case "rate_limited":
-		e.Kind, e.Err = provider.ErrRateLimited, nil
-	case "illegal_search_term":
-		e.Kind, e.Err = provider.ErrUnsupported, errors.New("the service does not search for this address")
-	default:
-		if r.Status == http.StatusOK {
-			return nil
-		}
-	}
-	return e
 }
 
 // about returns those rows of data whose host is addr, read and as they came.
@@ -130,13 +116,29 @@ func (r *row) host() netip.Addr {
 func finding(addr netip.Addr, rows []row, raws []json.RawMessage, now time.Time) provider.Finding {
 	var threats, iocs, families []string
 	var confidence rest.Int
-	for _, r := range rows {
+	var first, last time.Time
+	var compromised rest.Bool
+	meaning := sources.ThreatFox{Listed: len(rows) > 0}
+	for i, r := range rows {
+		says := sources.ReadIndicator(raws[i])
+		meaning.Strong = meaning.Strong || says.Strong(now)
+		for _, at := range []time.Time{says.FirstSeen, says.LastSeen} {
+			if at.IsZero() {
+				continue
+			}
+			if first.IsZero() || at.Before(first) {
+				first = at
+			}
+			if at.After(last) {
+				last = at
+			}
+		}
+		if r.Compromised.OK {
+			compromised = rest.Bool{Value: compromised.Value || r.Compromised.Value, OK: true}
+		}
 		threats = append(threats, r.ThreatType.Value)
 		iocs = append(iocs, r.IOCType.Value)
-		if r.Printable.Value == "" {
-			r.Printable = r.Malware
-		}
-		families = append(families, r.Printable.Value)
+		families = append(families, cmp.Or(r.Malware.Value, r.Printable.Value)) // as DECNET's consumers know them
 		if c := r.Confidence; c.OK && (!confidence.OK || c.Value > confidence.Value) {
 			confidence = c
 		}
@@ -153,7 +155,11 @@ func finding(addr netip.Addr, rows []row, raws []json.RawMessage, now time.Time)
 		ObservedAt: now,
 	}
 	confidence.Set(f.Attrs, "confidence")
-	f.Known, f.Verdict = sources.ThreatFox{Listed: len(rows) > 0}.Meaning()
+	compromised.Set(f.Attrs, "is_compromised")
+	if !last.IsZero() {
+		f.Attrs["first_seen"], f.Attrs["last_seen"] = first.Format(time.RFC3339), last.Format(time.RFC3339)
+	}
+	f.Known, f.Verdict = meaning.Meaning()
 	if f.Known {
 		raw, _ := json.Marshal(raws) // they were part of valid JSON
 		f.Raw = rest.Raw(raw)

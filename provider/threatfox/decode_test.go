@@ -39,13 +39,15 @@ func TestListed(t *testing.T) {
 	f, err := decodeText(addr, 200, string(body))
 	require.NoError(t, err)
 	require.True(t, f.Known)
-	require.Equal(t, provider.Malicious, f.Verdict)
+	require.Equal(t, provider.Suspicious, f.Verdict, "it was last seen in 2020")
 	require.Equal(t, map[string]any{
 		"listed":           true,
 		"threat_types":     []string{"botnet_cc"},
 		"ioc_types":        []string{"ip:port"},
-		"malware_families": []string{"Cobalt Strike"},
+		"malware_families": []string{"win.cobalt_strike"},
 		"confidence":       int64(75),
+		"first_seen":       "2020-12-06T09:10:23Z",
+		"last_seen":        "2020-12-06T09:10:23Z",
 	}, f.Attrs)
 	require.JSONEq(t, string(body), `{"query_status":"ok","data":`+string(f.Raw)+`}`)
 	require.Equal(t, noon, f.ObservedAt)
@@ -67,12 +69,59 @@ func TestOnlyRowsAboutTheAddressAreKept(t *testing.T) {
 		"listed":           true,
 		"threat_types":     []string{"botnet_cc", "payload_delivery"},
 		"ioc_types":        []string{"ip:port", "url"},
-		"malware_families": []string{"B", "elf.a"},
+		"malware_families": []string{"elf.a", "win.b"},
 		"confidence":       int64(75),
 	}, f.Attrs)
 	var kept []map[string]any
 	require.NoError(t, json.Unmarshal(f.Raw, &kept))
 	require.Len(t, kept, 3)
+}
+
+func TestWeakIndicatorsAreSuspicious(t *testing.T) {
+	t.Parallel()
+	row := func(more string) string {
+		return `{"ioc":"139.180.203.104:443","ioc_type":"ip:port","malware":"win.b"` + more + `}`
+	}
+	strong := row(`,"confidence_level":50,"first_seen":"2026-06-01 00:00:00 UTC","last_seen":null,"is_compromised":false`)
+	for name, tt := range map[string]struct {
+		rows string
+		want provider.Verdict
+	}{
+		"nothing but the row":        {row(""), provider.Malicious},
+		"strong":                     {strong, provider.Malicious},
+		"old":                        {row(`,"confidence_level":100,"first_seen":"2020-01-01 00:00:00 UTC","last_seen":"2020-02-01 00:00:00 UTC"`), provider.Suspicious},
+		"old, but seen again":        {row(`,"confidence_level":100,"first_seen":"2020-01-01 00:00:00 UTC","last_seen":"2026-11-01T00:00:00Z"`), provider.Malicious},
+		"180 days":                   {row(`,"first_seen":"2026-05-27 12:00:00 UTC"`), provider.Malicious},
+		"a second more":              {row(`,"first_seen":"2026-05-27 11:59:59"`), provider.Suspicious},
+		"no confidence in it":        {row(`,"confidence_level":0`), provider.Suspicious},
+		"little confidence, as text": {row(`,"confidence_level":"49"`), provider.Suspicious},
+		"compromised":                {row(`,"confidence_level":100,"is_compromised":true`), provider.Suspicious},
+		"compromised, as a number":   {row(`,"is_compromised":1`), provider.Suspicious},
+		"weak ones for three reasons": {
+			row(`,"confidence_level":0`) + "," + row(`,"is_compromised":true`) + "," + row(`,"last_seen":"2020-01-01 00:00:00"`),
+			provider.Suspicious,
+		},
+		"a strong one among weak ones": {row(`,"confidence_level":0`) + "," + strong, provider.Malicious},
+	} {
+		f, err := decodeText(addr, 200, `{"query_status":"ok","data":[`+tt.rows+`]}`)
+		require.NoError(t, err, name)
+		require.True(t, f.Known, name)
+		require.Equal(t, tt.want, f.Verdict, name)
+	}
+	f, err := decodeText(addr, 200, `{"query_status":"ok","data":[`+strong+","+
+		row(`,"confidence_level":10,"first_seen":"2020-01-01 00:00:00 UTC","last_seen":"2026-11-02 03:04:05 UTC","is_compromised":true`)+`]}`)
+	require.NoError(t, err)
+	require.Equal(t, int64(50), f.Attrs["confidence"])
+	require.Equal(t, "2020-01-01T00:00:00Z", f.Attrs["first_seen"])
+	require.Equal(t, "2026-11-02T03:04:05Z", f.Attrs["last_seen"])
+	require.Equal(t, true, f.Attrs["is_compromised"])
+}
+
+func TestByteOrderMark(t *testing.T) {
+	t.Parallel()
+	f, err := decodeText(addr, 200, "\xef\xbb\xbf"+`{"query_status":"ok","data":[{"ioc":"139.180.203.104:443","ioc_type":"ip:port"}]}`)
+	require.NoError(t, err)
+	require.Equal(t, provider.Malicious, f.Verdict)
 }
 
 func TestNotListed(t *testing.T) {
@@ -148,6 +197,9 @@ func TestErrors(t *testing.T) {
 		"unknown key":              {403, nil, `{"query_status":"unknown_auth_key"}`, "unauthorized (HTTP 403): the key is missing, wrong or revoked"},
 		"unknown key with a 200":   {200, nil, `{"query_status":"unknown_auth_key","data":"canary-77aa"}`, "unauthorized (HTTP 200): the key is missing, wrong or revoked"},
 		"limited with a 200":       {200, retry, `{"query_status":"rate_limited"}`, "rate limited (HTTP 200) (retry after 30s)"},
+		"limited, as it was seen":  {402, retry, `{"query_status":"ratelimited","msg":"canary-77aa"}`, "rate limited (HTTP 402) (retry after 30s)"},
+		"the same with a 200":      {200, nil, `{"query_status":"ratelimited"}`, "rate limited (HTTP 200)"},
+		"challenge of a CDN":       {403, nil, `<!DOCTYPE html>canary-77aa`, "unavailable (HTTP 403): something in between answered in place of the service"},
 		"limited":                  {429, retry, ``, "rate limited (HTTP 429) (retry after 30s)"},
 		"refused term":             {200, nil, `{"query_status":"illegal_search_term","data":"canary-77aa"}`, "address not supported (HTTP 200): the service does not search for this address"},
 		"some other status":        {200, nil, `{"query_status":"canary-77aa"}`, "bad response (HTTP 200): no query_status that is known"},
@@ -159,7 +211,7 @@ func TestErrors(t *testing.T) {
 		"no rows":                  {200, nil, `{"query_status":"ok"}`, "bad response (HTTP 200): no data array"},
 		"rows of another kind":     {200, nil, `{"query_status":"ok","data":[{"ioc":"1.2.3.4:5","ioc_type":"ip:port"},"canary-77aa"]}`, "bad response (HTTP 200): rows that are no indicators"},
 		"rows without indicator":   {200, nil, `{"query_status":"ok","data":[{"ioc":null}]}`, "bad response (HTTP 200): rows that are no indicators"},
-		"web page":                 {200, nil, `<html>canary-77aa`, "bad response (HTTP 200): the body is a web page, not JSON"},
+		"web page":                 {200, nil, `<html>canary-77aa`, "unavailable (HTTP 200): the body is a web page, not JSON; something in between answered in place of the service"},
 		"down":                     {502, nil, `<html>canary-77aa`, "unavailable (HTTP 502)"},
 		"down, but it says ok":     {500, nil, `{"query_status":"ok","data":[{"ioc":"139.180.203.104:443","ioc_type":"ip:port"}]}`, "unavailable (HTTP 500)"},
 	} {
@@ -197,7 +249,7 @@ func FuzzDecode(f *testing.F) {
 		decodetest.Check(t, Name, addr, got, err, body)
 		if err == nil {
 			require.Equal(t, 200, status)
-			require.Equal(t, got.Known, got.Verdict == provider.Malicious)
+			require.Equal(t, got.Known, got.Verdict >= provider.Suspicious)
 			require.Equal(t, got.Known, got.Attrs["listed"])
 		}
 		if got.Known {

@@ -5,6 +5,7 @@
 //
 //	answer                              Known   Verdict
 //	an indicator on this very host      true    malicious
+//	only weak indicators on this host   true    suspicious
 //	no result                           false   none
 //	only indicators on other hosts      false   none
 //
@@ -13,9 +14,14 @@
 // indicators of the form address:port and URLs count, if their host is the
 // address.
 //
+// An indicator is weak if it is older than 180 days, has a confidence below 50, or
+// says that the host is somebody else's and was compromised.
+//
 // Attributes: listed, threat_types, ioc_types and malware_families (never nil,
-// sorted), and confidence (0 to 100, the greatest). Raw is the array of
-// indicators that count, and empty if there are none.
+// sorted), and where the indicators have them confidence (0 to 100, the greatest),
+// first_seen and last_seen (the earliest and the latest time, RFC 3339), and
+// is_compromised (whether one of them says so). Raw is the array of indicators that
+// count, and empty if there are none.
 //
 // The service publishes no quota.
 package threatfox
@@ -65,7 +71,7 @@ type Provider struct {
 func New(o Options) (*Provider, error) {
 	client, err := rest.New(rest.Options{
 		Provider: Name, URL: "https://threatfox-api.abuse.ch/api/v1/", BaseURL: o.BaseURL,
-		Key:       rest.Key{Header: "Auth-Key", Func: o.KeyFunc, Required: true, Name: "DECNET_THREATFOX_API_KEY"},
+		Key:       rest.Key{Header: "Auth-Key", Func: o.KeyFunc, Required: true, Name: "DECNET_THREATFOX_API_KEY", Refusal: []string{"query_status"}},
 		Transport: o.Transport, Now: o.Now,
 	})
 	limits := provider.Limits{Quotas: slices.Clone(o.Quotas)}
