@@ -47,40 +47,53 @@ func checkCanceledBefore(tb testing.TB, h Harness) {
 // checkCanceledDuring checks that a lookup ends when its context does while
 // the source takes its time to answer.
 func checkCanceledDuring(tb testing.TB, h Harness) {
-	checkCanceledAt(tb, h, upstream.Hang, func(t *tap) <-chan struct{} { return t.sent })
+	checkCanceledAt(tb, h, upstream.Hang)
 }
 
 // checkCanceledInBody is the same while the body trickles in.
 func checkCanceledInBody(tb testing.TB, h Harness) {
 	skipWithoutHTTP(tb, h)
-	checkCanceledAt(tb, h, upstream.Drip, func(t *tap) <-chan struct{} { return t.heard })
+	checkCanceledAt(tb, h, upstream.Drip)
 }
 
-func checkCanceledAt(tb testing.TB, h Harness, f upstream.Failure, reached func(*tap) <-chan struct{}) {
+func checkCanceledAt(tb testing.TB, h Harness, f upstream.Failure) {
 	tb.Helper()
 	r := newRig(tb, h)
 	if !r.fail(tb, f) {
 		tb.Skipf("the provider cannot be made to %v", f)
 	}
-	ctx, cancel := context.WithCancel(tb.Context())
+	got := r.cancelUnderWay(tb, tb.Context(), f)
+	if !errors.Is(got.err, context.Canceled) {
+		tb.Errorf("Lookup whose context was canceled: %v; want an error that wraps context.Canceled", got.err)
+	}
+	checkNoAnswer(tb, got)
+}
+
+// cancelUnderWay makes a lookup and cancels it once the source has its request, or,
+// if the failure is [upstream.Drip], has begun to answer.
+func (r *rig) cancelUnderWay(tb testing.TB, ctx context.Context, f upstream.Failure) reply {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := r.start(ctx, r.known)
 	if r.tap != nil {
+		reached := r.tap.sent
+		if f == upstream.Drip {
+			reached = r.tap.heard
+		}
 		select {
-		case <-reached(r.tap):
+		case <-reached:
 		case got := <-done:
 			tb.Fatalf("Lookup returned before the source answered: %v", got.err)
+		case <-time.After(r.Patience):
+			tb.Fatalf("no request came through Endpoint.Transport within %v; the provider has to make all its requests through it", r.Patience)
 		}
 	} else {
 		defer time.AfterFunc(soon, cancel).Stop()
 		<-ctx.Done()
 	}
 	cancel()
-	got := r.await(tb, done)
-	if !errors.Is(got.err, context.Canceled) {
-		tb.Errorf("Lookup whose context was canceled: %v; want an error that wraps context.Canceled", got.err)
-	}
-	checkNoAnswer(tb, got)
+	return r.await(tb, done)
 }
 
 // checkDeadline checks that a source that takes too long is unavailable.

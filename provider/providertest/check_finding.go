@@ -44,9 +44,6 @@ func checkLimits(tb testing.TB, h Harness) {
 	if again := limited.Limits(); !reflect.DeepEqual(again, limits) {
 		tb.Errorf("Limits were %+v before a lookup and are %+v after it", limits, again)
 	}
-	if limits.Private && r.played() {
-		tb.Error("Limits: Private is set, but lookups leave the machine")
-	}
 }
 
 // checkKnown checks the finding about an address that the provider has.

@@ -1,6 +1,7 @@
 package providertest_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,11 +23,18 @@ import (
 
 // answerHosts is a service that knows addrA and no other address.
 func answerHosts(w http.ResponseWriter, r *http.Request) {
+	listed := strings.Contains(r.URL.Path, addrA.String())
 	w.Header().Set("Content-Type", "application/json")
-	_, _ = fmt.Fprintf(w, `{"listed":%t,"tags":["scanner","ssh"]}`, strings.Contains(r.URL.Path, addrA.String()))
+	if !listed {
+		w.WriteHeader(http.StatusNotFound)
+	}
+	_, _ = fmt.Fprintf(w, `{"listed":%t,"tags":["scanner","ssh"]}`, listed)
 }
 
 const maxBody = 1 << 20
+
+// leaked ends the goroutines of the bug that leaks them.
+var leaked = make(chan struct{})
 
 // hosts is a correct provider over answerHosts, unless bug names a mistake.
 type hosts struct {
@@ -71,14 +79,23 @@ func (h *hosts) Limits() provider.Limits {
 	switch h.bug {
 	case "limits change":
 		l.MaxInFlight += int(h.calls.Load())
+	case "claims to be private":
+		l.Private = true
 	case "negative limits":
 		l.MinInterval = -1
 	}
 	return l
 }
 
+func (h *hosts) Profile() provider.Profile {
+	return provider.Profile{Local: h.bug == "claims to be local"}
+}
+
 func (h *hosts) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
 	h.calls.Add(1)
+	if h.bug == "leaks a goroutine" {
+		go func() { <-leaked }()
+	}
 	if addr.Is6() && h.bug != "asks about IPv6" {
 		if h.bug == "asks before refusing IPv6" {
 			_, _ = h.get(ctx, addr)
@@ -92,6 +109,9 @@ func (h *hosts) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, 
 		return provider.Finding{}, errors.New("too late")
 	}
 	body, err := h.get(ctx, addr)
+	if h.bug == "leaks when canceled" && ctx.Err() != nil {
+		go func() { <-leaked }()
+	}
 	if err != nil {
 		return h.failed(err)
 	}
@@ -99,7 +119,11 @@ func (h *hosts) Lookup(ctx context.Context, addr netip.Addr) (provider.Finding, 
 		Listed bool     `json:"listed"`
 		Tags   []string `json:"tags"`
 	}
-	if err := json.Unmarshal(body, &v); err != nil && h.bug != "believes anything" {
+	err = json.Unmarshal(body, &v)
+	if h.bug == "believes halves" && err != nil && bytes.HasPrefix(body, []byte(`{"listed"`)) && err.Error() == "unexpected end of JSON input" {
+		err = nil
+	}
+	if err != nil && h.bug != "believes anything" {
 		return h.failed(&provider.Error{Provider: "hosts", Kind: provider.ErrBadResponse, Err: errors.New("not the expected JSON")})
 	}
 	return h.finding(addr, v.Listed, v.Tags, body)
@@ -222,6 +246,9 @@ func (h *hosts) do(ctx context.Context, url, body string) ([]byte, error) {
 	case "tells where from":
 		req.Header.Set("Referer", "http://45.155.205.233/")
 	}
+	if h.bug == "sleeps before" {
+		time.Sleep(600 * time.Millisecond)
+	}
 	resp, err := h.client.Do(req)
 	if err != nil {
 		if h.bug != "query in errors" {
@@ -233,7 +260,12 @@ func (h *hosts) do(ctx context.Context, url, body string) ([]byte, error) {
 		}
 		return nil, &provider.Error{Provider: "hosts", Kind: provider.ErrUnavailable, Err: err}
 	}
-	defer resp.Body.Close()
+	if h.bug != fmt.Sprintf("leaves bodies of %d open", resp.StatusCode) {
+		defer resp.Body.Close()
+	}
+	if h.bug == fmt.Sprintf("sleeps after %d", resp.StatusCode) {
+		time.Sleep(600 * time.Millisecond)
+	}
 	limit := int64(maxBody)
 	if h.bug == "reads everything" {
 		limit = 1 << 30
@@ -243,7 +275,7 @@ func (h *hosts) do(ctx context.Context, url, body string) ([]byte, error) {
 	switch {
 	case err != nil:
 		failure.Kind = provider.ErrUnavailable
-	case resp.StatusCode != http.StatusOK:
+	case resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusNotFound:
 		h.classify(failure, resp, data)
 	case int64(len(data)) > limit:
 		failure.Kind = provider.ErrBadResponse

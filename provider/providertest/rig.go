@@ -33,13 +33,18 @@ func newRig(tb testing.TB, h Harness) *rig {
 	if h.New == nil {
 		tb.Fatal("Harness.New is missing")
 	}
+	for _, f := range h.Waived {
+		if f != upstream.Truncated {
+			tb.Fatalf("Harness.Waived has %q; only %q can be waived", f, upstream.Truncated)
+		}
+	}
 	if h.Patience == 0 {
 		h.Patience = 5 * time.Second
 	}
 	r := &rig{Harness: h}
 	at := Endpoint{Key: key}
 	if h.Source != upstream.None {
-		server, err := upstream.Start(upstream.Options{Handler: h.Handler})
+		server, err := upstream.Start(upstream.Options{Handler: h.Handler, Refusal: h.Refusal})
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -61,11 +66,34 @@ func newRig(tb testing.TB, h Harness) *rig {
 	if r.known = r.Known; !r.known.IsValid() {
 		r.known = someAddr
 	}
-	r.p = h.New(tb, at)
-	if r.p == nil {
+	r.make(tb, at)
+	return r
+}
+
+// make calls Harness.New, which has to return.
+func (r *rig) make(tb testing.TB, at Endpoint) {
+	tb.Helper()
+	made := make(chan provider.Provider, 1)
+	go func() {
+		defer close(made) // also if New ends the test
+		made <- r.New(tb, at)
+	}()
+	timer := time.NewTimer(4 * r.Patience)
+	defer timer.Stop()
+	select {
+	case r.p = <-made:
+	case <-timer.C:
+		tb.Fatalf("Harness.New did not return within %v; a provider is made without asking anybody", 4*r.Patience)
+	}
+	switch {
+	case r.p != nil:
+	case tb.Skipped():
+		tb.SkipNow()
+	case tb.Failed():
+		tb.FailNow()
+	default:
 		tb.Fatal("Harness.New returned nil")
 	}
-	return r
 }
 
 // played reports whether the source is one whose answers the suite knows.

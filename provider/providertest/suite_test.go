@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,11 +53,20 @@ func TestSuitePassesCorrectProviders(t *testing.T) {
 
 // TestSuiteCatches shows that each check notices what it is there for.
 func TestSuiteCatches(t *testing.T) {
+	t.Cleanup(sync.OnceFunc(func() { close(leaked) }))
 	bugs := map[string][]string{
-		"Name":           {"bad name", "name changes", "name differs"},
-		"Limits":         {"limits change", "negative limits"},
-		"Known":          {"never known", "invalid finding", "wrong provider", "wrong address", "no time", "local time", "future", "big raw"},
-		"NotKnown":       {"always known", "innocent when absent", "absence is an error"},
+		"Name":      {"bad name", "name changes", "name differs"},
+		"Limits":    {"limits change", "negative limits"},
+		"Known":     {"never known", "invalid finding", "wrong provider", "wrong address", "no time", "local time", "future", "big raw"},
+		"NotKnown":  {"always known", "innocent when absent", "absence is an error"},
+		"Transport": {"own transport"},
+		"NoSleep":   {"sleeps after 429", "sleeps after 503", "sleeps after 200", "sleeps after 404", "sleeps before"},
+		"Bodies": {
+			"leaves bodies of 200 open", "leaves bodies of 404 open", "leaves bodies of 401 open", "leaves bodies of 402 open",
+			"leaves bodies of 307 open", "leaves bodies of 503 open",
+		},
+		"Goroutines":     {"leaks a goroutine", "leaks when canceled"},
+		"Remote":         {"claims to be local", "claims to be private"},
 		"IPv6":           {"asks about IPv6", "asks before refusing IPv6"},
 		"Concurrent":     {"unsteady"},
 		"Immutable":      {"reuses its map", "reuses its list"},
@@ -78,6 +88,14 @@ func TestSuiteCatches(t *testing.T) {
 			t.Run(check.Name+"/"+bug, func(t *testing.T) {
 				require.NotEmpty(t, suitecheck.Failure(t, func(tb testing.TB) { check.Run(tb, hostsHarness(bug)) }))
 			})
+		}
+		if check.Name == "Batch" {
+			for _, bug := range batchBugs {
+				t.Run(check.Name+"/"+bug, func(t *testing.T) {
+					require.NotEmpty(t, suitecheck.Failure(t, func(tb testing.TB) { check.Run(tb, batchHarness(bug)) }))
+				})
+			}
+			continue
 		}
 		if check.Name != "Refresh" {
 			require.NotEmpty(t, bugs[check.Name], "no bug was seeded for %s", check.Name)
@@ -166,5 +184,69 @@ func TestSuiteGivesUpOnTheDeaf(t *testing.T) {
 		case "CanceledBefore", "CanceledDuring", "Deadline":
 			require.Contains(t, suitecheck.Failure(t, func(tb testing.TB) { check.Run(tb, h) }), "did not return", check.Name)
 		}
+	}
+}
+
+// TestSuiteStopsAtAForeignTransport: a provider that ignores the transport it was
+// given fails within seconds, with a hint.
+func TestSuiteStopsAtAForeignTransport(t *testing.T) {
+	silent := provider.Func{ID: "silent", Ask: func(ctx context.Context, _ netip.Addr) (provider.Finding, error) {
+		<-ctx.Done() // as if somebody far away did not answer
+		return provider.Finding{}, ctx.Err()
+	}}
+	h := hostsHarness("")
+	h.New = func(testing.TB, providertest.Endpoint) provider.Provider { return silent }
+	h.Patience = 100 * time.Millisecond
+	for _, check := range providertest.Checks() {
+		switch check.Name {
+		case "Transport", "CanceledDuring", "CanceledInBody":
+			start := time.Now()
+			text := suitecheck.Failure(t, func(tb testing.TB) { check.Run(tb, h) })
+			require.Contains(t, text, "Endpoint.Transport", check.Name)
+			require.Less(t, time.Since(start), 5*time.Second)
+		}
+	}
+}
+
+// TestSuiteGivesUpOnANewThatHangs at the first check, which also Run does.
+func TestSuiteGivesUpOnANewThatHangs(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	for _, source := range []upstream.Source{upstream.None, upstream.Custom} {
+		h := hostsHarness("")
+		h.Source, h.Patience = source, 10*time.Millisecond
+		h.New = func(testing.TB, providertest.Endpoint) provider.Provider {
+			<-release
+			return nil
+		}
+		first := providertest.Checks()[0]
+		require.Contains(t, suitecheck.Failure(t, func(tb testing.TB) { first.Run(tb, h) }), "did not return")
+	}
+}
+
+func TestSuiteEndsWithNew(t *testing.T) {
+	h := hostsHarness("")
+	h.New = func(tb testing.TB, _ providertest.Endpoint) provider.Provider {
+		tb.Fatal("no configuration")
+		return nil
+	}
+	first := providertest.Checks()[0]
+	text := suitecheck.Failure(t, func(tb testing.TB) { first.Run(tb, h) })
+	require.Contains(t, text, "no configuration")
+	require.NotContains(t, text, "nil")
+}
+
+// TestTruncationCanBeWaived, and nothing else.
+func TestTruncationCanBeWaived(t *testing.T) {
+	for _, check := range providertest.Checks() {
+		if check.Name != "BadResponse" {
+			continue
+		}
+		h := hostsHarness("believes halves")
+		require.Contains(t, suitecheck.Failure(t, func(tb testing.TB) { check.Run(tb, h) }), "truncated")
+		h.Waived = []upstream.Failure{upstream.Truncated}
+		require.Empty(t, suitecheck.Failure(t, func(tb testing.TB) { check.Run(tb, h) }))
+		h.Waived = []upstream.Failure{upstream.HTML}
+		require.Contains(t, suitecheck.Failure(t, func(tb testing.TB) { check.Run(tb, h) }), "can be waived")
 	}
 }

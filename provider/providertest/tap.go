@@ -2,11 +2,13 @@ package providertest
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptrace"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // tap is the transport that providers are given. It remembers the requests,
@@ -17,8 +19,61 @@ type tap struct {
 	sent   chan struct{} // receives when a request has been written
 	heard  chan struct{} // receives when the head of a response has arrived
 
-	mu   sync.Mutex
-	urls []string
+	mu     sync.Mutex
+	urls   []string
+	bodies int           // that are open
+	busy   time.Duration // how long requests have taken, and reading their bodies
+}
+
+// body is one of a response. It is counted until it is closed.
+type body struct {
+	io.ReadCloser
+	tap    *tap
+	closed func()
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	defer b.tap.took(time.Now())
+	return b.ReadCloser.Read(p)
+}
+
+func (b *body) Close() error {
+	defer b.tap.took(time.Now())
+	b.closed()
+	return b.ReadCloser.Close()
+}
+
+// took adds the time since start to that which requests have taken.
+func (t *tap) took(start time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy += time.Since(start)
+}
+
+// spent returns how long requests have taken.
+func (t *tap) spent() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.busy
+}
+
+// open returns the number of bodies that are open.
+func (t *tap) open() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.bodies
+}
+
+// watch counts the body of a response until it is closed.
+func (t *tap) watch(resp *http.Response) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.bodies++
+	resp.Body = &body{resp.Body, t, sync.OnceFunc(func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.bodies--
+	})}
 }
 
 func newTap(origin string) *tap {
@@ -32,6 +87,7 @@ func newTap(origin string) *tap {
 
 // RoundTrip implements [http.RoundTripper].
 func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
+	defer t.took(time.Now())
 	t.mu.Lock()
 	t.urls = append(t.urls, req.URL.String())
 	t.mu.Unlock()
@@ -43,6 +99,7 @@ func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 	resp, err := t.base.RoundTrip(req.WithContext(ctx))
 	if err == nil {
+		t.watch(resp)
 		signal(t.heard)
 	}
 	return resp, err

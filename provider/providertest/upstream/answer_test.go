@@ -316,3 +316,28 @@ func TestSetResponse(t *testing.T) {
 	s.SetResponse(upstream.GreyNoise, addr, upstream.Response{})
 	require.Equal(t, before, ask(t, s, upstream.GreyNoise, addr).body)
 }
+
+func TestGreyNoiseMany(t *testing.T) {
+	known := netip.MustParseAddr("193.32.162.7")
+	question := func(ips string) string { return `{"ips":[` + ips + `]}` }
+	post := func(s *upstream.Server, key, body string) answer {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.URL()+"/v3/ip?quick=true", strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("key", key)
+		return do(t, newClient(t), r)
+	}
+	s := start(t, upstream.Options{Quotas: map[upstream.Source][]upstream.Quota{upstream.GreyNoise: {{Calls: 2, Window: time.Hour}}}})
+	s.SetProfile(known, upstream.Suspect)
+	s.SetProfile(addr, upstream.Unseen)
+	require.Equal(t, http.StatusUnauthorized, post(s, "", question(`"193.32.162.7"`)).StatusCode)
+	a := post(s, "k", question(`"193.32.162.7","45.155.205.233","10.0.0.1"`))
+	require.Equal(t, http.StatusPartialContent, a.StatusCode)
+	require.JSONEq(t, `{"data":[{"ip":"193.32.162.7","business_service_intelligence":{"found":null,"trust_level":""},
+		"internet_scanner_intelligence":{"found":true,"classification":"suspicious"}}],
+		"request_metadata":{"restricted_fields":["business_service_intelligence"],"ips_not_found":["45.155.205.233"],"invalid_ips":["10.0.0.1"]}}`, a.body)
+	require.Equal(t, http.StatusBadRequest, post(s, "k", question("")).StatusCode)
+	require.Equal(t, http.StatusTooManyRequests, post(s, "k", question(`"193.32.162.7"`)).StatusCode, "each question is one call")
+	s = start(t, upstream.Options{Community: true})
+	require.Equal(t, http.StatusForbidden, post(s, "k", question(`"193.32.162.7"`)).StatusCode)
+	require.Equal(t, http.StatusOK, ask(t, s, upstream.GreyNoise, addr).StatusCode)
+}

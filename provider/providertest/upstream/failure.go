@@ -104,7 +104,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, c *call, f Failure
 		w.Header().Set("Content-Encoding", "gzip")
 		right.write(w)
 	case WrongTypes:
-		jsonResponse(http.StatusOK, []byte(wrongTypes[c.source])).write(w)
+		body := wrongTypes[c.source]
+		if c.many != nil {
+			body = wrongTypesMany
+		}
+		jsonResponse(http.StatusOK, []byte(body)).write(w)
 	case Redirect:
 		w.Header().Set("Location", s.url+elsewhere+r.RequestURI)
 		w.WriteHeader(http.StatusTemporaryRedirect)
@@ -191,10 +195,12 @@ func (s *Server) trouble(c *call, status int) response {
 		return abuseIPDBError(c, status, "", http.StatusText(status)+" "+Canary)
 	case c.source == ThreatFox && status == http.StatusUnauthorized:
 		return jsonResponse(status, []byte(`{"error":"Unauthorized"}`))
-	case c.source == ThreatFox && status == http.StatusForbidden:
+	case (c.source == ThreatFox || c.source == Feodo) && (status == http.StatusForbidden || status == http.StatusPaymentRequired):
 		return jsonResponse(status, []byte(`{"query_status":"unknown_auth_key"}`))
 	case c.source == GreyNoise && status == http.StatusInternalServerError:
 		return jsonResponse(status, []byte(`{"message":"Encountered error while performing request"}`))
+	case c.source == Custom && s.refusal != "" && status < http.StatusInternalServerError:
+		return jsonResponse(status, []byte(s.refusal))
 	}
 	return jsonResponse(status, encode(map[string]string{"message": http.StatusText(status) + " " + Canary}))
 }
@@ -221,6 +227,9 @@ var wrongTypes = map[Source]string{
 	Feodo:     `[{"ip_address":{"is":"` + Canary + `"},"port":[],"status":{}},"` + Canary + `",7]`,
 	Custom:    `[[["` + Canary + `"]]]`,
 }
+
+// wrongTypesMany is such a body of GreyNoise's answer about many addresses.
+const wrongTypesMany = `{"data":{"ip":"` + Canary + `"},"request_metadata":7}`
 
 // blank returns a mebibyte of white space, which may precede any JSON.
 var blank = sync.OnceValue(func() []byte { return bytes.Repeat([]byte{' '}, mebibyte) })

@@ -13,7 +13,7 @@ import (
 )
 
 // maxRequestBody is how much of a request's body is read.
-const maxRequestBody = 64 << 10
+const maxRequestBody = 1 << 20
 
 // elsewhere is the path below which a [Redirect] leads.
 const elsewhere = "/elsewhere"
@@ -21,7 +21,8 @@ const elsewhere = "/elsewhere"
 // call is one request, taken apart.
 type call struct {
 	source          Source
-	addr            netip.Addr // asked about; the zero Addr if none or garbage
+	addr            netip.Addr // asked about, the first if there are several; the zero Addr if none or garbage
+	many            []string   // what a question about many addresses asks GreyNoise; nil if it is no such question
 	method          string
 	key             string
 	acceptsJSON     bool
@@ -90,6 +91,9 @@ func (s *Server) parse(r *http.Request, body []byte) *call {
 		return c
 	}
 	switch r.URL.Path {
+	case "/v3/ip":
+		c.source, c.key = GreyNoise, r.Header.Get("key")
+		c.many, c.addr = greyNoiseSubjects(body)
 	case "/api/v2/check":
 		c.source, c.query = AbuseIPDB, r.URL.Query()
 		c.addr = abuseIPDBSubject(c.query)
@@ -117,7 +121,7 @@ func (s *Server) answer(c *call) response {
 	s.book.mu.RLock()
 	set, ok := s.book.responses[subject{c.source, c.addr}]
 	s.book.mu.RUnlock()
-	if ok {
+	if ok && c.many == nil {
 		return response{status: set.Status, header: set.Header, body: []byte(set.Body)}
 	}
 	if status := s.refuseKey(c); status != 0 {
@@ -139,7 +143,7 @@ func (s *Server) answer(c *call) response {
 }
 
 func (s *Server) know(c *call) response {
-	if c.source != ThreatFox && c.method != http.MethodGet {
+	if post := c.source == ThreatFox || c.many != nil; !post && c.method != http.MethodGet {
 		return response{status: http.StatusMethodNotAllowed, kind: "text/plain", body: []byte("Method Not Allowed")}
 	}
 	switch c.source {
@@ -157,9 +161,11 @@ func (s *Server) know(c *call) response {
 // refuseKey returns the status that a service refuses the call's key with, and
 // zero if it accepts it.
 func (s *Server) refuseKey(c *call) int {
-	needed := c.source == AbuseIPDB || c.source == ThreatFox
+	needed := c.source == AbuseIPDB || c.source == ThreatFox || c.many != nil
 	known, checked := s.keys[c.source]
 	switch {
+	case c.many != nil && s.community && c.key != "":
+		return http.StatusForbidden
 	case c.key == "" && needed:
 		return http.StatusUnauthorized
 	case c.key == "" || !checked || slices.Contains(known, c.key):

@@ -31,7 +31,7 @@ type Source uint8
 // The services, and the paths they answer at.
 const (
 	None      Source = iota // no service
-	GreyNoise               // GET /v3/community/{ip}
+	GreyNoise               // GET /v3/community/{ip}, POST /v3/ip
 	AbuseIPDB               // GET /api/v2/check
 	ThreatFox               // POST /api/v1/
 	Feodo                   // GET /downloads/ipblocklist.json
@@ -58,6 +58,9 @@ type Options struct {
 	// accepts any key; AbuseIPDB and ThreatFox want one even then, the others
 	// do not. Feodo never looks at keys.
 	Keys map[Source][]string
+	// Community makes GreyNoise answer only about one address at a time: questions about
+	// many are refused to every key.
+	Community bool
 	// Quotas are the plans: every quota of a service has to have room for a
 	// call. A service without an entry has no quota.
 	Quotas map[Source][]Quota
@@ -71,6 +74,10 @@ type Options struct {
 	// Handler answers for [Custom], a service of the caller's, and checks its
 	// keys and quotas.
 	Handler http.Handler
+	// Refusal is the body, in JSON, by which [Custom] refuses a call if it is told to
+	// fail by [Unauthorized], [Payment] or [Forbidden]. Default: an object with the
+	// member message.
+	Refusal string
 	// Now is the clock of quotas and reset times. Default: time.Now.
 	Now func() time.Time
 	// Keep is how many of the latest requests to each service [Server.Requests]
@@ -84,7 +91,9 @@ type Server struct {
 	url        string
 	keys       map[Source][]string
 	validators bool
+	community  bool
 	custom     http.Handler
+	refusal    string
 	now        func() time.Time
 
 	desks      [Custom + 1]desk
@@ -124,7 +133,9 @@ func Start(o Options) (*Server, error) {
 		url:        "http://" + listener.Addr().String(),
 		keys:       o.Keys,
 		validators: o.FeodoValidators,
+		community:  o.Community,
 		custom:     o.Handler,
+		refusal:    o.Refusal,
 		now:        o.Now,
 		served:     make(chan struct{}),
 		closing:    make(chan struct{}),

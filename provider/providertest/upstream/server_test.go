@@ -193,7 +193,7 @@ func TestUnknownPaths(t *testing.T) {
 		require.Equal(t, 405, do(t, newClient(t), r).StatusCode, source)
 	}
 	r := request(t, s, upstream.ThreatFox, addr)
-	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", 100<<10))), 100<<10
+	r.Body, r.ContentLength = io.NopCloser(strings.NewReader(strings.Repeat("x", 2<<20))), 2<<20
 	require.Equal(t, 400, do(t, newClient(t), r).StatusCode)
 }
 

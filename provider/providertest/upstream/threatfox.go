@@ -11,16 +11,18 @@ import (
 
 // ThreatFoxRow is one indicator of compromise (https://threatfox.abuse.ch/api).
 type ThreatFoxRow struct {
-	IOC        string // empty means the address with port 443
-	Type       string // ioc_type; empty means ip:port
-	Threat     string // threat_type; empty means botnet_cc
-	Malware    string // Malpedia's key, like win.cobalt_strike
-	Printable  string // name for people, like Cobalt Strike
-	Alias      string // comma list; empty is null
-	Confidence int    // 0 to 100
-	FirstSeen  time.Time
+	IOC        string    // empty means the address with port 443
+	Type       string    // ioc_type; empty means ip:port
+	Threat     string    // threat_type; empty means botnet_cc
+	Malware    string    // Malpedia's key, like win.cobalt_strike
+	Printable  string    // name for people, like Cobalt Strike
+	Alias      string    // comma list; empty is null
+	Confidence int       // 0 to 100
+	FirstSeen  time.Time // zero is null
 	LastSeen   time.Time // zero is null
 	Tags       []string  // nil is null
+	// Compromised sets is_compromised, which is left out otherwise.
+	Compromised bool
 }
 
 type threatFoxBody struct {
@@ -35,12 +37,13 @@ type threatFoxBody struct {
 	MalwareAlias     *string  `json:"malware_alias"`
 	MalwareMalpedia  string   `json:"malware_malpedia"`
 	ConfidenceLevel  int      `json:"confidence_level"`
-	FirstSeen        string   `json:"first_seen"`
+	FirstSeen        *string  `json:"first_seen"`
 	LastSeen         *string  `json:"last_seen"`
 	Reference        *string  `json:"reference"`
 	Reporter         string   `json:"reporter"`
 	Tags             []string `json:"tags"`
 	MalwareSamples   []string `json:"malware_samples"`
+	IsCompromised    bool     `json:"is_compromised,omitempty"`
 }
 
 var families = [][2]string{
@@ -51,14 +54,20 @@ var families = [][2]string{
 	{"win.emotet", "Emotet"},
 }
 
-func threatFoxFor(h uint64) ThreatFoxRow {
+// threatFoxFor returns a row that is malicious at now: one that would be old by
+// its first sighting was seen again today.
+func threatFoxFor(h uint64, now time.Time) ThreatFoxRow {
 	family := pick(families, h>>8)
-	return ThreatFoxRow{
+	row := ThreatFoxRow{
 		Malware: family[0], Printable: family[1],
 		Confidence: 50 + 25*int(h>>16%3),
 		FirstSeen:  epoch.Add(-time.Duration(h>>24%(90*24*3600)) * time.Second),
 		Tags:       []string{strings.ReplaceAll(family[1], " ", "")},
 	}
+	if today := now.UTC().Truncate(24 * time.Hour); today.Sub(row.FirstSeen) > 150*24*time.Hour {
+		row.LastSeen = today
+	}
+	return row
 }
 
 type threatFoxQuery struct {
@@ -112,7 +121,7 @@ func (s *Server) search(c *call) []threatFoxBody {
 	}
 	for _, addr := range append([]netip.Addr{c.addr}, longer(c.addr)...) {
 		if _, set := s.book.threatFox[addr]; !set && addr.IsValid() && s.book.profile(ThreatFox, addr) == C2 {
-			add(addr, threatFoxFor(hash(addr)))
+			add(addr, threatFoxFor(hash(addr), s.now()))
 		}
 	}
 	for addr, set := range s.book.threatFox {
@@ -168,10 +177,13 @@ func (r ThreatFoxRow) body(addr netip.Addr) threatFoxBody {
 		MalwareAlias:     orNull(r.Alias),
 		MalwareMalpedia:  "https://malpedia.caad.fkie.fraunhofer.de/details/" + r.Malware,
 		ConfidenceLevel:  r.Confidence,
-		FirstSeen:        r.FirstSeen.UTC().Format(threatFoxTime),
 		Reporter:         "abuse_ch",
 		Tags:             r.Tags,
 		MalwareSamples:   []string{},
+		IsCompromised:    r.Compromised,
+	}
+	if !r.FirstSeen.IsZero() {
+		body.FirstSeen = orNull(r.FirstSeen.UTC().Format(threatFoxTime))
 	}
 	if !r.LastSeen.IsZero() {
 		body.LastSeen = orNull(r.LastSeen.UTC().Format(threatFoxTime))
