@@ -41,6 +41,9 @@ type Evidence struct {
 	// Stale says that the finding has outlived its TTL and was not replaced
 	// yet, for example because the provider is down.
 	Stale bool
+	// Current says that the source still says the same, as a list does that has the
+	// address: the opinion has no age.
+	Current bool
 }
 
 // Policy decides. Its methods are safe for concurrent use.
@@ -199,6 +202,9 @@ func reason(e *Evidence, now time.Time) Reason {
 	r := Reason{
 		Provider: f.Provider, Verdict: f.Verdict, ObservedAt: f.ObservedAt, Stale: e.Stale,
 		Age: max(now.Sub(f.ObservedAt), 0).Truncate(time.Second),
+	}
+	if e.Current {
+		r.Age = 0
 	}
 	if rank := e.Profile.Rank; rank >= provider.RankReputation && rank <= provider.RankOperator {
 		r.Rank = rank

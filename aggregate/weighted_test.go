@@ -725,6 +725,32 @@ func TestWeightedValidate(t *testing.T) {
 		require.ErrorContains(t, err, want)
 		require.ErrorContains(t, err, "aggregate: Weighted.")
 	}
+	for _, p := range []aggregate.Weighted{
+		{}, {DefaultConfidence: 1}, {Malicious: 1, Suspicious: 1, Benign: 1}, {HalfLife: 1},
+	} {
+		require.NoError(t, p.Validate())
+	}
+}
+
+// A copy of several sources is a copy of the first of them, in any order.
+func TestWeightedCopyOfSeveral(t *testing.T) {
+	for _, from := range [][]string{{"b", "c"}, {"c", "b"}} {
+		for _, sources := range [][]string{{"b", "c"}, {"c", "b"}} {
+			evidence := []aggregate.Evidence{of(provider.Profile{DerivedFrom: from}, fresh("a", malicious))}
+			for _, name := range sources {
+				evidence = append(evidence, fresh(name, malicious))
+			}
+			d := aggregate.Weighted{}.Decide(evidence, now)
+			require.Equal(t, aggregate.Derived, d.Reasons[0].Ignored)
+			require.Equal(t, "b", d.Reasons[0].By)
+		}
+	}
+}
+
+// Certainty is a confidence like any other.
+func TestWeightedCertainty(t *testing.T) {
+	d := aggregate.Weighted{}.Decide([]aggregate.Evidence{of(provider.Profile{Confidence: 1}, fresh("a", malicious))}, now)
+	require.Equal(t, 1.0, d.Score)
 }
 
 // A number that Validate refuses has the effect of the default.
