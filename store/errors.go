@@ -18,6 +18,9 @@ var (
 	ErrNotFound = errors.New("attacker not found")
 	// ErrConflict: the lease was lost before the update arrived.
 	ErrConflict = errors.New("lease lost")
+	// ErrLocked: another client of the database has locked what is to be written, and
+	// keeps it locked. Trying again later helps.
+	ErrLocked = errors.New("locked by another client")
 	// ErrInvalid: the request itself makes no sense.
 	ErrInvalid = errors.New("invalid request")
 	// ErrSchema: the tables are not of a version this program can use.
@@ -64,7 +67,8 @@ func (e *SaveError) ids() []uuid.UUID {
 // attackers of a call. The others were added.
 type ObserveError struct {
 	// Rejected has the reason for each rejected attacker, by its index in the
-	// call; it wraps [ErrInvalid]. It is never empty.
+	// call; it wraps [ErrInvalid], or [ErrLocked] if trying again helps. It is never
+	// empty.
 	Rejected map[int]error
 }
 
@@ -128,6 +132,30 @@ func (a *Attacker) clean() error {
 	return nil
 }
 
+// Validate returns an error that wraps [ErrInvalid] if there are two entries of one
+// provider, or a finding to be stored names no provider or no address.
+// Implementations of [Store] call it in Save.
+func (u *Update) Validate() error {
+	for i := range u.Entries {
+		e := &u.Entries[i]
+		for j := range i {
+			if u.Entries[j].Provider == e.Provider {
+				return fmt.Errorf("%w: two entries of provider %q", ErrInvalid, e.Provider)
+			}
+		}
+		if e.Finding == nil || !slices.Contains(u.Changed, e.Provider) {
+			continue
+		}
+		if e.Finding.Provider == "" {
+			return fmt.Errorf("%w: a finding of %s names no provider", ErrInvalid, e.Provider)
+		}
+		if !e.Finding.Addr.IsValid() {
+			return fmt.Errorf("%w: a finding of %s names no address", ErrInvalid, e.Provider)
+		}
+	}
+	return nil
+}
+
 // Validate returns an error that wraps [ErrInvalid] if the request is missing
 // something.
 func (r *ClaimRequest) Validate() error {
@@ -136,6 +164,8 @@ func (r *ClaimRequest) Validate() error {
 		return fmt.Errorf("%w: claim without an owner", ErrInvalid)
 	case r.Lease <= 0:
 		return fmt.Errorf("%w: claim with a lease of %v", ErrInvalid, r.Lease)
+	case r.Horizon < 0:
+		return fmt.Errorf("%w: claim with a horizon of %v", ErrInvalid, r.Horizon)
 	case r.Limit <= 0:
 		return fmt.Errorf("%w: claim with a limit of %d", ErrInvalid, r.Limit)
 	case r.Now.IsZero():

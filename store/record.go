@@ -93,12 +93,21 @@ type Entry struct {
 	State State
 	// Due is when the provider may be asked, in State Due; zero means at once.
 	Due time.Time
+	// Addr is the address that State, Due, Failures and Error are about, in an
+	// entry without a Finding. The zero Addr means that it is not known, or the
+	// address of the Finding.
+	Addr netip.Addr
 	// Finding is the last good answer; nil if there was none.
 	Finding *provider.Finding
 	// Expires is when Finding stops being fresh, in UTC; zero without one.
 	Expires time.Time
 	// Failures counts the failed attempts since the last success.
 	Failures int
+	// Reason says why the provider is never asked about this address, in State
+	// NotApplicable: one of the texts of package provider, such as
+	// [provider.Private]. It is empty in other states, and in entries that were
+	// saved before reasons were.
+	Reason string
 	// Error is the kind of the last failure (the text of a sentinel of package
 	// provider), and empty after a success.
 	Error string

@@ -56,7 +56,12 @@ type Store interface {
 	//
 	// An update of an attacker that is gone is silently skipped, and so is one
 	// whose IP is no longer the attacker's; the latter attacker is then due now
-	// and no longer leased.
+	// and no longer leased. An update whose IP is the attacker's again, after
+	// another one since the claim, is stored; its attacker is due now as well.
+	//
+	// A finding that is stored serves other attackers, too: those with an entry that
+	// waits for the same provider because of the same address (that of the entry's
+	// finding, or its Addr) are then due now, unless they are leased.
 	Save(ctx context.Context, updates ...Update) error
 
 	// Release ends leases without storing anything. Their attackers may be
@@ -73,7 +78,8 @@ type ClaimRequest struct {
 	// Owner names the claiming worker, for people to read. Required.
 	Owner string
 	// Lease is how long the claim lasts on the store's own clock. It must be
-	// positive.
+	// positive. If that clock was ahead and is set back, a lease that it has begun is
+	// over.
 	Lease time.Duration
 	// Limit is the greatest number of records returned. It must be positive.
 	Limit int
@@ -84,6 +90,12 @@ type ClaimRequest struct {
 	// is not due because no provider applied to it is handed out again once
 	// this list names one that its record has no entry of.
 	Providers []string
+	// Horizon is the longest time after Now for which an attacker can be put off. One
+	// that is due later was put off by a clock that was wrong, and is due now. One that
+	// waits for a provider since later than that has been waiting as long as anybody.
+	// Zero means that there is no limit. A store may take up to an hour to find such
+	// attackers.
+	Horizon time.Duration
 	// Only restricts the claim to these attackers and claims them whether due
 	// or not.
 	Only []uuid.UUID
@@ -129,8 +141,17 @@ type Update struct {
 	Revision uint64
 	// SavedAt is the record's new CachedAt; zero keeps the old one.
 	SavedAt time.Time
+	// ExpiresAt is until when consumers of the table attacker_intel may take the
+	// record for fresh, for a store that has that table. Zero means the earliest
+	// expiry of a finding in Entries, or the old value if none has one.
+	ExpiresAt time.Time
 	// Event is announced by the [Outbox], if the store has one; nil for none.
 	Event *bus.Event
+	// Readers are the outbox's readers beside the bus that get the event, too, see
+	// [Readers]. A store without these ignores them.
+	Readers []string
+	// NoBus keeps the event from the bus.
+	NoBus bool
 	// Hold keeps the lease, because another update will follow under it.
 	Hold bool
 	// KeepDue keeps the attacker's due time as it was before the claim, or as a

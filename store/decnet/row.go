@@ -7,11 +7,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/decnet/enrich/internal/jsontext"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -141,13 +141,7 @@ func listJSON(attr any) json.RawMessage {
 
 // CleanText returns s as every database can store it: valid UTF-8, with
 // U+FFFD for what is not, and without NUL characters, which PostgreSQL refuses.
-func CleanText(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if strings.IndexByte(s, 0) >= 0 {
-		s = strings.ReplaceAll(s, "\x00", "")
-	}
-	return s
-}
+func CleanText(s string) string { return jsontext.Clean(s) }
 
 // cut returns the first n characters of s.
 func cut(s string, n int) string {
@@ -164,11 +158,15 @@ func cut(s string, n int) string {
 }
 
 // ExpiresAt returns the earliest expiry of a finding in the record, and the
-// zero time if it holds none.
+// zero time if none has one. Findings of providers that do not apply, which are never
+// replaced, do not count. See [store.Update] for what a store prefers.
 func ExpiresAt(r *store.Record) time.Time {
 	var first time.Time
 	for _, e := range r.Entries {
-		if e.Finding != nil && (first.IsZero() || e.Expires.Before(first)) {
+		if e.Finding == nil || e.Expires.IsZero() || e.State == store.NotApplicable {
+			continue
+		}
+		if first.IsZero() || e.Expires.Before(first) {
 			first = e.Expires
 		}
 	}
@@ -202,8 +200,8 @@ func RowJSON(r *store.Record) json.RawMessage {
 		b = append(b, value...)
 	}
 	cached, expires := r.CachedAt, ExpiresAt(r)
-	if cached.IsZero() {
-		cached, expires = r.Row.CachedAt, r.Row.ExpiresAt
+	if r.CachedAt.Before(r.Row.CachedAt.Add(time.Second)) { // as the row says; some tables keep no fractions
+		cached, expires = cmp.Or(r.CachedAt, r.Row.CachedAt), r.Row.ExpiresAt
 	}
 	field("uuid", cmp.Or(r.Row.UUID, RowID(r.ID).String()))
 	field("attacker_uuid", r.ID)

@@ -267,6 +267,32 @@ func TestRowJSONOfDECNETsRow(t *testing.T) {
 	})
 }
 
+// TestRowJSONExpiresAsTheRow: a row that is as recent as the record says when it
+// expires, because findings of providers that are not configured do not count there.
+func TestRowJSONExpiresAsTheRow(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 250_000_000, time.UTC)
+	r := store.Record{
+		CachedAt: at, Row: store.Row{UUID: "x", CachedAt: at.Truncate(time.Second), ExpiresAt: at.Add(time.Hour)},
+		Entries: []store.Entry{{Provider: "feodo", Expires: at.Add(-time.Hour), Finding: &provider.Finding{ObservedAt: at}}},
+	}
+	_, values := object(t, decnet.RowJSON(&r))
+	require.Equal(t, "2026-11-23T11:00:00.25Z", values["expires_at"])
+}
+
+// TestExpiresAt: only findings that will be replaced count.
+func TestExpiresAtOfWhatIsReplaced(t *testing.T) {
+	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
+	found := &provider.Finding{ObservedAt: at}
+	r := store.Record{Entries: []store.Entry{
+		{Provider: "a", Finding: found, State: store.NotApplicable, Expires: at},
+		{Provider: "b", Expires: at.Add(time.Minute)},
+		{Provider: "c", Finding: found},
+	}}
+	require.Zero(t, decnet.ExpiresAt(&r))
+	r.Entries = append(r.Entries, store.Entry{Provider: "d", Finding: found, Expires: at.Add(time.Hour)})
+	require.Equal(t, at.Add(time.Hour), decnet.ExpiresAt(&r))
+}
+
 func TestRowJSONOfWhatJSONCannotSay(t *testing.T) {
 	r := store.Record{
 		Attacker: store.Attacker{IP: "\xff\x00<&>"},

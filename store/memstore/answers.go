@@ -19,15 +19,15 @@ func (s *Store) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr)
 	defer s.mu.Unlock()
 	var answers []store.Answer
 	for i, addr := range addrs {
-		if slices.Contains(addrs[:i], addr) {
+		addr = provider.Canonical(addr)
+		if slices.ContainsFunc(addrs[:i], func(before netip.Addr) bool { return provider.Canonical(before) == addr }) {
 			continue
 		}
-		addr = provider.Canonical(addr)
 		start := len(answers)
 		for _, r := range s.byAddr[addr] {
 			for j := range r.entries {
 				e := &r.entries[j]
-				if e.Finding == nil || e.Finding.Addr != addr || !e.Expires.After(now) {
+				if e.Finding == nil || e.Finding.Addr != addr || !store.Reusable(e.Finding, e.Expires, now) {
 					continue
 				}
 				offered := store.Answer{Finding: e.Finding, Expires: e.Expires}

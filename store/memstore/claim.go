@@ -28,9 +28,10 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.advance(now)
+	s.beyond(&req)
 	next := int64(never)
-	if r := s.leases.first(); r != nil {
-		next = r.until
+	if r := s.leases.first(); r != nil { // on the clock of the claim
+		next = now + r.until - s.clock().UnixMicro()
 	}
 
 	var picks []pick
@@ -41,10 +42,10 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 	}
 	var claimed store.Claimed
 	if len(picks) > 0 {
-		until := time.Now().Add(req.Lease).UnixMicro()
+		until := s.clock().Add(req.Lease)
 		claimed.Records = make([]store.Record, len(picks))
 		for i, p := range picks {
-			claimed.Records[i] = s.lease(p.row, until)
+			claimed.Records[i] = s.lease(p.row, until, req.Lease)
 			claimed.Records[i].Granted = p.granted
 		}
 	}
@@ -61,13 +62,13 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 }
 
 // lease gives the row, which stands in no queue, to whoever is claiming.
-func (s *Store) lease(r *row, until int64) store.Record {
+func (s *Store) lease(r *row, until time.Time, lasts time.Duration) store.Record {
 	s.fence++
 	r.fence, r.valid, r.moved = s.fence, true, false
-	r.leased, r.until, r.ahead = true, until, never
+	r.leased, r.until, r.lasts, r.ahead = true, until.UnixMicro(), lasts.Microseconds(), never
 	s.enter(r)
 	rec := r.record()
-	rec.Fence, rec.Unpublished = r.fence, s.lastPosted(r.ID)
+	rec.Fence, rec.Unpublished = r.fence, s.outbox.lastPosted(r.ID)
 	return rec
 }
 

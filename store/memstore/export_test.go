@@ -14,6 +14,22 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
+// Shift adds a time to all that the clock has stamped.
+func (s *Store) Shift(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latest = s.latest.Add(by)
+	for _, n := range slices.Clone(s.leases.heap) {
+		r := n.slot.row
+		s.move(r, func() { r.until += by.Microseconds() })
+	}
+	s.outbox.turn.until = s.outbox.turn.until.Add(by)
+	for e := s.outbox.events.Front(); e != nil; e = e.Next() {
+		l := e.Value.(*letter)
+		l.saved = l.saved.Round(0).Add(by)
+	}
+}
+
 // Claimable works out which attackers a claim has to return by looking at
 // every one of them.
 func (s *Store) Claimable(req store.ClaimRequest) []uuid.UUID {
@@ -150,16 +166,16 @@ func (s *Store) Audit() error {
 			return fmt.Errorf("the index of %v has %d rows; want %d", addr, len(rows), addrs[addr])
 		}
 	}
-	if s.outbox.Len() != len(s.byID) {
-		return fmt.Errorf("the outbox has %d events, and its index %d", s.outbox.Len(), len(s.byID))
+	if s.outbox.events.Len() != len(s.outbox.byID) {
+		return fmt.Errorf("the outbox has %d events, and its index %d", s.outbox.events.Len(), len(s.outbox.byID))
 	}
 	posted := make(map[uuid.UUID][]string)
-	for e := s.outbox.Front(); e != nil; e = e.Next() {
+	for e := s.outbox.events.Front(); e != nil; e = e.Next() {
 		l := e.Value.(*letter)
 		posted[l.attacker] = append(posted[l.attacker], l.event.ID)
 	}
-	if !maps.EqualFunc(posted, s.posted, slices.Equal) {
-		return fmt.Errorf("the events by attacker are %v; want %v", s.posted, posted)
+	if !maps.EqualFunc(posted, s.outbox.posted, slices.Equal) {
+		return fmt.Errorf("the events by attacker are %v; want %v", s.outbox.posted, posted)
 	}
 	return nil
 }
@@ -190,6 +206,9 @@ func (s *Store) places(r *row) (place *queue, also []*queue) {
 		if e.State == store.Waiting {
 			waits = true
 			also = append(also, s.waiting[e.Provider], s.longest[e.Provider])
+			if a := awaits(&e); a.addr.IsValid() {
+				also = append(also, s.sharing[a])
+			}
 		}
 	}
 	switch {
@@ -212,5 +231,6 @@ func (s *Store) queues() []*queue {
 	all := []*queue{&s.ready, &s.sleeping, &s.leases, &s.parked}
 	all = slices.AppendSeq(all, maps.Values(s.waiting))
 	all = slices.AppendSeq(all, maps.Values(s.longest))
+	all = slices.AppendSeq(all, maps.Values(s.sharing))
 	return slices.AppendSeq(all, maps.Values(s.lacking))
 }

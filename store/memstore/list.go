@@ -41,7 +41,9 @@ func (s *Store) List(ctx context.Context, req store.ListRequest) (store.Page, er
 		if last != nil && !newer(last, r) || worst != nil && !newer(r, worst) {
 			continue
 		}
-		if !req.Matches(&store.Record{Attacker: r.Attacker, Decision: r.decision, Revision: r.revision}) {
+		if !req.Matches(&store.Record{
+			Attacker: r.Attacker, Decision: r.decision, Revision: r.revision, CachedAt: r.cachedAt, Entries: r.entries,
+		}) {
 			continue
 		}
 		if rows = append(rows, r); len(rows) == 2*n {
@@ -91,7 +93,15 @@ func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 	stats := store.Stats{
 		Attackers: len(s.rows),
 		Waiting:   make(map[string]int),
-		Outbox:    s.outbox.Len(),
+		Outbox:    s.outbox.events.Len(),
+	}
+	for name, o := range s.readers {
+		if n := o.events.Len(); n > 0 {
+			if stats.Readers == nil {
+				stats.Readers = make(map[string]int)
+			}
+			stats.Readers[name] = n
+		}
 	}
 	for _, r := range s.rows {
 		if r.revision > 0 {

@@ -4,7 +4,6 @@
 package memstore
 
 import (
-	"container/list"
 	"context"
 	"fmt"
 	"math"
@@ -20,9 +19,9 @@ import (
 )
 
 // Store is a [store.Store] in memory that also implements [store.Registrar],
-// [store.Answers], [store.Outbox], [store.QuotaLedger], [store.Lister],
-// [store.Statistician] and [store.Pruner]. Its methods are safe for concurrent use. Leases run on
-// the clock of the machine.
+// [store.Positions], [store.Answers], [store.Outbox], [store.QuotaLedger],
+// [store.Lister], [store.ByAddress], [store.Statistician] and [store.Pruner]. Its methods are safe for
+// concurrent use. Leases run on the clock of the machine.
 //
 // Use [New] to make one.
 type Store struct {
@@ -38,43 +37,54 @@ type Store struct {
 	parked   queue             // made due by nothing but a new provider
 	waiting  map[string]*queue // by provider: unleased rows waiting for it, greatest rank and newest first
 	longest  map[string]*queue // the same rows, first those that have been waiting longest
+	sharing  map[about]*queue  // by what they wait for: the rows of waiting
 	lacking  map[string]*queue // by provider ever claimed with: parked rows without an entry of it
 
-	outbox list.List // of *letter, oldest first
-	byID   map[string]*list.Element
-	posted map[uuid.UUID][]string // by attacker: IDs of its events in the outbox, oldest first
-	turn   turn
+	outbox  *outbox            // for the bus
+	readers map[string]*outbox // for others, by name
 
-	budgets map[string]budget
+	budgets   map[string]budget
+	positions map[string][]byte
+
+	latest time.Time // what the clock said last
+	looked time.Time // Now of the claim that last looked for rows that are due too late
 }
 
 var _ interface {
 	store.Store
 	store.Registrar
+	store.Positions
 	store.Answers
 	store.Outbox
+	store.Readers
+	store.Forgetter
 	store.QuotaLedger
 	store.Lister
+	store.ByAddress
+	store.Counter
 	store.Statistician
 	store.Pruner
 } = (*Store)(nil)
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{
-		rows:     make(map[uuid.UUID]*row),
-		byAddr:   make(map[netip.Addr][]*row),
-		ready:    queue{key: newest},
-		sleeping: queue{key: func(r *row) key { return key{r.due, 0} }},
-		leases:   queue{key: func(r *row) key { return key{r.until, 0} }},
-		parked:   queue{key: newest},
-		waiting:  make(map[string]*queue),
-		longest:  make(map[string]*queue),
-		lacking:  make(map[string]*queue),
-		byID:     make(map[string]*list.Element),
-		posted:   make(map[uuid.UUID][]string),
-		budgets:  make(map[string]budget),
+	s := &Store{
+		rows:      make(map[uuid.UUID]*row),
+		byAddr:    make(map[netip.Addr][]*row),
+		ready:     queue{key: newest},
+		sleeping:  queue{key: func(r *row) key { return key{r.due, 0} }},
+		leases:    queue{key: func(r *row) key { return key{r.until, 0} }},
+		parked:    queue{key: newest},
+		waiting:   make(map[string]*queue),
+		longest:   make(map[string]*queue),
+		sharing:   make(map[about]*queue),
+		lacking:   make(map[string]*queue),
+		readers:   make(map[string]*outbox),
+		budgets:   make(map[string]budget),
+		positions: make(map[string][]byte),
 	}
+	s.outbox = newOutbox(s)
+	return s
 }
 
 // Get implements [store.Store].
@@ -107,6 +117,7 @@ type row struct {
 	moved  bool   // the address has changed since the last claim
 	leased bool
 	until  int64 // end of the lease in microseconds
+	lasts  int64 // length of the lease in microseconds
 
 	place slot    // in ready, sleeping, leases or parked
 	also  []*slot // in queues of waiting or of lacking

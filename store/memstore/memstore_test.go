@@ -11,17 +11,31 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/internal/suitecheck"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/memstore"
 	"github.com/decnet/enrich/store/storetest"
 )
 
 var harness = storetest.Harness{
-	New: func(testing.TB) store.Store { return memstore.New() },
+	New:   func(testing.TB) store.Store { return memstore.New() },
+	Shift: func(_ testing.TB, s store.Store, by time.Duration) { s.(*memstore.Store).Shift(by) },
 }
 
 func TestStore(t *testing.T) {
 	storetest.Run(t, harness)
+}
+
+// TestClockChecks: the checks of a clock that was wrong notice a store that does not
+// correct what it finds, such as one that was told nothing.
+func TestClockChecks(t *testing.T) {
+	for _, c := range storetest.Checks() {
+		if slices.Contains([]string{"ClockLease", "ClockTurn", "ClockOutbox"}, c.Name) {
+			shiftless := harness
+			shiftless.Shift = func(testing.TB, store.Store, time.Duration) {}
+			require.NotEmpty(t, suitecheck.Failure(t, func(tb testing.TB) { c.Run(tb, shiftless) }), c.Name)
+		}
+	}
 }
 
 func BenchmarkStore(b *testing.B) {

@@ -10,6 +10,8 @@ import (
 type queue struct {
 	key  func(*row) key // constant while the row is in the queue
 	heap []node
+	// emptied is called when the last row has left; may be nil.
+	emptied func()
 }
 
 // key orders rows by its first part, and among equals by its second.
@@ -84,6 +86,9 @@ func (s *slot) leave() {
 	q.heap = q.heap[:last]
 	if i < last && !q.up(i) {
 		q.down(i)
+	}
+	if last == 0 && q.emptied != nil {
+		q.emptied()
 	}
 }
 

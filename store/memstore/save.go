@@ -22,12 +22,22 @@ func (s *Store) Save(ctx context.Context, updates ...store.Update) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var failed map[uuid.UUID]error
+	saved := make([]*store.Update, 0, len(updates))
 	for i := range updates {
-		if err := s.save(&updates[i]); err != nil {
+		stored, err := s.save(&updates[i])
+		if err != nil {
 			if failed == nil {
 				failed = make(map[uuid.UUID]error)
 			}
 			failed[updates[i].ID] = err
+		}
+		if stored {
+			saved = append(saved, &updates[i])
+		}
+	}
+	if len(s.sharing) > 0 {
+		for _, u := range saved {
+			s.share(learnt(u))
 		}
 	}
 	if failed != nil {
@@ -60,24 +70,28 @@ func (s *Store) Release(ctx context.Context, due time.Time, leases ...store.Leas
 	return nil
 }
 
-func (s *Store) save(u *store.Update) error {
+// save stores an update, and reports whether it did.
+func (s *Store) save(u *store.Update) (stored bool, err error) {
 	r := s.rows[u.ID]
 	if r == nil {
-		return nil
+		return false, nil
 	}
 	if !r.valid || r.fence != u.Fence {
-		return fmt.Errorf("%w: fence %d is no longer valid", store.ErrConflict, u.Fence)
+		return false, fmt.Errorf("%w: fence %d is no longer valid", store.ErrConflict, u.Fence)
 	}
 	if !sameIP(r.IP, u.IP) {
 		s.move(r, func() { r.free(atOnce) })
-		return nil
+		return false, nil
 	}
 	entries, err := r.merge(u)
 	if err != nil {
-		return err
+		return false, err
 	}
 	due := micros(u.Due)
-	if u.KeepDue {
+	switch {
+	case r.moved: // away and back
+		due = atOnce
+	case u.KeepDue:
 		due = r.due
 	}
 	s.index(r, entries)
@@ -98,20 +112,20 @@ func (s *Store) save(u *store.Update) error {
 		r.ahead = micros(u.Ahead)
 	})
 	if u.Event != nil {
-		s.post(u.ID, *u.Event, time.Now())
+		s.announce(u, s.clock())
 	}
-	return nil
+	return true, nil
 }
 
 // merge returns the ledger that results from the update.
 func (r *row) merge(u *store.Update) ([]store.Entry, error) {
+	if err := u.Validate(); err != nil {
+		return nil, err
+	}
 	entries := slices.Clone(u.Entries)
 	slices.SortFunc(entries, func(a, b store.Entry) int { return strings.Compare(a.Provider, b.Provider) })
 	for i := range entries {
 		e := &entries[i]
-		if i > 0 && e.Provider == entries[i-1].Provider {
-			return nil, fmt.Errorf("%w: two entries of provider %q", store.ErrInvalid, e.Provider)
-		}
 		e.Due, e.Expires, e.Since = precise(e.Due), precise(e.Expires), precise(e.Since)
 		if slices.Contains(u.Changed, e.Provider) {
 			continue

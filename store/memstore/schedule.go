@@ -24,6 +24,7 @@ func (s *Store) enter(r *row) {
 			waits = true
 			r.join(named(s.waiting, e.Provider, byRank(e.Provider)))
 			r.join(named(s.longest, e.Provider, bySince(e.Provider)))
+			s.joinSharing(r, awaits(e))
 		}
 	}
 	if r.due != never || waits {
@@ -76,7 +77,7 @@ func micros(t time.Time) int64 {
 
 // advance moves rows whose lease has expired or whose time has come.
 func (s *Store) advance(now int64) {
-	clock := time.Now().UnixMicro()
+	clock := s.clock().UnixMicro()
 	for r := s.leases.first(); r != nil && r.until <= clock; r = s.leases.first() {
 		s.move(r, func() { r.leased = false })
 	}
