@@ -8,16 +8,12 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// addresses returns the texts of the addresses that the findings are about. It
-// is nearly always one.
+// addresses returns the texts of the addresses that entries are about. It is
+// nearly always one.
 func addresses(entries []store.Entry) []string {
 	var texts []string
 	for i := range entries {
-		f := entries[i].Finding
-		if f == nil || !f.Addr.IsValid() {
-			continue
-		}
-		if text := provider.Canonical(f.Addr).String(); !slices.Contains(texts, text) {
+		if text := aboutOf(&entries[i]).addr; text != "" && !slices.Contains(texts, text) {
 			texts = append(texts, text)
 		}
 	}
@@ -33,22 +29,37 @@ func addrOf(entries []store.Entry) (addr sql.NullString) {
 	return addr
 }
 
-// moreAddresses stores the addresses but the first.
-func (t *tx) moreAddresses(uuid string, was, is []store.Entry) error {
+// moreAddresses stores the addresses but the first, and that of an attacker whose text
+// is not the one that addresses are looked for by; see ByAddress.
+func (t *tx) moreAddresses(r *schedule, was, is []store.Entry) error {
 	if len(addresses(was)) > 1 {
-		err := t.exec("remove addresses", "DELETE FROM enrich_address WHERE attacker_uuid = ?", uuid)
+		err := t.exec("remove addresses", "DELETE FROM enrich_address WHERE attacker_uuid = ?", r.uuid)
 		if err != nil {
 			return err
 		}
 	}
-	texts := addresses(is)
-	for i := 1; i < len(texts); i++ {
-		err := t.exec("write an address", "INSERT INTO enrich_address (addr, attacker_uuid) VALUES (?, ?)", texts[i], uuid)
-		if err != nil {
-			return err
+	var rows [][]any
+	if texts := addresses(is); len(texts) > 1 {
+		for _, text := range texts[1:] {
+			rows = append(rows, []any{text, r.uuid})
 		}
 	}
-	return nil
+	return t.insertAddresses(append(rows, unusual(r.uuid, r.ip)...))
+}
+
+func (t *tx) insertAddresses(rows [][]any) error {
+	return t.insert("write addresses", "INSERT INTO enrich_address (addr, attacker_uuid)", params(2),
+		t.s.d.upsert("addr, attacker_uuid", nil), rows)
+}
+
+// unusual returns the row of enrich_address for an attacker's address, and none if it
+// is no address or spelled as we would.
+func unusual(uuid, ip string) [][]any {
+	addr, err := provider.ParseAddr(ip)
+	if err != nil || addr.String() == ip {
+		return nil
+	}
+	return [][]any{{addr.String(), uuid}}
 }
 
 // sameIP reports whether two texts mean one address: they are equal, or both

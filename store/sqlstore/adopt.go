@@ -43,7 +43,7 @@ func (t *tx) adopt(fresh []string, byUUID map[string]*sighting) (adopted map[str
 			return nil, err
 		}
 		r.describe(entries, &decision)
-		rows = append(rows, r.values())
+		rows = append(rows, t.values(r))
 		adopted[uuid] = true
 	}
 	return adopted, t.insert("adopt rows of attacker_intel", "INSERT INTO enrich_ledger ("+ledgerColumns+")", params(ledgerWidth),
@@ -95,7 +95,7 @@ func (t *tx) queriedAt(rows []*row) (map[string][]time.Time, error) {
 	slices.Sort(uuids)
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := t.among(chunk)
-		err := t.query("look for foreign findings", "SELECT attacker_uuid, "+timeColumns+" FROM attacker_intel WHERE attacker_uuid "+
+		err := t.query("look for foreign findings in attacker_intel", "SELECT attacker_uuid, "+t.s.d.timeColumns()+" FROM attacker_intel WHERE attacker_uuid "+
 			among+ordered(t.s.d.lock), args, func(scan func(...any) error) error {
 			var uuid string
 			at := make([]timestamp, len(columnProviders))
@@ -147,7 +147,7 @@ func (t *tx) takeOver(r *row, ir *intelRow) error {
 		l.raws = slices.DeleteFunc(l.raws, func(name string) bool { return name == e.Provider })
 	}
 	sortEntries(l.entries)
-	if err := t.moreAddresses(r.uuid, was, l.entries); err != nil {
+	if err := t.moreAddresses(&r.schedule, was, l.entries); err != nil {
 		return err
 	}
 	r.entries, err = encode(l.entries, func(e *store.Entry) bool { return rawPresent(e) || slices.Contains(l.raws, e.Provider) })
@@ -168,8 +168,8 @@ func (t *tx) takeOver(r *row, ir *intelRow) error {
 	r.cachedAt = max(r.cachedAt, micros(ir.cachedAt.Time))
 	r.describe(l.entries, &decision)
 	return t.exec("take over foreign findings", `UPDATE enrich_ledger
-		SET addr = ?, verdict = ?, revision = ?, cached_at = ?, entries = ?, decision = ? WHERE attacker_uuid = ?`,
-		r.addr, r.verdict, r.revision, r.cachedAt, r.entries, r.decision, r.uuid)
+		SET addr = ?, verdict = ?, revision = ?, cached_at = ?, ledger = ?, decision = ? WHERE attacker_uuid = ?`,
+		r.addr, r.verdict, r.revision, r.cachedAt, pack(r.entries), pack(r.decision), r.uuid)
 }
 
 // rawPresent reports whether the finding at hand carries a Raw.

@@ -9,7 +9,7 @@ import (
 // Budget implements [store.QuotaLedger] by one statement.
 func (s *Store) Budget(ctx context.Context, provider string) (doc []byte, version uint64, err error) {
 	text := s.placed("SELECT doc, version FROM enrich_quota WHERE provider = ?")
-	err = s.retry(ctx, func() error {
+	err = s.retry(ctx, maxWaits, func() error {
 		err := s.db.QueryRowContext(ctx, text, provider).Scan(&doc, &version)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return s.failed("read a budget", err)
@@ -33,7 +33,7 @@ func (s *Store) SwapBudget(ctx context.Context, provider string, version uint64,
 		return s.createBudget(ctx, provider, doc)
 	}
 	text := s.placed("UPDATE enrich_quota SET doc = ?, changed_at = ?, version = version + 1 WHERE provider = ? AND version = ?")
-	err = s.retry(ctx, func() error {
+	err = s.retry(ctx, maxWaits, func() error {
 		res, err := s.db.ExecContext(ctx, text, doc, s.localTime().UnixMicro(), provider, int64(version))
 		if err != nil {
 			return s.failed("change a budget", err)

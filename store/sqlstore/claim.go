@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -48,6 +49,8 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 		}
 		switch {
 		case len(claimed.Records) > 0:
+		case u.skipped && waits:
+			return store.Claimed{}, fmt.Errorf("%w: the rows of enrich_cursor cannot be locked; call Validate", store.ErrSchema)
 		case u.skipped: // what another claim is looking for is waited for
 			waits = true
 			continue
@@ -75,10 +78,6 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 // rows these are two transactions, for others not to wait for what this one
 // claims; a local database has one writer at a time in any case.
 func (s *Store) upkeepAndTake(ctx context.Context, req *store.ClaimRequest, wait, readFirst bool) (u upkept, claimed store.Claimed, err error) {
-	upkeep := func(t *tx) (err error) {
-		u, err = t.upkeep(wait)
-		return err
-	}
 	take := func(t *tx) (err error) {
 		if claimed = (store.Claimed{}); !u.more || !readFirst {
 			claimed, err = t.take(req)
@@ -86,15 +85,15 @@ func (s *Store) upkeepAndTake(ctx context.Context, req *store.ClaimRequest, wait
 		return err
 	}
 	if s.d.local {
-		err = s.write(ctx, func(t *tx) error {
-			if err := upkeep(t); err != nil {
+		err = s.write(ctx, func(t *tx) (err error) {
+			if u, err = t.upkeep(wait); err != nil {
 				return err
 			}
 			return take(t)
 		})
 		return u, claimed, err
 	}
-	if err = s.writeUntimed(ctx, upkeep); err == nil && (!u.more || !readFirst) {
+	if u, err = s.upkeep(ctx, wait); err == nil && (!u.more || !readFirst) {
 		err = s.writeUntimed(ctx, take)
 	}
 	return u, claimed, err
@@ -116,7 +115,7 @@ func (t *tx) take(req *store.ClaimRequest) (claimed store.Claimed, err error) {
 // claimOnly leases the attackers that the request names.
 func (s *Store) claimOnly(ctx context.Context, req *store.ClaimRequest) (claimed store.Claimed, err error) {
 	err = s.write(ctx, func(t *tx) error {
-		if err := t.endLeases(); err != nil {
+		if err := t.endLeases(never); err != nil {
 			return err
 		}
 		return t.syncOnly(req.Only)
@@ -145,6 +144,7 @@ type claim struct {
 	now  int64
 	next int64 // NextDue, or never; without the rows asleep
 
+	latest  *int64          // when the last row wakes
 	asleep  *int64          // when the first row wakes; nil if none is asleep
 	woken   bool            // asleep is out of date, as rows were woken
 	parked  *string         // the first queue of parked rows; nil if there is none
@@ -158,9 +158,10 @@ func (t *tx) claim(req *store.ClaimRequest) (*claim, error) {
 	c := &claim{tx: t, req: req, now: req.Now.UnixMicro(), next: never, waiting: make(map[string]bool)}
 	clock, dest := t.clocked()
 	var expires *int64
-	dest = append([]any{&c.asleep, &expires, &c.parked}, dest...)
+	dest = append([]any{&c.asleep, &c.latest, &expires, &c.parked}, dest...)
 	var text strings.Builder
-	text.WriteString(`SELECT (SELECT min(wake_at) FROM enrich_ledger WHERE state = 0), (SELECT min(wake_at) FROM enrich_ledger WHERE state = 2),
+	text.WriteString(`SELECT (SELECT min(wake_at) FROM enrich_ledger WHERE state = 0), (SELECT max(wake_at) FROM enrich_ledger WHERE state = 0),
+		(SELECT min(wake_at) FROM enrich_ledger WHERE state = 2),
 		(SELECT min(queue) FROM enrich_queue WHERE queue > ? AND queue < ?)` + clock)
 	args := []any{parkedWith[:len(parkedWith)-1], parkedWith + "~"}
 	granted := granted(req)
@@ -175,8 +176,8 @@ func (t *tx) claim(req *store.ClaimRequest) (*claim, error) {
 	for i, name := range granted {
 		c.waiting[name] = waiting[i]
 	}
-	if expires != nil {
-		c.next = *expires
+	if expires != nil { // the claim's clock may be another than the database's
+		c.next = c.now + *expires - t.clock
 	}
 	return c, nil
 }
@@ -184,7 +185,7 @@ func (t *tx) claim(req *store.ClaimRequest) (*claim, error) {
 // granted returns the providers that the request grants calls of, sorted.
 func granted(req *store.ClaimRequest) (names []string) {
 	for name, g := range req.Grants {
-		if g.Calls > 0 && len(req.Only) == 0 {
+		if g.Calls > 0 && len(req.Only) == 0 && provider.ValidateName(name) == nil { // no entry has another
 			names = append(names, name)
 		}
 	}
@@ -233,8 +234,8 @@ func (c *claim) mend(rows []*row) error {
 			continue
 		}
 		c.s.log.Error("stored ledger cannot be read and is begun anew", "attacker_uuid", r.id, "error", damage)
-		err := c.exec("begin a ledger anew", "UPDATE enrich_ledger SET entries = ?, decision = ? WHERE attacker_uuid = ?",
-			r.entries, r.decision, r.uuid)
+		err := c.exec("begin a ledger anew", "UPDATE enrich_ledger SET ledger = ?, decision = ? WHERE attacker_uuid = ?",
+			pack(r.entries), pack(r.decision), r.uuid)
 		if err != nil {
 			return err
 		}
@@ -263,11 +264,13 @@ func (c *claim) findAsleep(rows []*row) error {
 	return nil
 }
 
-// endLeases puts attackers whose lease has expired back to where they were.
-func (t *tx) endLeases() error {
+// endLeases puts attackers back to where they were whose lease has expired, or ends
+// after the given time.
+func (t *tx) endLeases(after int64) error {
 	var rows []*schedule
 	err := t.query("find expired leases", "SELECT "+scheduleColumns+` FROM enrich_ledger
-		WHERE state = 2 AND wake_at <= ? ORDER BY wake_at`+limit(expiry)+t.s.d.skip, []any{t.clock},
+		WHERE state = 2 AND (wake_at <= ? OR wake_at > ?) ORDER BY wake_at`+limit(expiry)+t.s.d.skip,
+		[]any{t.clock, after},
 		func(scan func(...any) error) error {
 			r := new(schedule)
 			rows = append(rows, r)
@@ -276,12 +279,17 @@ func (t *tx) endLeases() error {
 	if err != nil {
 		return err
 	}
-	for _, r := range rows {
+	changes := make([]change, len(rows))
+	for i, r := range rows {
 		was := *r
 		r.free(r.due) // the fence lives until the next claim
-		if err := t.reschedule(&was, r); err != nil {
-			return err
-		}
+		changes[i] = change{&was, r}
+	}
+	if err := t.reschedule(changes); err != nil {
+		return err
+	}
+	if len(rows) == expiry && after != never {
+		return t.endLeases(after)
 	}
 	return nil
 }
@@ -295,7 +303,11 @@ func (c *claim) claimable() ([]*row, error) {
 			return nil, err
 		}
 		if len(sources) > 0 && !c.s.d.local { // one claim at a time takes from the queues
-			if _, err := c.one("lock the queues", "SELECT at FROM enrich_cursor WHERE name = 'queues'"+c.s.d.lock, nil, new(string)); err != nil {
+			found, err := c.one("lock the queues", "SELECT at FROM enrich_cursor WHERE name = 'queues'"+c.s.d.lock, nil, new(string))
+			if err == nil && !found {
+				_, err = c.repairCursors()
+			}
+			if err != nil {
 				return nil, err
 			}
 		}
@@ -326,18 +338,58 @@ func (c *claim) claimable() ([]*row, error) {
 
 // promote wakes rows that are due, unless many are awake.
 func (c *claim) promote() error {
+	if err := c.recall(); err != nil {
+		return err
+	}
 	if c.asleep == nil || *c.asleep > c.now {
 		return nil
 	}
 	n := max(promotion, 4*c.req.Limit)
-	who := "state = 0 AND wake_at <= ? AND (SELECT count(*) FROM (SELECT 1 FROM enrich_ledger WHERE state = 1" + limit(n) +
-		") AS awake)" + fmt.Sprintf(" < %d ORDER BY wake_at", n) + limit(n)
+	return c.rouse("wake attackers that are due", "state = 1", "wake_at <= ? AND (SELECT count(*) FROM (SELECT 1 FROM enrich_ledger WHERE state = 1"+
+		limit(n)+") AS awake)"+fmt.Sprintf(" < %d ORDER BY wake_at", n)+limit(n), c.now)
+}
+
+// rouse changes the rows asleep that a condition holds for, except those that another
+// transaction has locked.
+func (c *claim) rouse(purpose, set, who string, args ...any) error {
+	who = "SELECT attacker_uuid FROM enrich_ledger WHERE state = 0 AND " + who + c.s.d.skip
 	if c.s.d.only {
-		who = "attacker_uuid IN (SELECT attacker_uuid FROM enrich_ledger WHERE " + who + c.s.d.skip + ")"
+		woken, err := c.changed(purpose, "UPDATE enrich_ledger SET "+set+" WHERE attacker_uuid IN ("+who+")", args...)
+		c.woken = c.woken || woken > 0
+		return err
 	}
-	woken, err := c.changed("wake attackers that are due", "UPDATE enrich_ledger SET state = 1 WHERE "+who, c.now)
-	c.woken = c.woken || woken > 0
-	return err
+	var uuids []string
+	err := c.query(purpose, who, args, func(scan func(...any) error) error {
+		var uuid string
+		err := scan(&uuid)
+		uuids = append(uuids, uuid)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return c.update(purpose, set, uuids)
+}
+
+// update sets columns of rows of the ledger, whose c.asleep is then out of date.
+func (c *claim) update(purpose, set string, uuids []string) error {
+	c.woken = c.woken || len(uuids) > 0
+	for chunk := range slices.Chunk(uuids, maxParams) {
+		among, args := c.among(chunk)
+		if err := c.exec(purpose, "UPDATE enrich_ledger SET "+set+" WHERE attacker_uuid "+among, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recall makes rows due now that are due later than anything can be.
+func (c *claim) recall() error {
+	if c.latest == nil || c.req.Horizon <= 0 || *c.latest <= c.now+c.req.Horizon.Microseconds() {
+		return nil
+	}
+	return c.rouse("make attackers due that a wrong clock has put off", "state = 1, due_at = 0, wake_at = 0",
+		"wake_at > ? ORDER BY wake_at DESC"+limit(promotion), c.now+c.req.Horizon.Microseconds())
 }
 
 // due returns the newest rows that are due, one more than the limit. Rows that
@@ -369,14 +421,8 @@ func (c *claim) due() (rows []*row, err error) {
 		if err != nil || len(early) == 0 {
 			return rows, err
 		}
-		c.woken = true
-		for chunk := range slices.Chunk(early, maxParams) {
-			among, args := c.among(chunk)
-			err := c.exec("put attackers back to sleep",
-				"UPDATE enrich_ledger SET state = 0, wake_at = due_at WHERE attacker_uuid "+among, args...)
-			if err != nil {
-				return nil, err
-			}
+		if err := c.update("put attackers back to sleep", "state = 0, wake_at = due_at", early); err != nil {
+			return nil, err
 		}
 	}
 }
@@ -487,7 +533,7 @@ func (c *claim) lease(rows []*row) error {
 	slices.Sort(uuids)
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := c.among(chunk)
-		args = append([]any{until, int64(never), strings.ToValidUTF8(c.req.Owner, "")}, args...)
+		args = append([]any{until, int64(never), ownerText(c.req.Owner)}, args...)
 		err := c.exec("lease attackers", `UPDATE enrich_ledger SET state = 2, wake_at = ?, ahead_at = ?, owner = ?, fence = fence + 1
 			WHERE attacker_uuid `+among, args...)
 		if err != nil {
@@ -497,7 +543,8 @@ func (c *claim) lease(rows []*row) error {
 	return c.leave(queued...)
 }
 
-// Release implements [store.Store].
+// Release implements [store.Store]. It does not wait for rows that another transaction
+// has locked: it releases the others and returns an error that wraps [store.ErrLocked].
 func (s *Store) Release(ctx context.Context, due time.Time, leases ...store.Lease) error {
 	if due.IsZero() {
 		return fmt.Errorf("%w: release without a due time", store.ErrInvalid)
@@ -505,15 +552,20 @@ func (s *Store) Release(ctx context.Context, due time.Time, leases ...store.Leas
 	if len(leases) == 0 {
 		return ctx.Err()
 	}
-	return s.write(ctx, func(t *tx) error {
+	locked := 0
+	err := s.write(ctx, func(t *tx) error {
 		ids := make([]uuid.UUID, len(leases))
 		for i, l := range leases {
 			ids[i] = l.ID
 		}
-		byID, err := t.loadByID("read leases", ids, s.d.lock)
+		byID, err := t.loadByID("read leases", ids, s.d.skip)
 		if err != nil {
 			return err
 		}
+		if locked, err = t.countOthers(ids, byID); err != nil {
+			return err
+		}
+		var released []change
 		for _, l := range leases {
 			r := byID[l.ID]
 			if r == nil || r.fence != int64(l.Fence) {
@@ -523,20 +575,36 @@ func (s *Store) Release(ctx context.Context, due time.Time, leases ...store.Leas
 			if r.due == moved || r.gone || !sameIP(r.ip, r.attacker.IP) {
 				at = atOnce
 			}
-			if err := t.release(r, at); err != nil {
-				return err
-			}
+			released = append(released, r.release(at))
 		}
-		return nil
+		return t.reschedule(released)
 	})
+	if err == nil && locked > 0 {
+		err = fmt.Errorf("sqlstore: %d of %d leases are kept: %w", locked, len(leases), store.ErrLocked)
+	}
+	return err
+}
+
+// countOthers counts the attackers in the ledger that are not among those loaded.
+func (t *tx) countOthers(ids []uuid.UUID, loaded map[uuid.UUID]*row) (n int, err error) {
+	ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return loaded[id] != nil })
+	for chunk := range slices.Chunk(spellings(ids), maxParams) {
+		var found int
+		among, args := t.among(chunk)
+		if _, err := t.one("look for locked leases", "SELECT count(*) FROM enrich_ledger WHERE attacker_uuid "+among, args, &found); err != nil {
+			return 0, err
+		}
+		n += found
+	}
+	return n, nil
 }
 
 // release ends the lease of a row, uses up its fence and makes it due at the
 // given time.
-func (t *tx) release(r *row, due int64) error {
+func (r *row) release(due int64) change {
 	was := r.schedule
 	r.free(due)
 	r.ahead = never
 	r.fence++
-	return t.reschedule(&was, &r.schedule)
+	return change{&was, &r.schedule}
 }

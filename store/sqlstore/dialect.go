@@ -42,11 +42,17 @@ func (d Dialect) dialect() *dialect {
 
 // dialect is how one kind of database differs from the others.
 type dialect struct {
-	name  string // directory of the migrations
-	title string // for people
+	name      string // directory of the migrations
+	title     string // for people
+	home      string // what separates applications, for people
+	columnsOf string // lists the columns of a table: name, type
 
-	begin []string // begin a transaction that writes
-	view  []string // begin a transaction that only reads, and sees one state
+	// begin begins a transaction that writes. A statement in it fails, as locked, after
+	// it has waited for a second for a row.
+	begin   []string
+	brief   []string // begin for a transaction that waits for a moment only, or not at all
+	patient []string // begin for a transaction that waits for locks
+	view    []string // begin a transaction that only reads, and sees one state
 	// local says that the database runs inside the process, see the file local.go,
 	// which begins transactions itself; and that a transaction that writes is
 	// alone, so that nothing has to be locked.
@@ -66,13 +72,27 @@ type dialect struct {
 	// columns lists the columns of attacker_intel that are not computed: name,
 	// type, 1 if it must not be null, 1 if it has a default.
 	columns string
-	mark    string // stands before and after a name
+	// ownColumns lists the columns of our tables: table, column, type, whether it
+	// may be null; ownIndexes their indexes and keys: table, name, columns with
+	// commas, whether it is unique.
+	ownColumns, ownIndexes string
+	// leadIndex counts the indexes of attackers that begin with updated_at.
+	leadIndex string
+	// mayCreate tells whether the user may create tables, where that cannot be tried.
+	mayCreate string
+	// wholeDDL says that a transaction may create tables, and undoes that.
+	wholeDDL bool
+	mark     string // stands before and after a name
 	// collation reads the collation of a column of a table, where it matters, and
 	// newCollation the one that attackers.uuid gets if we create the table.
 	collation, newCollation string
 	// guard and unguard keep others from migrating meanwhile. Without unguard the
 	// guard ends with the transaction; without guard none is needed.
 	guard, unguard string
+
+	// like compares a text with a pattern, by an index, and rest ends a pattern that
+	// says what the text begins with.
+	like, rest string
 
 	char string // the type that a text of any length is cast to
 	// text returns a column's value as text that sorts and compares as it does.
@@ -97,10 +117,17 @@ type dialect struct {
 	// length of its own; 0 for any.
 	maxText int
 
+	// zoned says that the driver converts times to another zone.
+	zoned bool
+	// inside is the code of the error that a transaction begins within another.
+	inside string
 	// class tells from the database's code of an error what to do about it, and
 	// quotes whether its text may quote values.
 	class  func(code string) class
 	quotes func(code string) bool
+	// advice says what to do about an error that only an operator can do something
+	// about; empty for others.
+	advice func(code string) string
 }
 
 // class is a kind of failure.
@@ -109,6 +136,7 @@ type class uint8
 const (
 	fatal  class = iota // none of the following
 	busy                // passes by itself: the transaction may be tried again
+	locked              // another transaction kept its lock for too long; may pass like busy
 	lost                // the connection, or the whole database for now
 	race                // maybe another transaction came first: worth another try
 	poison              // due to the values of a statement
@@ -124,6 +152,15 @@ func onConflict(key string, columns []string) string {
 		sets[i] = c + " = excluded." + c
 	}
 	return " ON CONFLICT (" + key + ") DO UPDATE SET " + strings.Join(sets, ", ")
+}
+
+// moment returns what reads a column of DECNET's times. MySQL's driver would take
+// them for times in the zone of its parameter loc, and they are in UTC.
+func (d *dialect) moment(column string) string {
+	if d.zoned {
+		return d.text(column)
+	}
+	return column
 }
 
 // itself is tieOf where tie is the UUID.

@@ -4,11 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/decnet/enrich/aggregate"
@@ -18,14 +16,9 @@ import (
 	"github.com/decnet/enrich/store/decnet"
 )
 
-// A ledger is stored as a JSON array of entries, without Raw. Times are in
-// microseconds; numbers are absent when zero. The types of attributes are kept:
-//
-//	string, bool, nil   as in JSON
-//	int64               a number without a point or an exponent
-//	float64             a number with one
-//	[]string, []int64   an array; {"ints":[]}, {"ints":null} and
-//	                    {"strings":null} where an array would not tell
+// A ledger is stored as a JSON array of entries, without Raw, see pack. Times are in
+// microseconds; numbers are absent when zero. Attributes are as store.AppendAttrs
+// writes them.
 
 // entryDoc is the form of a store.Entry that is decoded.
 type entryDoc struct {
@@ -35,8 +28,10 @@ type entryDoc struct {
 	Expires  int64       `json:"expires"`
 	Failures int         `json:"failures"`
 	Error    string      `json:"error"`
+	Reason   string      `json:"reason"`
 	Rank     int         `json:"rank"`
 	Since    int64       `json:"since"`
+	Addr     netip.Addr  `json:"addr"`
 	Finding  *findingDoc `json:"finding"`
 }
 
@@ -86,8 +81,14 @@ func encode(entries []store.Entry, hasRaw func(*store.Entry) bool) (string, erro
 		if e.Error != "" {
 			b = appendString(append(b, `,"error":`...), e.Error)
 		}
+		if e.Reason != "" {
+			b = appendString(append(b, `,"reason":`...), e.Reason)
+		}
 		b = appendNumber(b, "rank", int64(e.Rank))
 		b = appendNumber(b, "since", micros(e.Since))
+		if e.Addr.IsValid() {
+			b = append(e.Addr.AppendTo(append(b, `,"addr":"`...)), '"')
+		}
 		if f := e.Finding; f != nil {
 			var err error
 			if b, err = appendFinding(append(b, `,"finding":`...), f, hasRaw(e)); err != nil {
@@ -120,62 +121,12 @@ func appendFinding(b []byte, f *provider.Finding, raw bool) ([]byte, error) {
 		b = append(b, `,"raw":true`...)
 	}
 	if f.Attrs != nil {
-		b = append(b, `,"attrs":{`...)
-		names := make([]string, 0, 16)
-		for name := range f.Attrs {
-			names = append(names, name)
+		var err error
+		if b, err = store.AppendAttrs(append(b, `,"attrs":`...), f.Attrs); err != nil {
+			return nil, err
 		}
-		slices.Sort(names)
-		for i, name := range names {
-			if i > 0 {
-				b = append(b, ',')
-			}
-			b = append(appendString(b, name), ':')
-			var err error
-			if b, err = appendAttr(b, f.Attrs[name]); err != nil {
-				return nil, fmt.Errorf("attribute %q: %w", name, err)
-			}
-		}
-		b = append(b, '}')
 	}
 	return append(b, '}'), nil
-}
-
-func appendAttr(b []byte, v any) ([]byte, error) {
-	switch v := v.(type) {
-	case nil:
-		return append(b, "null"...), nil
-	case string:
-		return appendString(b, v), nil
-	case bool:
-		return strconv.AppendBool(b, v), nil
-	case int64:
-		return strconv.AppendInt(b, v, 10), nil
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, errors.New("not a finite number")
-		}
-		start := len(b)
-		b = strconv.AppendFloat(b, v, 'g', -1, 64)
-		if !strings.ContainsAny(string(b[start:]), ".e") {
-			b = append(b, ".0"...)
-		}
-		return b, nil
-	case []string:
-		if v == nil {
-			return append(b, `{"strings":null}`...), nil
-		}
-		return jsontext.AppendList(b, v, appendString), nil
-	case []int64:
-		switch {
-		case v == nil:
-			return append(b, `{"ints":null}`...), nil
-		case len(v) == 0:
-			return append(b, `{"ints":[]}`...), nil
-		}
-		return jsontext.AppendList(b, v, jsontext.AppendInt), nil
-	}
-	return nil, fmt.Errorf("type %T; use string, bool, int64, float64, []string or []int64", v)
 }
 
 // appendNumber appends a member unless it is zero.
@@ -204,7 +155,7 @@ func decode(text string) (ledger, error) {
 		e := &l.entries[i]
 		*e = store.Entry{
 			Provider: d.Provider, State: d.State, Due: fromMicros(d.Due), Expires: fromMicros(d.Expires),
-			Failures: d.Failures, Error: d.Error, Rank: d.Rank, Since: fromMicros(d.Since),
+			Failures: d.Failures, Error: d.Error, Reason: d.Reason, Rank: d.Rank, Since: fromMicros(d.Since), Addr: d.Addr,
 		}
 		f := d.Finding
 		if f == nil {
@@ -220,13 +171,9 @@ func decode(text string) (ledger, error) {
 		if f.Attrs == nil {
 			continue
 		}
-		e.Finding.Attrs = make(map[string]any, len(f.Attrs))
-		for name, raw := range f.Attrs {
-			v, err := decodeAttr(raw)
-			if err != nil {
-				return ledger{}, errDocument
-			}
-			e.Finding.Attrs[name] = v
+		var err error
+		if e.Finding.Attrs, err = store.DecodeAttrs(f.Attrs); err != nil {
+			return ledger{}, errDocument
 		}
 	}
 	return l, nil
@@ -235,48 +182,13 @@ func decode(text string) (ledger, error) {
 // errDocument says nothing about what the document holds.
 var errDocument = errors.New("stored ledger is damaged: not a document of this program")
 
-func decodeAttr(raw json.RawMessage) (any, error) {
-	switch raw[0] {
-	case 'n':
-		return nil, nil
-	case 't', 'f':
-		return raw[0] == 't', nil
-	case '"':
-		return decodeAs[string](raw)
-	case '[':
-		if len(raw) > 1 && raw[1] != '"' && raw[1] != ']' {
-			return decodeAs[[]int64](raw)
-		}
-		return decodeAs[[]string](raw)
-	case '{':
-		var lists map[string][]int64
-		if err := json.Unmarshal(raw, &lists); err != nil {
-			return nil, err
-		}
-		if ints, ok := lists["ints"]; ok {
-			return ints, nil
-		}
-		return []string(nil), nil
-	}
-	if strings.ContainsAny(string(raw), ".eE") {
-		return decodeAs[float64](raw)
-	}
-	return decodeAs[int64](raw)
-}
-
-func decodeAs[T any](raw json.RawMessage) (any, error) {
-	var v T
-	err := json.Unmarshal(raw, &v)
-	return v, err
-}
-
 // encodeDecision and decodeDecision convert the verdict.
 func encodeDecision(d *aggregate.Decision) (string, error) {
 	clean := *d
 	clean.Policy, clean.Reasons = decnet.CleanText(d.Policy), slices.Clone(d.Reasons)
 	for i := range clean.Reasons {
 		r := &clean.Reasons[i]
-		r.Provider, r.ObservedAt = decnet.CleanText(r.Provider), precise(r.ObservedAt)
+		r.Provider, r.ObservedAt = decnet.CleanText(r.Provider), clamp(r.ObservedAt)
 		r.Group, r.Ignored = decnet.CleanText(r.Group), aggregate.Ignored(decnet.CleanText(string(r.Ignored)))
 		r.By = decnet.CleanText(r.By)
 	}

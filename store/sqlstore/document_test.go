@@ -49,11 +49,13 @@ func TestDocumentKeepsEverything(t *testing.T) {
 }
 
 func decodedAttr(t *testing.T, v any) any {
-	b, err := appendAttr(nil, v)
+	b, err := store.AppendAttrs(nil, map[string]any{"a": v})
 	require.NoError(t, err)
-	got, err := decodeAttr(b)
+	var raw map[string]json.RawMessage
+	require.NoError(t, json.Unmarshal(b, &raw))
+	got, err := store.DecodeAttrs(raw)
 	require.NoError(t, err)
-	return got
+	return got["a"]
 }
 
 func TestDocumentRefusesWhatItCannotKeep(t *testing.T) {

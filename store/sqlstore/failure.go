@@ -9,10 +9,14 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/decnet/enrich/internal/backoff"
+	"github.com/decnet/enrich/store"
 )
 
 const (
@@ -24,10 +28,12 @@ const (
 	races = 3
 )
 
-// retry runs f, and runs it again as long as it fails for a reason that passes.
-func (s *Store) retry(ctx context.Context, f func() error) error {
+// retry runs f, and runs it again as long as it fails for a reason that passes. After
+// it has waited in vain so many times for what another client has locked, the error
+// wraps store.ErrLocked.
+func (s *Store) retry(ctx context.Context, waits int, f func() error) error {
 	var gone time.Time // since when the database is gone
-	raced := 0
+	raced, waited := 0, 0
 	for failures := 1; ; failures++ {
 		err := f()
 		if err == nil {
@@ -35,6 +41,11 @@ func (s *Store) retry(ctx context.Context, f func() error) error {
 		}
 		longest := time.Second
 		switch s.classify(err) {
+		case locked:
+			if waited++; waited == waits {
+				return fmt.Errorf("%w for more than %v: %w", store.ErrLocked, time.Duration(waits)*time.Second, err)
+			}
+			fallthrough
 		case busy:
 			gone, longest = time.Time{}, 100*time.Millisecond
 		case lost:
@@ -123,11 +134,45 @@ func harmless(err error) bool {
 // failed returns the error with its purpose. The driver's own text is left out
 // if it may quote values; the driver's error is wrapped in any case.
 func (s *Store) failed(purpose string, err error) error {
-	if code, ok := s.code(err); ok && s.d.quotes(code) {
+	code, ok := s.code(err)
+	if text := err.Error(); strings.Contains(text, "\n") {
+		err = &refusal{text: distinctLines(text), err: err}
+	}
+	switch {
+	case !ok:
+	case s.d.quotes(code):
 		return &refusal{fmt.Sprintf("sqlstore: %s: %s refuses it with code %s", purpose, s.d.title, code), err, false}
+	case s.d.advice(code) != "":
+		return fmt.Errorf("sqlstore: %s: %w; %s", purpose, err, s.d.advice(code))
 	}
 	return fmt.Errorf("sqlstore: %s: %w", purpose, err)
 }
+
+// connectFailed is failed for a connection that was refused. No values were sent, but
+// the text may quote a parameter of the connection: it is given without what is in
+// quotes.
+func (s *Store) connectFailed(err error) error {
+	const purpose = "connect to the database"
+	if code, ok := s.code(err); ok && s.d.quotes(code) {
+		return &refusal{fmt.Sprintf("sqlstore: %s: %s", purpose, quoted.ReplaceAllString(err.Error(), "$1…$1")), err, false}
+	}
+	return s.failed(purpose, err)
+}
+
+// distinctLines returns a text without lines that it had before: pgx says the same of
+// each attempt, with TLS and without.
+func distinctLines(text string) string {
+	var lines []string
+	for line := range strings.SplitSeq(text, "\n") {
+		if !slices.Contains(lines, line) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// quoted matches everything from the first quote to the last of its kind.
+var quoted = regexp.MustCompile("(?s)(['\"`]).*['\"`]")
 
 // refusal is an error whose text says nothing about values.
 type refusal struct {
@@ -154,14 +199,31 @@ func code(err error) (string, bool) {
 	}](err); ok { // SQLite: modernc.org/sqlite
 		return strconv.Itoa(e.Code()), true
 	}
-	for ; err != nil; err = errors.Unwrap(err) { // MySQL: github.com/go-sql-driver/mysql
-		v := reflect.ValueOf(err)
-		if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
-			continue
+	return codeInside(err)
+}
+
+// codeInside is code for errors that have it in a type of the driver's own.
+func codeInside(err error) (string, bool) {
+	switch e := err.(type) {
+	case interface{ Unwrap() []error }:
+		for _, err := range e.Unwrap() {
+			if code, ok := codeInside(err); ok {
+				return code, true
+			}
 		}
+		return "", false
+	case nil:
+		return "", false
+	}
+	if v := reflect.ValueOf(err); v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct {
+		// SQLite: github.com/ncruces/go-sqlite3
+		if m := v.MethodByName("ExtendedCode"); m.IsValid() && m.Type().NumIn() == 0 && m.Type().NumOut() == 1 && m.Type().Out(0).Kind() == reflect.Uint16 {
+			return strconv.FormatUint(m.Call(nil)[0].Uint(), 10), true
+		}
+		// MySQL: github.com/go-sql-driver/mysql
 		if n := v.Elem().FieldByName("Number"); n.IsValid() && n.Kind() == reflect.Uint16 {
 			return strconv.FormatUint(n.Uint(), 10), true
 		}
 	}
-	return "", false
+	return codeInside(errors.Unwrap(err))
 }

@@ -173,6 +173,14 @@ func (w *intelWriter) write(t *tx, all []*merged) error {
 	return nil
 }
 
+// expiresAt returns when the row expires, and zero for as before.
+func (m *merged) expiresAt() time.Time {
+	if !m.expires.IsZero() {
+		return m.expires
+	}
+	return decnet.ExpiresAt(&m.rec)
+}
+
 // args returns the values of the statement's columns for a record, and the UUID
 // of its attacker.
 func (w *intelWriter) args(t *tx, m *merged, st *intelStatement) []any {
@@ -182,25 +190,30 @@ func (w *intelWriter) args(t *tx, m *merged, st *intelStatement) []any {
 		cached = time.UnixMicro(t.clock)
 	}
 	var expires any // nil keeps what the row has
-	if at := decnet.ExpiresAt(rec); !at.IsZero() {
+	if at := m.expiresAt(); !at.IsZero() {
 		expires = w.dialect.time(at)
 	} else if st.values != "" {
 		expires = w.dialect.time(cached)
 	}
 	args := make([]any, 0, len(common)+len(st.columns)+2)
-	args = append(args, w.dialect.cut(decnet.CleanText(rec.IP)), decnet.RowVersion, verdictText(&rec.Decision), w.dialect.time(cached), expires)
+	args = append(args, t.plain("", w.dialect.cut(decnet.CleanText(rec.IP))), decnet.RowVersion, verdictText(&rec.Decision), w.dialect.time(cached), expires)
 	for i := range st.columns {
 		c := &st.columns[i]
 		var f *provider.Finding
 		if e := rec.Entry(c.Provider); e != nil {
 			f = e.Finding
 		}
+		if t.care[c.Provider] >= withoutAttributes && c.Attr != "" {
+			f = nil
+		}
 		switch v := c.value(f).(type) {
+		case string:
+			args = append(args, t.plain(c.Provider, v))
 		case json.RawMessage:
 			if c.Kind == decnet.Raw {
-				args = append(args, t.raw(v))
+				args = append(args, t.raw(c.Provider, v))
 			} else {
-				args = append(args, string(v))
+				args = append(args, t.json(c.Provider, string(v)))
 			}
 		case time.Time:
 			args = append(args, w.dialect.time(v))

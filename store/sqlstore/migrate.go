@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/decnet"
@@ -22,7 +23,9 @@ var migrations embed.FS
 // those who run them by other means. In this order: attackers.sql and
 // attacker_intel.sql create DECNET's tables, and enrich_migrations.sql one of our
 // own, each where it is absent; the numbered files create and change our other
-// tables; enrich_outbox_attacker.sql creates an index where it is absent. Whoever
+// tables; enrich_ledger_ip.sql, enrich_outbox_attacker.sql and, for PostgreSQL,
+// enrich_address_text.sql create an index, and enrich_position.sql and
+// enrich_delivery.sql a table, where it is absent. Whoever
 // runs a numbered file adds a row to enrich_migrations with its number as version,
 // and as applied_at the time in microseconds since 1970; a file whose number is
 // there is not run again. On MySQL, columns of ours named
@@ -47,24 +50,17 @@ type migration struct {
 // DECNET's tables, in the order in which they can be created.
 var decnetTables = []string{"attackers", "attacker_intel"}
 
-// ownTables are all of our own, with the columns that are used.
-var ownTables = []struct{ name, columns string }{
-	{"enrich_ledger", ledgerColumns},
-	{"enrich_queue", "attacker_uuid, queue, last_seen, ranked, since"},
-	{"enrich_address", "addr, attacker_uuid"},
-	{"enrich_raw", "attacker_uuid, provider, observed_at, raw"},
-	{"enrich_outbox", "seq, event_id, attacker_uuid, topic, type, at, saved_at, payload"},
-	{"enrich_cursor", "name, at, uuid, moved_at"},
-	{"enrich_quota", "provider, version, doc, changed_at"},
-	{"enrich_turn", "name, owner, until_at"},
-	{"enrich_migrations", "version, applied_at"},
+// ownTables are all of our own.
+var ownTables = []string{
+	"enrich_ledger", "enrich_queue", "enrich_address", "enrich_raw", "enrich_outbox", "enrich_cursor", "enrich_quota", "enrich_turn",
+	"enrich_delivery", "enrich_position", "enrich_migrations",
 }
 
 // Migrate implements [store.Migrator]. The tables attackers and attacker_intel
 // are created if they are absent; if they are there, they are left as they are,
 // and an error that wraps [store.ErrSchema] names what they lack. Any number of
 // processes may call Migrate at the same time: one does the work, and the others
-// wait for it.
+// wait for it. In the end Migrate does what [Store.Validate] does.
 func (s *Store) Migrate(ctx context.Context) error {
 	return s.guarded(ctx, func(t *tx) error {
 		theirs, ours, err := t.plan()
@@ -77,7 +73,20 @@ func (s *Store) Migrate(ctx context.Context) error {
 		if err := t.checkDECNET(decnetTables); err != nil {
 			return err
 		}
-		return t.run(ours)
+		if err := t.run(ours); err != nil {
+			return err
+		}
+		if _, err := t.repairCursors(); err != nil {
+			return err
+		}
+		advice, err := t.advice()
+		if err != nil {
+			return err
+		}
+		for _, text := range advice {
+			s.log.Warn(text)
+		}
+		return t.checkOurs()
 	})
 }
 
@@ -103,13 +112,26 @@ func (s *Store) Plan(ctx context.Context) (statements []string, err error) {
 				there = append(there, table)
 			}
 		}
-		return t.checkDECNET(there) // what DECNET has made by then cannot be looked at now
+		if err := t.checkDECNET(there); err != nil { // what DECNET has made by then cannot be looked at now
+			return err
+		}
+		if len(ours) > 0 {
+			return nil
+		}
+		missing, err := t.missingCursors()
+		statements = append(statements, t.addCursors(missing)...)
+		if err != nil {
+			return err
+		}
+		return t.checkOurs()
 	})
 	return statements, err
 }
 
 // Validate returns an error that wraps [store.ErrSchema] unless the tables are
-// of the version that this program needs. It changes nothing.
+// of the version that this program needs, and complete: columns with their types,
+// keys, indexes, and rows that must be there. The error says how to repair what is
+// wrong. Validate changes nothing.
 func (s *Store) Validate(ctx context.Context) error {
 	return s.read(ctx, func(t *tx) error {
 		missing, err := t.missing()
@@ -119,10 +141,20 @@ func (s *Store) Validate(ctx context.Context) error {
 		if len(missing) > 0 {
 			return fmt.Errorf("%w: the tables are older than this program, or absent; call Migrate", store.ErrSchema)
 		}
+		if err := t.checkOwners(); err != nil {
+			return err
+		}
 		if err := t.checkDECNET(decnetTables); err != nil {
 			return err
 		}
-		return t.checkOurs()
+		if err := t.checkOurs(); err != nil {
+			return err
+		}
+		cursors, err := t.missingCursors()
+		if err == nil && len(cursors) > 0 {
+			err = fmt.Errorf("%w: table enrich_cursor lacks the rows %s; Migrate adds them", store.ErrSchema, strings.Join(cursors, ", "))
+		}
+		return err
 	})
 }
 
@@ -132,8 +164,14 @@ type statement struct{ file, text string }
 // plan returns the statements that bring the tables up to date: those that create
 // DECNET's and those that are about ours.
 func (t *tx) plan() (theirs, ours []statement, err error) {
+	if err := t.checkOwners(); err != nil {
+		return nil, nil, err
+	}
 	missing, err := t.missing()
 	if err != nil {
+		return nil, nil, err
+	}
+	if err := t.checkVersion(missing); err != nil {
 		return nil, nil, err
 	}
 	for _, m := range missing {
@@ -166,7 +204,14 @@ func (t *tx) run(all []statement) error {
 
 // guarded runs f in a transaction while nobody else runs one.
 func (s *Store) guarded(ctx context.Context, f func(*tx) error) error {
-	return s.write(ctx, func(t *tx) error {
+	slow := time.AfterFunc(time.Second, func() {
+		s.log.Info("waiting for another process that migrates the tables, or that writes to the database")
+	})
+	defer slow.Stop()
+	within := func(t *tx) error {
+		if err := t.readClock(); err != nil {
+			return err
+		}
 		for held := s.d.guard == ""; !held; {
 			var got *int
 			if _, err := t.one("wait for others to migrate", s.d.guard, nil, &got); err != nil {
@@ -177,6 +222,7 @@ func (s *Store) guarded(ctx context.Context, f func(*tx) error) error {
 				return fmt.Errorf("sqlstore: wait for others to migrate: %w", err)
 			}
 		}
+		slow.Stop()
 		err := f(t)
 		if s.d.unguard != "" {
 			t.ctx = context.WithoutCancel(ctx)
@@ -185,7 +231,8 @@ func (s *Store) guarded(ctx context.Context, f func(*tx) error) error {
 			}
 		}
 		return err
-	})
+	}
+	return s.retry(ctx, math.MaxInt, func() error { return s.attempt(ctx, migrating, within) })
 }
 
 // missing returns the migrations that the database lacks.
@@ -257,6 +304,51 @@ func (t *tx) checkDECNET(tables []string) error {
 	return nil
 }
 
+// checkOwners returns an error if a table with the name of one of DECNET's lacks even
+// the columns that it has in every version, or has them with types that DECNET's never
+// had: it is another application's.
+func (t *tx) checkOwners() error {
+	for _, table := range decnetTables {
+		always := map[string][]string{"uuid": texts, "ip": texts, "first_seen": times, "last_seen": times}
+		if table == "attacker_intel" {
+			always = map[string][]string{"uuid": texts, "attacker_uuid": texts}
+		}
+		there, kinds := false, make(map[string]string)
+		err := t.query("look at the columns of "+table, t.s.d.columnsOf, []any{table}, func(scan func(...any) error) error {
+			var name, kind string
+			err := scan(&name, &kind)
+			there, kinds[strings.ToLower(name)] = true, strings.ToLower(kind)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		var reasons []string
+		for _, name := range sortedKeys(always) {
+			kind, has := kinds[name]
+			switch {
+			case !there: // checkTable says what is wrong
+			case !has:
+				reasons = append(reasons, "it has no column "+name)
+			case kind != "" && !slices.ContainsFunc(always[name], func(part string) bool { return strings.Contains(kind, part) }):
+				reasons = append(reasons, "its column "+name+" has the type "+kind)
+			}
+		}
+		if len(reasons) > 0 {
+			return fmt.Errorf("%w: the table %s belongs to another application, as %s; give this program %s of its own",
+				store.ErrSchema, table, strings.Join(reasons, ", "), t.s.d.home)
+		}
+	}
+	return nil
+}
+
+// What the names of types of texts and of times hold. A type of the database's user may
+// be any.
+var (
+	texts = []string{"char", "text", "enum", "user-defined"}
+	times = []string{"datetime", "timestamp", "user-defined"}
+)
+
 func (t *tx) checkTable(table string) error {
 	columns := "uuid, ip, first_seen, last_seen, updated_at"
 	if table == "attacker_intel" {
@@ -289,18 +381,6 @@ func (t *tx) checkForeign() error {
 		if c := &foreign[i]; c.unusable() {
 			return fmt.Errorf("%w: attacker_intel.%s must not be null and has no default, and its type has no value that says nothing; "+
 				"give it a default or let it be null", store.ErrSchema, c.name)
-		}
-	}
-	return nil
-}
-
-// checkOurs runs statements that use our own tables and change nothing.
-func (t *tx) checkOurs() error {
-	for _, table := range ownTables {
-		err := t.query("look at the table "+table.name, "SELECT "+table.columns+" FROM "+table.name+" WHERE 1 = 0", nil, nil)
-		if err != nil {
-			return fmt.Errorf("%w: table %s was not made by a released program; drop those named enrich_* with Uninstall: %w",
-				store.ErrSchema, table.name, err)
 		}
 	}
 	return nil
@@ -341,7 +421,7 @@ func (t *tx) collate() (all []statement, err error) {
 func (s *Store) Uninstall(ctx context.Context) error {
 	return s.guarded(ctx, func(t *tx) error {
 		for _, table := range ownTables {
-			if err := t.exec("drop "+table.name, "DROP TABLE IF EXISTS "+table.name); err != nil {
+			if err := t.exec("drop "+table, "DROP TABLE IF EXISTS "+table); err != nil {
 				return err
 			}
 		}

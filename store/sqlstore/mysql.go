@@ -2,15 +2,27 @@ package sqlstore
 
 import "strings"
 
+// session sets, beside the limit for rows, that for tables and the isolation. One SET of
+// several variables spares a round trip; the two servers spell the last one differently.
+const session = ", lock_wait_timeout = 3 /*M! , @@tx_isolation = 'READ-COMMITTED' */ /*!80000 , @@transaction_isolation = 'READ-COMMITTED' */"
+
 var mysql = dialect{
-	name:  "mysql",
-	title: "MySQL",
-	begin: []string{"SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION"},
-	view:  []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY"},
-	lock:  " FOR UPDATE",
-	skip:  " FOR UPDATE SKIP LOCKED",
-	rows:  128,
-	clock: "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
+	name:      "mysql",
+	title:     "MySQL",
+	home:      "a database",
+	columnsOf: "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = ?",
+	// The limits stay with the connection.
+	begin: []string{"SET SESSION innodb_lock_wait_timeout = 1" + session, "START TRANSACTION"},
+	// MySQL's limit is a second at least; MariaDB's may be none.
+	brief:   []string{"SET SESSION innodb_lock_wait_timeout = /*M! 0 */ /*!80000 1 */" + session, "START TRANSACTION"},
+	patient: []string{"SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION"},
+	view:    []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY"},
+	lock:    " FOR UPDATE",
+	skip:    " FOR UPDATE SKIP LOCKED",
+	rows:    128,
+	like:    "LIKE",
+	rest:    "%",
+	clock:   "TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))",
 	exists: `SELECT count(*) FROM (
 		SELECT table_name AS name FROM information_schema.tables WHERE table_schema = DATABASE()
 		UNION ALL SELECT index_name FROM information_schema.statistics WHERE table_schema = DATABASE()) AS present WHERE name = ?`,
@@ -28,6 +40,20 @@ var mysql = dialect{
 		is_nullable = 'NO', column_default IS NOT NULL OR extra LIKE '%auto_increment%'
 		FROM information_schema.columns
 		WHERE table_schema = DATABASE() AND table_name = 'attacker_intel' AND coalesce(generation_expression, '') = ''`,
+	ownColumns: `SELECT table_name, column_name, CASE data_type WHEN 'varchar' THEN CONCAT(data_type, '(', character_maximum_length, ')')
+			ELSE data_type END, is_nullable = 'YES'
+		FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name LIKE 'enrich!_%' ESCAPE '!'`,
+	ownIndexes: `SELECT table_name, index_name, GROUP_CONCAT(column_name ORDER BY seq_in_index), MAX(non_unique) = 0
+		FROM information_schema.statistics WHERE table_schema = DATABASE() AND table_name LIKE 'enrich!_%' ESCAPE '!'
+		GROUP BY table_name, index_name`,
+	leadIndex: `SELECT count(*) FROM information_schema.statistics
+		WHERE table_schema = DATABASE() AND table_name = 'attackers' AND seq_in_index = 1 AND column_name = 'updated_at'`,
+	// The privileges of roles are not listed.
+	mayCreate: `SELECT coalesce(CURRENT_ROLE(), 'NONE') NOT IN ('', 'NONE') OR EXISTS (SELECT 1 FROM (
+			SELECT grantee, privilege_type, '%' AS pattern FROM information_schema.user_privileges
+			UNION ALL SELECT grantee, privilege_type, table_schema FROM information_schema.schema_privileges) AS held
+		WHERE privilege_type = 'CREATE' AND DATABASE() LIKE pattern
+			AND grantee = CONCAT(CHAR(39), REPLACE(CURRENT_USER(), '@', CONCAT(CHAR(39), '@', CHAR(39))), CHAR(39)))`,
 	mark: "`",
 	collation: `SELECT collation_name FROM information_schema.columns
 		WHERE table_schema = DATABASE() AND table_name = ? AND column_name = ?`,
@@ -50,15 +76,20 @@ var mysql = dialect{
 		}
 		return " ON DUPLICATE KEY UPDATE " + strings.Join(sets, ", ")
 	},
+	zoned:   true,
+	inside:  "1568",
 	second:  true,
 	maxText: 255,
 	// Codes: "Server Error Message Reference" of the MySQL manual, and "MariaDB
 	// Error Codes".
 	class: func(code string) class {
 		switch code {
-		case "1205", "1213": // lock wait timeout, deadlock
+		case "1213": // deadlock
 			return busy
+		case "1205": // lock wait timeout
+			return locked
 		case "1040", "1053", "1077", "1079", "1080", "1927", "1203", "4031", // too many connections, shutdown, connection killed or idle
+			"1317", "1969", "3024", // statement killed, or took longer than the server allows
 			"1290", "1792", "1836": // the server is read only: it is no longer the primary
 			return lost
 		case "1062", "1216", "1217", "1451", "1452", "1557", "1761", "1762": // duplicate key, foreign keys
@@ -72,9 +103,19 @@ var mysql = dialect{
 	},
 	quotes: func(code string) bool {
 		switch code {
-		case "1021", "1040", "1044", "1045", "1046", "1049", "1053", "1054", "1114", "1142", "1146", "1205", "1213", "1290", "1927":
+		case "1021", "1040", "1044", "1045", "1046", "1049", "1053", "1054", "1114", "1142", "1146", "1205", "1213", "1290",
+			"1317", "1927", "1969", "3024":
 			return false
 		}
 		return true
+	},
+	advice: func(code string) string {
+		switch code {
+		case "1044", "1142", "1143", "1227":
+			return "the user lacks a privilege: GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, DROP ON the database TO the user"
+		case "1290", "1792", "1836":
+			return "the server or the transaction is read only: connect to the primary"
+		}
+		return ""
 	},
 }

@@ -147,16 +147,24 @@ func (c *claim) fill(sources []*source) (filled []*source, err error) {
 		parts []string
 		args  []any
 	)
-	read := func(i, longest int, order string) {
+	read := func(i, longest int, which, order string) {
 		parts = append(parts, fmt.Sprintf(`SELECT * FROM (SELECT %d AS source, %d AS longest, q.ranked, q.since,
 			q.attacker_uuid, q.last_seen, l.queues FROM enrich_queue q JOIN enrich_ledger l ON l.attacker_uuid = q.attacker_uuid
-			WHERE q.queue = ? ORDER BY %s, q.attacker_uuid%s) part%d`, i, longest, order, c.limitFor(c.req.Limit), len(parts)))
+			WHERE q.queue = ?%s ORDER BY %s, q.attacker_uuid%s) part%d`, i, longest, which, order, c.limitFor(c.req.Limit), len(parts)))
 		args = append(args, sources[i].queue)
 	}
+	latest := int64(math.MaxInt64) // who waits since later does so by a clock that was wrong
+	if c.req.Horizon > 0 {
+		latest = c.now + c.req.Horizon.Microseconds()
+	}
 	for i, src := range sources {
-		read(i, 0, "q.ranked DESC, q.last_seen DESC")
+		read(i, 0, "", "q.ranked DESC, q.last_seen DESC")
 		if src.oldest > 0 {
-			read(i, 1, "q.since")
+			read(i, 1, "", "q.since")
+			if c.req.Horizon > 0 {
+				read(i, 1, " AND q.since > ?", "q.since")
+				args = append(args, latest)
+			}
 		}
 	}
 	if len(parts) == 0 {
@@ -169,6 +177,9 @@ func (c *claim) fill(sources []*source) (filled []*source, err error) {
 		)
 		if err := scan(&i, &longest, &k.ranked, &k.since, &k.uuid, &k.seen, &k.queues); err != nil {
 			return err
+		}
+		if k.since > latest { // as long as anybody
+			k.since = math.MinInt64
 		}
 		if longest == 0 {
 			sources[i].first = append(sources[i].first, k)
@@ -193,7 +204,21 @@ func (c *claim) fill(sources []*source) (filled []*source, err error) {
 // lacks reports whether the queue of parked rows is one of rows that have no
 // entry of one of the named providers.
 func lacks(queue string, providers []string) bool {
-	have := strings.Split(strings.TrimPrefix(queue, parkedWith), ",")
+	names := strings.TrimPrefix(queue, parkedWith)
+	if names == anyNames {
+		return false
+	}
+	if short, ok := strings.CutPrefix(names, shortNames); ok {
+		return slices.ContainsFunc(providers, func(name string) bool {
+			for i := 0; i+4 <= len(short); i += 4 {
+				if short[i:i+4] == shortName(name) {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	have := strings.Split(names, ",")
 	return slices.ContainsFunc(providers, func(name string) bool { return !slices.Contains(have, name) })
 }
 

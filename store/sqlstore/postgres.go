@@ -10,17 +10,23 @@ const byIndex = "; SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off; 
 	"; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off"
 
 var postgres = dialect{
-	name:     "postgres",
-	title:    "PostgreSQL",
-	begin:    []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + byIndex},
-	view:     []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + byIndex},
-	numbered: true,
-	arrays:   true,
-	lock:     " FOR UPDATE",
-	skip:     " FOR UPDATE SKIP LOCKED",
-	rows:     128,
-	clock:    "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
-	only:     true,
+	name:      "postgres",
+	title:     "PostgreSQL",
+	home:      "a schema (search_path) or a database",
+	columnsOf: "SELECT column_name, data_type FROM information_schema.columns WHERE table_schema = current_schema() AND table_name = ?",
+	begin:     []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + byIndex + "; SET LOCAL lock_timeout = '1s'"},
+	brief:     []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + byIndex + "; SET LOCAL lock_timeout = '100ms'"},
+	patient:   []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + byIndex},
+	view:      []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + byIndex},
+	numbered:  true,
+	arrays:    true,
+	lock:      " FOR UPDATE",
+	skip:      " FOR UPDATE SKIP LOCKED",
+	rows:      128,
+	clock:     "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)",
+	only:      true,
+	like:      "LIKE",
+	rest:      "%",
 	exists: `SELECT count(*) FROM (
 		SELECT table_name AS name FROM information_schema.tables WHERE table_schema = current_schema()
 		UNION ALL SELECT indexname FROM pg_indexes WHERE schemaname = current_schema()) AS present WHERE name = ?`,
@@ -31,6 +37,16 @@ var postgres = dialect{
 		CASE is_nullable WHEN 'NO' THEN 1 ELSE 0 END, CASE WHEN column_default IS NULL AND is_identity = 'NO' THEN 0 ELSE 1 END
 		FROM information_schema.columns
 		WHERE table_schema = current_schema() AND table_name = 'attacker_intel' AND is_generated = 'NEVER'`,
+	ownColumns: `SELECT table_name, column_name, data_type, is_nullable = 'YES' FROM information_schema.columns
+		WHERE table_schema = current_schema() AND table_name LIKE 'enrich\_%'`,
+	ownIndexes: `SELECT t.relname, i.relname, string_agg(a.attname, ',' ORDER BY k.n), bool_and(x.indisunique) FROM pg_index x
+		JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_class t ON t.oid = x.indrelid JOIN pg_namespace s ON s.oid = t.relnamespace
+		CROSS JOIN LATERAL unnest(x.indkey) WITH ORDINALITY AS k (attnum, n)
+		JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.attnum
+		WHERE s.nspname = current_schema() AND t.relname LIKE 'enrich\_%' AND x.indisvalid GROUP BY t.relname, i.relname`,
+	leadIndex: `SELECT count(*) FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+		WHERE i.indrelid = CAST('attackers' AS regclass) AND i.indisvalid AND i.indpred IS NULL AND a.attname = 'updated_at'`,
+	wholeDDL:      true,
 	mark:          `"`,
 	guard:         "SELECT 1 FROM pg_advisory_xact_lock(hashtextextended('enrich ' || current_schema(), 0))",
 	char:          "TEXT",
@@ -44,9 +60,12 @@ var postgres = dialect{
 	// characters are the class.
 	class: func(code string) class {
 		switch code {
-		case "40001", "40P01", "55P03": // serialization_failure, deadlock_detected, lock_not_available
+		case "40001", "40P01": // serialization_failure, deadlock_detected
 			return busy
+		case "55P03": // lock_not_available
+			return locked
 		case "57P01", "57P02", "57P03", "53300", // admin_shutdown, crash_shutdown, cannot_connect_now, too_many_connections
+			"57014", "25P03", "25P04", "57P05", // query_canceled, and timeouts of idle sessions and of transactions
 			"25006": // read_only_sql_transaction: connected to a server that is no longer the primary
 			return lost
 		case "23503", "23505": // foreign_key_violation, unique_violation
@@ -67,5 +86,20 @@ var postgres = dialect{
 			return false
 		}
 		return true
+	},
+	advice: func(code string) string {
+		switch code {
+		case "42501": // insufficient_privilege
+			return "the role lacks a privilege: GRANT USAGE, CREATE ON SCHEMA the_schema TO the_role; " +
+				"GRANT SELECT, INSERT, UPDATE, DELETE ON attackers, attacker_intel TO the_role"
+		case "3F000": // invalid_schema_name
+			return "search_path names no schema that exists: correct it in the URL, or with ALTER ROLE the_role SET search_path"
+		case "25006": // read_only_sql_transaction
+			return "the server is read only: connect to the primary"
+		case "42P05", "26000": // duplicate_prepared_statement, invalid_sql_statement_name
+			return "a pooler such as PgBouncer in transaction mode does not keep prepared statements: " +
+				"add default_query_exec_mode=exec to the URL, or set max_prepared_statements in PgBouncer 1.21 or later"
+		}
+		return ""
 	},
 }

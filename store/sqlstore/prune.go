@@ -2,8 +2,9 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/decnet/enrich/store"
@@ -13,12 +14,17 @@ import (
 // pruneBatch is how many rows Prune looks at in one transaction.
 const pruneBatch = 1000
 
+// keepDeliveries is how long events are kept for readers that nobody reads for.
+const keepDeliveries = 30 * 24 * time.Hour
+
 // Prune implements [store.Pruner]. In attacker_intel an empty object takes the
 // place of a raw answer, whoever wrote it. Of attackers that are gone it removes
 // the rows of our own tables, and those of attacker_intel that this package added.
-// It looks at everything, in short transactions.
+// It looks at everything, in short transactions. It prunes the others and returns an
+// error that wraps [store.ErrLocked] if another client keeps rows locked for more than
+// a second.
 func (s *Store) Prune(ctx context.Context, before time.Time) (pruned store.Pruned, err error) {
-	steps := []struct {
+	for _, step := range []struct {
 		table, key string
 		prune      func(t *tx, where string, args []any) (store.Pruned, error)
 	}{
@@ -29,32 +35,60 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (pruned store.Prune
 				append(args, micros(before))...)
 			return store.Pruned{Raws: n}, err
 		}},
-	}
-	for _, step := range steps {
-		for last, more := "", true; more; {
-			start := last
-			var part store.Pruned
-			err := s.write(ctx, func(t *tx) (err error) {
-				more, err = t.one("find how far to prune", "SELECT "+step.key+" FROM "+step.table+" WHERE "+step.key+" > ? ORDER BY "+
-					step.key+limit(1)+" OFFSET "+strconv.Itoa(pruneBatch-1), []any{start}, &last)
-				if err != nil {
-					return err
-				}
-				where, args := step.key+" > ?", []any{start}
-				if more {
-					where, args = where+" AND "+step.key+" <= ?", append(args, last)
-				}
-				part, err = step.prune(t, where, args)
-				return err
-			})
+	} {
+		kept := 0
+		var why error
+		for last := ""; ; {
+			keys, err := s.keysAfter(ctx, step.table, step.key, last)
 			if err != nil {
 				return pruned, err
 			}
-			pruned.Raws += part.Raws
-			pruned.Orphans += part.Orphans
+			work := isolation[string]{
+				s: s,
+				try: func(keys []string, m mode) error {
+					var part store.Pruned
+					err := s.writeUnlessLocked(ctx, m, func(t *tx) (err error) {
+						part, err = step.prune(t, step.key+" >= ? AND "+step.key+" <= ?", []any{keys[0], keys[len(keys)-1]})
+						return err
+					})
+					if err == nil {
+						pruned.Raws += part.Raws
+						pruned.Orphans += part.Orphans
+					}
+					return err
+				},
+				fail: func(_ string, err error) { kept, why = kept+1, err },
+			}
+			if work.run(ctx, keys, writing); work.stopped {
+				return pruned, work.err
+			}
+			if len(keys) < pruneBatch {
+				break
+			}
+			last = keys[len(keys)-1]
+		}
+		if why != nil {
+			err = errors.Join(err, fmt.Errorf("sqlstore: %d rows of %s are not pruned: %w", kept, step.table, why))
 		}
 	}
-	return pruned, nil
+	return pruned, errors.Join(err, s.write(ctx, func(t *tx) error {
+		return t.exec("remove events that nobody reads", "DELETE FROM enrich_delivery WHERE saved_at < ?", t.clock-keepDeliveries.Microseconds())
+	}))
+}
+
+// keysAfter returns the next keys of a table, in order.
+func (s *Store) keysAfter(ctx context.Context, table, key, last string) (keys []string, err error) {
+	err = s.read(ctx, func(t *tx) error {
+		keys = keys[:0]
+		return t.query("find what to prune", "SELECT "+key+" FROM "+table+" WHERE "+key+" > ? ORDER BY "+key+limit(pruneBatch), []any{last},
+			func(scan func(...any) error) error {
+				var text string
+				err := scan(&text)
+				keys = append(keys, text)
+				return err
+			})
+	})
+	return keys, err
 }
 
 // pruneLedger removes attackers that are gone from our own tables.

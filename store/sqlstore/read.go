@@ -47,7 +47,7 @@ func (t *tx) unclaimed(id uuid.UUID) (rec store.Record, err error) {
 		text, ip    sql.NullString
 		first, last timestamp
 	)
-	found, err := t.one("read an attacker", `SELECT uuid, ip, first_seen, last_seen FROM attackers
+	found, err := t.one("read an attacker", "SELECT uuid, ip, "+t.s.d.moment("first_seen")+", "+t.s.d.moment("last_seen")+` FROM attackers
 		WHERE uuid IN (?, ?) ORDER BY length(uuid)`, []any{dashed, plain}, &text, &ip, &first, &last)
 	if err != nil {
 		return rec, err
@@ -72,17 +72,26 @@ func (t *tx) unclaimed(id uuid.UUID) (rec store.Record, err error) {
 
 // records returns the records of rows, with Raw and Row.
 func (t *tx) records(rows []*row) ([]store.Record, error) {
+	recs, wanted, err := ledgers(rows)
+	if err != nil {
+		return nil, err
+	}
+	return recs, t.fill(wanted)
+}
+
+// ledgers returns the records of rows, and what they lack by their UUIDs as found.
+func ledgers(rows []*row) ([]store.Record, map[string]*wants, error) {
 	recs := make([]store.Record, len(rows))
 	wanted := make(map[string]*wants, len(rows))
 	for i, r := range rows {
 		rec, raws, err := r.record()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		recs[i] = rec
 		wanted[r.uuid] = &wants{&recs[i], raws}
 	}
-	return recs, t.fill(wanted)
+	return recs, wanted, nil
 }
 
 // wants is a record that lacks its Row, and whose findings of the named
@@ -110,7 +119,7 @@ func (t *tx) fill(wanted map[string]*wants) error {
 	}
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := t.among(chunk)
-		err := t.query("read raw answers from attacker_intel", `SELECT attacker_uuid, uuid, cached_at, expires_at, `+rawColumns+` FROM attacker_intel
+		err := t.query("read raw answers from attacker_intel", "SELECT attacker_uuid, uuid, "+t.s.d.moment("cached_at")+", "+t.s.d.moment("expires_at")+", "+rawColumns+` FROM attacker_intel
 			WHERE attacker_uuid `+among, args, func(scan func(...any) error) error {
 			var (
 				uuid string
@@ -217,22 +226,24 @@ type offer struct {
 // last longest.
 func (t *tx) offers(texts []string, now time.Time, best map[about]*offer) error {
 	among, args := t.among(texts)
-	return t.query("look for answers", `SELECT l.attacker_uuid, l.entries FROM enrich_ledger l
-		JOIN attackers a ON a.uuid = l.attacker_uuid WHERE l.attacker_uuid IN (
+	// MariaDB would run a subquery after IN for every row of the ledger.
+	return t.query("look for answers", `SELECT l.attacker_uuid, l.ledger FROM (
 		SELECT attacker_uuid FROM enrich_ledger WHERE addr `+among+`
-		UNION SELECT attacker_uuid FROM enrich_address WHERE addr `+among+`)`, append(args, args...),
+		UNION SELECT attacker_uuid FROM enrich_address WHERE addr `+among+`) found
+		JOIN enrich_ledger l ON l.attacker_uuid = found.attacker_uuid
+		JOIN attackers a ON a.uuid = l.attacker_uuid`, append(args, args...),
 		func(scan func(...any) error) error {
 			var uuid, text string
 			if err := scan(&uuid, &text); err != nil {
 				return err
 			}
-			l, err := decode(text)
+			l, err := decode(unpack(text))
 			if err != nil {
 				return nil // no answer; the next claim logs it
 			}
 			for i := range l.entries {
 				e := &l.entries[i]
-				if e.Finding == nil || !e.Expires.After(now) || !slices.Contains(texts, e.Finding.Addr.String()) {
+				if e.Finding == nil || !store.Reusable(e.Finding, e.Expires, now) || !slices.Contains(texts, e.Finding.Addr.String()) {
 					continue
 				}
 				k := about{e.Finding.Addr, e.Provider}

@@ -1,7 +1,10 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -14,37 +17,95 @@ import (
 
 // observeBatch is how many attackers are added in one transaction, so that a
 // long list does not keep everybody else from writing.
-const observeBatch = 2000
+const observeBatch = 4000
 
 // Observe implements [store.Registrar]. It adds attackers in transactions of
 // some thousand each: after an error those of earlier transactions are there.
-// Another spelling of the same address changes nothing.
+// Another spelling of the same address changes nothing. An attacker is not added if
+// another client has locked what Observe writes for more than a second: the
+// [*store.ObserveError] has an error for it that wraps [store.ErrLocked].
 //
 // It writes the columns uuid, ip, first_seen, last_seen and updated_at of
 // attackers. Where that table is DECNET's own, it has further columns that must
 // not be null, and DECNET adds attackers.
 func (s *Store) Observe(ctx context.Context, attackers ...store.Attacker) error {
+	return s.observe(ctx, nil, attackers)
+}
+
+// observe adds attackers in batches. Last, if it is not nil, runs at the end of the
+// last transaction, unless attackers are left out because their rows are locked.
+func (s *Store) observe(ctx context.Context, last func(*tx) error, attackers []store.Attacker) error {
 	accepted, rejected := store.Acceptable(attackers)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for batch := range slices.Chunk(accepted, observeBatch) {
-		if err := s.write(ctx, func(t *tx) error { return t.observe(batch) }); err != nil {
+	locked := make(map[uuid.UUID]error)
+	for len(accepted) > 0 {
+		batch := accepted[:min(len(accepted), observeBatch)]
+		accepted = accepted[len(batch):]
+		work := isolation[store.Attacker]{
+			s: s,
+			try: func(part []store.Attacker, m mode) error {
+				ends := last != nil && len(part) == len(batch) && len(accepted) == 0 && len(locked) == 0
+				err := s.writeUnlessLocked(ctx, m, func(t *tx) error {
+					err := t.readClock()
+					if err == nil {
+						err = t.observe(part)
+					}
+					if err == nil && ends {
+						err = last(t)
+					}
+					return err
+				})
+				if err == nil && ends {
+					last = nil
+				}
+				return err
+			},
+			fail: func(a store.Attacker, err error) { locked[a.ID] = err },
+			id:   func(a *store.Attacker) uuid.UUID { return a.ID },
+		}
+		if work.run(ctx, batch, writing); work.stopped {
+			return work.err
+		}
+	}
+	if last != nil && len(locked) == 0 {
+		if err := s.write(ctx, last); err != nil {
 			return err
 		}
 	}
-	return rejected
+	return rejectLocked(attackers, locked, rejected)
+}
+
+// rejectLocked adds to an error of Observe why attackers were left out.
+func rejectLocked(attackers []store.Attacker, locked map[uuid.UUID]error, rejected error) error {
+	if len(locked) == 0 {
+		return rejected
+	}
+	e, ok := errors.AsType[*store.ObserveError](rejected)
+	if !ok {
+		e = &store.ObserveError{Rejected: make(map[int]error)}
+	}
+	for i := range attackers {
+		if err := locked[attackers[i].ID]; err != nil && e.Rejected[i] == nil {
+			e.Rejected[i] = err
+		}
+	}
+	return e
 }
 
 // observed is a row of attackers, to be written.
 type observed struct {
 	store.Attacker
 	sighting
-	stored bool // it is in the table
-	dirty  bool // and differs from it
+	was   *store.Attacker // as the table has it; nil if it does not
+	dirty bool            // differs from was
 }
 
 func (t *tx) observe(attackers []store.Attacker) error {
+	if len(attackers) == 0 {
+		return nil
+	}
 	byID, err := t.attackers(attackers)
 	if err != nil {
 		return err
@@ -63,7 +124,7 @@ func (t *tx) observe(attackers []store.Attacker) error {
 			o = &observed{Attacker: a}
 			o.sighting.uuid = a.ID.String()
 			byID[a.ID], added = o, append(added, o)
-		} else if o.merge(a) && o.stored && !o.dirty {
+		} else if o.merge(a, time.UnixMicro(t.clock)) && o.was != nil && !o.dirty {
 			o.dirty, dirty = true, append(dirty, o)
 		}
 	}
@@ -73,13 +134,8 @@ func (t *tx) observe(attackers []store.Attacker) error {
 	if err := t.insertAttackers(added); err != nil {
 		return err
 	}
-	for _, o := range dirty {
-		err := t.exec("update an attacker",
-			"UPDATE attackers SET ip = ?, first_seen = ?, last_seen = ?, updated_at = ? WHERE uuid = ?",
-			o.IP, formatTime(o.FirstSeen), formatTime(o.LastSeen), formatTime(time.UnixMicro(t.clock)), o.sighting.uuid)
-		if err != nil {
-			return err
-		}
+	if err := t.updateAttackers(dirty); err != nil {
+		return err
 	}
 	found := make([]sighting, 0, len(byID))
 	for _, o := range append(added, dirty...) {
@@ -92,13 +148,14 @@ func (t *tx) observe(attackers []store.Attacker) error {
 
 // merge takes over what is new about an attacker that is known, and reports
 // whether anything is.
-func (o *observed) merge(a store.Attacker) bool {
+func (o *observed) merge(a store.Attacker, now time.Time) bool {
 	was := o.Attacker
 	if a.FirstSeen.Before(o.FirstSeen) {
 		o.FirstSeen = a.FirstSeen
 	}
-	if a.LastSeen.After(o.LastSeen) {
+	if store.SeenAgain(o.LastSeen, a.LastSeen, now) {
 		o.LastSeen = a.LastSeen
+		o.sooner = cmp.Or(o.sooner, micros(a.LastSeen))
 	}
 	if !sameIP(a.IP, o.IP) {
 		o.IP, o.moved = a.IP, true
@@ -115,21 +172,30 @@ func (t *tx) attackers(of []store.Attacker) (map[uuid.UUID]*observed, error) {
 	}
 	texts := spellings(ids)
 	slices.Sort(texts)
-	if err := t.lockLedger(texts); err != nil {
+	mine, err := t.lockLedger(texts)
+	if err != nil {
 		return nil, err
+	}
+	locked := make(map[string]bool, len(mine))
+	for _, uuid := range mine {
+		locked[uuid] = true
 	}
 	byID := make(map[uuid.UUID]*observed, len(of))
 	for chunk := range slices.Chunk(texts, maxParams) {
 		among, args := t.among(chunk)
-		err := t.query("read attackers", `SELECT `+sightingSelected+`, a.first_seen`+sightingFrom+`
+		err := t.query("read attackers", "SELECT "+t.s.d.sightingSelected()+", "+t.s.d.moment("a.first_seen")+restOfSchedule+sightingFrom+`
 			WHERE a.uuid `+among, args, func(scan func(...any) error) error {
-			o := &observed{stored: true}
+			o := new(observed)
 			var first timestamp
-			if err := o.sighting.scan(scan, &first); err != nil {
+			if err := o.sighting.scanWhole(scan, &first); err != nil {
 				return err
 			}
+			if !locked[o.sighting.uuid] { // it may change until it is
+				o.schedule = nil
+			}
 			id, _ := parseUUID(o.sighting.uuid) // spelled as we asked for it
-			o.Attacker = store.Attacker{ID: id, IP: o.sighting.ip, FirstSeen: first.Time, LastSeen: fromMicros(o.sighting.seen)}
+			o.was = &store.Attacker{ID: id, IP: o.sighting.ip, FirstSeen: first.Time, LastSeen: fromMicros(o.sighting.seen)}
+			o.Attacker = *o.was
 			if other := byID[id]; other == nil || len(o.sighting.uuid) > len(other.sighting.uuid) {
 				byID[id] = o
 			}
@@ -142,21 +208,34 @@ func (t *tx) attackers(of []store.Attacker) (map[uuid.UUID]*observed, error) {
 	return byID, nil
 }
 
+// locking ends a SELECT whose rows are to be written.
+func (t *tx) locking() string {
+	if t.passing {
+		return t.s.d.skip
+	}
+	return t.s.d.lock
+}
+
 // lockLedger locks the rows of attackers in the ledger, if the database is one
-// where that means something.
-func (t *tx) lockLedger(uuids []string) error {
+// where that means something, and returns which.
+func (t *tx) lockLedger(uuids []string) (mine []string, err error) {
 	if t.s.d.lock == "" {
-		return nil
+		return uuids, nil
 	}
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := t.among(chunk)
-		err := t.query("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid "+among+ordered(t.s.d.lock), args,
-			func(scan func(...any) error) error { return scan(new(string)) })
+		err := t.query("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid "+among+ordered(t.locking()), args,
+			func(scan func(...any) error) error {
+				var uuid string
+				err := scan(&uuid)
+				mine = append(mine, uuid)
+				return err
+			})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return mine, nil
 }
 
 func (t *tx) insertAttackers(added []*observed) error {
@@ -168,24 +247,149 @@ func (t *tx) insertAttackers(added []*observed) error {
 	return t.insert("add attackers", "INSERT INTO attackers (uuid, ip, first_seen, last_seen, updated_at)", params(5), "", rows)
 }
 
+// updateAttackers writes what is new about attackers.
+func (t *tx) updateAttackers(dirty []*observed) error {
+	u := updates{purpose: "update attackers", table: "attackers", key: "uuid"}
+	now := formatTime(time.UnixMicro(t.clock))
+	for _, o := range dirty {
+		columns, values := []string{"updated_at"}, []any{now}
+		if o.IP != o.was.IP {
+			columns, values = append(columns, "ip"), append(values, o.IP)
+		}
+		if !o.FirstSeen.Equal(o.was.FirstSeen) {
+			columns, values = append(columns, "first_seen"), append(values, formatTime(o.FirstSeen))
+		}
+		if !o.LastSeen.Equal(o.was.LastSeen) {
+			columns, values = append(columns, "last_seen"), append(values, formatTime(o.LastSeen))
+		}
+		u.add(o.sighting.uuid, columns, values)
+	}
+	return t.update(&u)
+}
+
 // Forget implements [store.Registrar]. It removes the attackers from attackers
-// and attacker_intel. Events that announce what was known stay in the outbox.
+// and attacker_intel. Events that announce what was known stay in the outbox. It
+// forgets the others and returns an error that wraps [store.ErrLocked] if another client
+// keeps rows of some locked for more than a second.
 func (s *Store) Forget(ctx context.Context, ids ...uuid.UUID) error {
 	if len(ids) == 0 {
 		return ctx.Err()
 	}
-	texts := spellings(ids)
-	slices.Sort(texts)
-	return s.write(ctx, func(t *tx) error {
-		if err := t.lockLedger(texts); err != nil {
-			return err
+	_, err := s.forgetEach(ctx, ids, func(t *tx, texts []string) (int, error) {
+		if _, err := t.lockLedger(texts); err != nil {
+			return 0, err
 		}
-		if err := t.purge(texts); err != nil {
-			return err
-		}
-		if err := t.delete("remove rows of attacker_intel", "attacker_intel", "attacker_uuid", texts); err != nil {
-			return err
-		}
-		return t.delete("remove attackers", "attackers", "uuid", texts)
+		return len(texts), t.forget(texts)
 	})
+	return err
+}
+
+// forgetEach forgets the attackers of which no row is locked, by a function that is
+// given the forms of some of their UUIDs, in order, and returns how many it forgot.
+func (s *Store) forgetEach(ctx context.Context, ids []uuid.UUID, forget func(*tx, []string) (int, error)) (forgotten int, err error) {
+	kept := 0
+	work := isolation[uuid.UUID]{
+		s: s,
+		try: func(part []uuid.UUID, m mode) error {
+			texts, n := spellings(part), 0
+			slices.Sort(texts)
+			err := s.writeUnlessLocked(ctx, m, func(t *tx) (err error) {
+				n, err = forget(t, texts)
+				return err
+			})
+			if err == nil {
+				forgotten += n
+			}
+			return err
+		},
+		fail: func(_ uuid.UUID, why error) { kept, err = kept+1, why },
+		id:   func(id *uuid.UUID) uuid.UUID { return *id },
+	}
+	if work.run(ctx, ids, writing); work.stopped {
+		return forgotten, work.err
+	}
+	if err != nil {
+		err = fmt.Errorf("sqlstore: %d of %d attackers are not forgotten: %w", kept, len(ids), err)
+	}
+	return forgotten, err
+}
+
+// ForgetUnseen implements [store.Forgetter]. It goes by when claims and Observe last
+// looked at the attackers, so it is for tables that only Observe writes to, and
+// passes over attackers that no claim has come across. Where rows are locked it does
+// as [Store.Forget].
+func (s *Store) ForgetUnseen(ctx context.Context, before time.Time, n int) (forgotten int, err error) {
+	unseen := func(t *tx, rest string, args []any, each func(text string)) error {
+		if err := t.readClock(); err != nil {
+			return err
+		}
+		return t.query("look for attackers that were not seen",
+			"SELECT attacker_uuid FROM enrich_ledger WHERE last_seen < ? AND (state <> 2 OR wake_at <= ?)"+rest,
+			append([]any{micros(before), t.clock}, args...), func(scan func(...any) error) error {
+				var text string
+				err := scan(&text)
+				each(text)
+				return err
+			})
+	}
+	var ids []uuid.UUID
+	err = s.read(ctx, func(t *tx) error {
+		ids = nil
+		return unseen(t, " ORDER BY last_seen DESC, attacker_uuid"+limit(max(n, 0)), nil, func(text string) {
+			if id, ok := parseUUID(text); ok { // the ledger has no others
+				ids = append(ids, id)
+			}
+		})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return s.forgetEach(ctx, ids, func(t *tx, texts []string) (int, error) {
+		var still []string
+		for chunk := range slices.Chunk(texts, maxParams) {
+			among, args := t.among(chunk)
+			err := unseen(t, " AND attacker_uuid "+among+ordered(t.s.d.lock), args, func(text string) { still = append(still, text) })
+			if err != nil {
+				return 0, err
+			}
+		}
+		return len(still), t.forget(still)
+	})
+}
+
+// forget removes attackers. Their rows in the ledger must be locked.
+func (t *tx) forget(texts []string) error {
+	if err := t.purge(texts); err != nil {
+		return err
+	}
+	if err := t.delete("remove rows of attacker_intel", "attacker_intel", "attacker_uuid", texts); err != nil {
+		return err
+	}
+	return t.delete("remove attackers", "attackers", "uuid", texts)
+}
+
+// OwnsAttackers reports whether the table attackers is one that Migrate created, to
+// which Observe adds attackers and from which they may be forgotten. DECNET's own
+// table has further columns. It makes one attempt, as a program does at its start:
+// a server that does not answer yet is no reason to wait.
+func (s *Store) OwnsAttackers(ctx context.Context) (owns bool, err error) {
+	err = s.attempt(ctx, reading, func(t *tx) error {
+		rows, err := t.conn.QueryContext(ctx, "SELECT * FROM attackers WHERE 1 = 0")
+		if err != nil {
+			return s.failed("look at the columns of attackers", err)
+		}
+		defer func() { _ = rows.Close() }() // Err has its error
+		columns, err := rows.Columns()
+		if err == nil {
+			err = rows.Err()
+		}
+		if err != nil {
+			return s.failed("look at the columns of attackers", err)
+		}
+		owns = !slices.ContainsFunc(columns, func(name string) bool {
+			return !slices.Contains([]string{"uuid", "ip", "first_seen", "last_seen", "updated_at"}, strings.ToLower(name))
+		})
+		return nil
+	})
+	return owns, err
 }

@@ -1,7 +1,9 @@
 package sqlstore
 
 import (
+	"crypto/sha256"
 	"database/sql"
+	"encoding/base64"
 	"fmt"
 	"math"
 	"slices"
@@ -74,12 +76,13 @@ type row struct {
 	decided *aggregate.Decision // decision, see mend
 }
 
-const rowColumns = scheduleColumns + `, owner, addr, verdict, revision, cached_at, entries, decision`
+const rowColumns = scheduleColumns + `, owner, addr, verdict, revision, cached_at, ledger, decision`
 
 // scan reads a row, whose last columns go to more.
 func (r *row) scan(scan func(...any) error, more ...any) error {
 	dest := append(r.dest(), &r.owner, &r.addr, &r.verdict, &r.revision, &r.cachedAt, &r.entries, &r.decision)
 	err := scan(append(dest, more...)...)
+	r.entries, r.decision = unpack(r.entries), unpack(r.decision)
 	r.id, _ = parseUUID(r.uuid)
 	return err
 }
@@ -113,19 +116,22 @@ func (r *row) mend() (damage error) {
 	return damage
 }
 
+// anybodyWaits is a column that says whether anybody waits for a provider.
+const anybodyWaits = ", EXISTS (SELECT 1 FROM enrich_queue WHERE queue >= 'waiting:' AND queue < 'waiting;')"
+
 // load returns the rows of the given attackers, spelled as in the ledger, and
-// reads the clock with them. The lock is one of the dialect's, or empty; rows are
+// reads the clock and t.waits with them. The lock is one of the dialect's, or empty; rows are
 // locked in order of UUID.
 func (t *tx) load(purpose string, uuids []string, lock string) ([]*row, error) {
 	rows := make([]*row, 0, len(uuids))
 	for chunk := range slices.Chunk(uuids, maxParams) {
 		among, args := t.among(chunk)
 		clock, dest := t.clocked()
-		err := t.query(purpose, "SELECT "+rowColumns+clock+" FROM enrich_ledger WHERE attacker_uuid "+among+ordered(lock), args,
+		err := t.query(purpose, "SELECT "+rowColumns+anybodyWaits+clock+" FROM enrich_ledger WHERE attacker_uuid "+among+ordered(lock), args,
 			func(scan func(...any) error) error {
 				r := new(row)
 				rows = append(rows, r)
-				return r.scan(scan, dest...)
+				return r.scan(scan, append([]any{&t.waits}, dest...)...)
 			})
 		if err != nil {
 			return nil, err
@@ -146,9 +152,9 @@ func ordered(lock string) string {
 // meet reads the attackers that rows are about and, if t.foreign is set, when the
 // providers answered according to attacker_intel.
 func (t *tx) meet(rows []*row) error {
-	columns, from := "a.uuid, a.ip, a.first_seen, a.last_seen", " FROM attackers a"
+	columns, from := "a.uuid, a.ip, "+t.s.d.moment("a.first_seen")+", "+t.s.d.moment("a.last_seen"), " FROM attackers a"
 	if t.foreign {
-		columns += ", i.attacker_uuid, " + timeColumns
+		columns += ", i.attacker_uuid, " + t.s.d.timeColumns()
 		from += " LEFT JOIN attacker_intel i ON i.attacker_uuid = a.uuid"
 	}
 	byUUID := make(map[string]*row, len(rows))
@@ -270,7 +276,44 @@ func queuesOf(entries []store.Entry, due int64) string {
 	for i := range entries {
 		names[i] = entries[i].Provider
 	}
-	return parkedWith + strings.Join(names, ",")
+	return parkedQueue(names)
+}
+
+// maxQueue is the greatest length of the name of a queue: that of the column is
+// 1024.
+const maxQueue = 900
+
+// parkedQueue returns the queue of rows that have an entry of each of the named
+// providers. Names that are too long together are replaced by their short forms
+// behind the mark of short names; rows with still more providers are in one queue
+// that no new provider takes them out of.
+func parkedQueue(names []string) string {
+	queue := parkedWith + strings.Join(names, ",")
+	if len(queue) <= maxQueue {
+		return queue
+	}
+	var b strings.Builder
+	b.WriteString(parkedWith + shortNames)
+	for _, name := range names {
+		b.WriteString(shortName(name))
+	}
+	if b.Len() > maxQueue {
+		return parkedWith + anyNames
+	}
+	return b.String()
+}
+
+// What stands in place of names in the name of a queue. Neither begins the name of
+// a provider.
+const (
+	shortNames = "#" // short names follow
+	anyNames   = "*"
+)
+
+// shortName returns four characters that stand for the name of a provider.
+func shortName(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return base64.RawURLEncoding.EncodeToString(sum[:3])
 }
 
 // place is one of the queues a row stands in.
@@ -327,26 +370,57 @@ func (r *schedule) free(due int64) {
 	}
 }
 
-// reschedule stores a schedule in place of what it was.
-func (t *tx) reschedule(was, is *schedule) error {
-	text := `UPDATE enrich_ledger SET ip = ?, last_seen = ?, state = ?, wake_at = ?, due_at = ?, ahead_at = ?, fence = ?, queues = ?`
-	if is.state != leased {
-		text += ", owner = ''"
-	}
-	err := t.exec("schedule an attacker", text+" WHERE attacker_uuid = ?",
-		is.ip, is.seen, is.state, is.wake, is.due, is.ahead, is.fence, is.queues, is.uuid)
-	if err != nil {
-		return err
-	}
-	if was.state != leased && was.queues != "" {
-		if err := t.leave(was.uuid); err != nil {
-			return err
+// change is a schedule that replaces what it was.
+type change struct {
+	was, is *schedule
+}
+
+// differs returns the columns that change, and their values. A column that is set
+// to what it was would have its indexes written again.
+func (c *change) differs() (columns []string, values []any) {
+	was, is := c.was, c.is
+	put := func(column string, changed bool, value any) {
+		if changed {
+			columns, values = append(columns, column), append(values, value)
 		}
 	}
-	if is.state == leased {
-		return nil
+	put("ip", is.ip != was.ip, is.ip)
+	put("last_seen", is.seen != was.seen, is.seen)
+	put("state", is.state != was.state, is.state)
+	put("owner", was.state == leased && is.state != leased, "")
+	put("wake_at", is.wake != was.wake, is.wake)
+	put("due_at", is.due != was.due, is.due)
+	put("ahead_at", is.ahead != was.ahead, is.ahead)
+	put("fence", is.fence != was.fence, is.fence)
+	put("queues", is.queues != was.queues, is.queues)
+	return columns, values
+}
+
+// reschedule stores schedules whose rows are locked.
+func (t *tx) reschedule(all []change) error {
+	var (
+		u     = updates{purpose: "schedule attackers", table: "enrich_ledger", key: "attacker_uuid"}
+		leave []string
+		join  []*schedule
+	)
+	for i := range all {
+		c := &all[i]
+		columns, values := c.differs()
+		u.add(c.is.uuid, columns, values)
+		if c.was.state != leased && c.was.queues != "" {
+			leave = append(leave, c.was.uuid)
+		}
+		if c.is.state != leased {
+			join = append(join, c.is)
+		}
 	}
-	return t.join(is)
+	if err := t.update(&u); err != nil {
+		return err
+	}
+	if err := t.leave(leave...); err != nil {
+		return err
+	}
+	return t.join(join...)
 }
 
 // join puts attackers into the queues where they stand.

@@ -7,40 +7,97 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/internal/jsontext"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/decnet"
 )
 
 // Save implements [store.Store]. It stores all updates in one transaction; if
-// the database refuses one of them, it stores each in a transaction of its own,
-// and one that is refused even so without its raw answers. An update under a
-// lease that has expired is stored as long as nobody has claimed the attacker
+// the database refuses that, it finds the updates that it refuses by dividing them into
+// halves, and stores these without more and more of what the database may refuse; see
+// care. An update that waits for more than a second for what another client has locked
+// is not stored; its error wraps [store.ErrLocked]. An update under
+// a lease that has expired is stored as long as nobody has claimed the attacker
 // since. A finding that somebody else wrote to attacker_intel since the claim is
 // kept if it is newer than the one to be stored.
 func (s *Store) Save(ctx context.Context, updates ...store.Update) error {
 	if len(updates) == 0 {
 		return ctx.Err()
 	}
-	failed, err := s.saveAll(ctx, updates, false)
-	if err != nil && len(updates) > 1 && !s.interrupted(ctx, err) {
-		return s.saveEach(ctx, updates)
+	failed := make(map[uuid.UUID]error)
+	work := isolation[store.Update]{
+		s: s,
+		try: func(part []store.Update, m mode) error {
+			refused, err := s.saveAll(ctx, part, nil, m)
+			if err != nil && len(part) == 1 && s.poisonous(err) {
+				refused, err = s.saveWithCare(ctx, part, m, err)
+			}
+			maps.Copy(failed, refused)
+			return err
+		},
+		fail:    func(u store.Update, err error) { failed[u.ID] = err },
+		id:      func(u *store.Update) uuid.UUID { return u.ID },
+		refused: true,
 	}
-	if err != nil && s.poisonous(err) {
-		failed, err = s.saveAll(ctx, updates, true)
-		if err != nil && s.poisonous(err) {
-			failed, err = map[uuid.UUID]error{updates[0].ID: err}, nil
-		}
-	}
-	if err != nil {
-		return err
+	work.run(ctx, updates, writing)
+	if work.err != nil && !work.done {
+		return work.err
 	}
 	return saveError(failed)
+}
+
+// care is what a transaction leaves out of a finding, or of the rest of a record,
+// because the database has refused the update with it. Each level includes those before
+// it.
+type care uint8
+
+const (
+	asIs care = iota
+	// inASCII: other characters are escaped in JSON, which loses nothing, and are
+	// question marks in other texts. A column, or a database, may have a small
+	// character set.
+	inASCII
+	// withoutRaw: raw answers are replaced by their size.
+	withoutRaw
+	// withoutAttributes: columns of attacker_intel that hold attributes say nothing.
+	// The ledger has them.
+	withoutAttributes
+)
+
+// saveWithCare stores updates of one attacker that the database has refused with
+// an error: it takes the first level of care that helps, and takes it only where it
+// must.
+func (s *Store) saveWithCare(ctx context.Context, updates []store.Update, m mode, refused error) (failed map[uuid.UUID]error, err error) {
+	parts := []string{""}
+	for i := range updates {
+		parts = append(parts, updates[i].Changed...)
+	}
+	err = refused
+	for level := inASCII; level <= withoutAttributes && s.poisonous(err); level++ {
+		with := make(map[string]care)
+		for _, part := range parts {
+			with[part] = level
+		}
+		if err = s.trySave(ctx, updates, with, m); err != nil {
+			continue
+		}
+		for _, part := range parts {
+			for with[part] = asIs; with[part] < level && s.trySave(ctx, updates, with, m) != nil; with[part]++ {
+			}
+		}
+		if failed, err = s.saveAll(ctx, updates, with, m); err == nil {
+			s.log.Warn("the database refuses a part of a record; the record is stored without it", "attacker", updates[0].ID, "error", refused)
+			return failed, nil
+		}
+	}
+	return nil, err
 }
 
 // saveError returns nil if nothing failed.
@@ -58,54 +115,42 @@ func (s *Store) interrupted(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || c == busy || c == lost
 }
 
-// saveEach stores updates one by one.
-func (s *Store) saveEach(ctx context.Context, updates []store.Update) error {
-	var (
-		failed = make(map[uuid.UUID]error)
-		whole  error // what failed although it had nothing to do with the update
-		stored bool
-	)
+func idsOf(updates []store.Update) []uuid.UUID {
+	ids := make([]uuid.UUID, len(updates))
 	for i := range updates {
-		err := s.Save(ctx, updates[i])
-		if refused, ok := errors.AsType[*store.SaveError](err); ok {
-			maps.Copy(failed, refused.Failed)
-			continue
-		}
-		if err == nil {
-			stored = true
-			continue
-		}
-		failed[updates[i].ID], whole = err, err
-		if s.interrupted(ctx, err) {
-			for _, u := range updates[i+1:] {
-				failed[u.ID] = err
-			}
-			break
-		}
+		ids[i] = updates[i].ID
 	}
-	if whole != nil && !stored {
-		return whole
-	}
-	return saveError(failed)
+	return ids
 }
 
 // saveAll stores updates in one transaction. It returns the updates that it left
 // out, by attacker, and an error if it stored none.
-func (s *Store) saveAll(ctx context.Context, updates []store.Update, bare bool) (failed map[uuid.UUID]error, err error) {
-	err = s.writeUntimed(ctx, func(t *tx) (err error) {
-		t.bare = bare
+func (s *Store) saveAll(ctx context.Context, updates []store.Update, with map[string]care, m mode) (failed map[uuid.UUID]error, err error) {
+	err = s.writeUnlessLocked(ctx, m, func(t *tx) (err error) {
+		t.care = with
 		failed, err = t.saveAll(updates)
 		return err
 	})
 	return failed, err
 }
 
-func (t *tx) saveAll(updates []store.Update) (failed map[uuid.UUID]error, err error) {
-	ids := make([]uuid.UUID, len(updates))
-	for i := range updates {
-		ids[i] = updates[i].ID
+// trySave returns the error of saveAll and stores nothing.
+func (s *Store) trySave(ctx context.Context, updates []store.Update, with map[string]care, m mode) error {
+	err := s.writeUnlessLocked(ctx, m, func(t *tx) error {
+		t.care = with
+		if _, err := t.saveAll(updates); err != nil {
+			return err
+		}
+		return errUndo
+	})
+	if errors.Is(err, errUndo) {
+		return nil
 	}
-	rows, err := t.loadByID("read leases", ids, t.s.d.lock)
+	return err
+}
+
+func (t *tx) saveAll(updates []store.Update) (failed map[uuid.UUID]error, err error) {
+	rows, err := t.loadByID("read leases", idsOf(updates), t.s.d.lock)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +173,10 @@ func (t *tx) saveAll(updates []store.Update) (failed map[uuid.UUID]error, err er
 			failed[u.ID] = why
 		}
 	}
-	return failed, t.writeBatch(&b)
+	if err := t.writeBatch(&b); err != nil {
+		return nil, err
+	}
+	return failed, t.share(&b)
 }
 
 // batch is what is to be written for some updates.
@@ -136,6 +184,8 @@ type batch struct {
 	all    []*merged
 	of     map[*row]*merged
 	events [][]any
+	// deliveries are rows of enrich_delivery.
+	deliveries [][]any
 }
 
 // save prepares one update, whose row is nil if there is none. It returns why
@@ -153,7 +203,7 @@ func (t *tx) save(b *batch, r *row, u *store.Update, theirs []store.Entry) (why,
 	case r.fence != int64(u.Fence):
 		return errConflict(u.Fence), nil
 	case !sameIP(r.attacker.IP, u.IP):
-		return nil, t.release(r, atOnce)
+		return nil, t.reschedule([]change{r.release(atOnce)})
 	}
 	m := b.of[r]
 	if m == nil {
@@ -166,7 +216,13 @@ func (t *tx) save(b *batch, r *row, u *store.Update, theirs []store.Entry) (why,
 		b.of[r], b.all = m, append(b.all, m)
 	}
 	if ev := u.Event; ev != nil {
-		b.events = append(b.events, letter(r.uuid, *ev, t.clock))
+		row := t.letter(r.uuid, *ev)
+		if !u.NoBus {
+			b.events = append(b.events, row)
+		}
+		for _, reader := range u.Readers {
+			b.deliveries = append(b.deliveries, append([]any{reader + " " + row[0].(string), reader, row[0]}, row[2:]...))
+		}
 	}
 	return nil, nil
 }
@@ -249,13 +305,17 @@ type merged struct {
 	// says that the verdict may have changed.
 	changed []string
 	decided bool
-	raws    []string // providers whose finding had a Raw before
+	raws    []string  // providers whose finding had a Raw before
+	expires time.Time // of the row in attacker_intel, if an update said so
 }
 
 // merge applies an update to the row. The error says why it cannot; the row is
 // then as it was.
 func (m *merged) merge(u *store.Update, theirs []store.Entry) error {
 	r := m.row
+	if err := u.Validate(); err != nil {
+		return err
+	}
 	changed := slices.Clone(u.Changed)
 	old, err := r.ledger()
 	if err != nil {
@@ -267,9 +327,6 @@ func (m *merged) merge(u *store.Update, theirs []store.Entry) error {
 		e := &entries[i]
 		if err := provider.ValidateName(e.Provider); err != nil {
 			return fmt.Errorf("%w: provider %w", store.ErrInvalid, err)
-		}
-		if i > 0 && e.Provider == entries[i-1].Provider {
-			return fmt.Errorf("%w: two entries of provider %q", store.ErrInvalid, e.Provider)
 		}
 		if !slices.Contains(u.Changed, e.Provider) {
 			was := old.entry(e.Provider)
@@ -332,8 +389,16 @@ func (m *merged) merge(u *store.Update, theirs []store.Entry) error {
 	if !u.SavedAt.IsZero() {
 		r.cachedAt = micros(u.SavedAt)
 	}
+	if !u.ExpiresAt.IsZero() {
+		m.expires = u.ExpiresAt
+	}
 	due := dueOf(u.Due)
-	if u.KeepDue {
+	switch {
+	case r.due == moved: // away and back
+		if due = atOnce; u.Hold && r.state == leased {
+			due = moved
+		}
+	case u.KeepDue:
 		due = max(r.due, atOnce)
 	}
 	if u.Hold && r.state == leased {
@@ -353,7 +418,7 @@ func (m *merged) merge(u *store.Update, theirs []store.Entry) error {
 
 // ledgerColumns are the columns of enrich_ledger that row.values gives.
 const ledgerColumns = `attacker_uuid, ip, last_seen, addr, verdict, state, wake_at, due_at, ahead_at, fence, owner, queues,
-	revision, cached_at, entries, decision`
+	revision, cached_at, ledger, decision`
 
 const ledgerWidth = 16
 
@@ -364,7 +429,7 @@ var (
 	savedColumns = append([]string{"addr", "verdict"}, steadyColumns...)
 
 	steadyColumns = []string{
-		"state", "wake_at", "due_at", "ahead_at", "fence", "owner", "queues", "revision", "cached_at", "entries", "decision",
+		"state", "wake_at", "due_at", "ahead_at", "fence", "owner", "queues", "revision", "cached_at", "ledger", "decision",
 	}
 )
 
@@ -377,14 +442,15 @@ func (r *row) describe(entries []store.Entry, d *aggregate.Decision) {
 	}
 }
 
-func (r *row) values() []any {
+// values returns what a save writes to ledgerColumns.
+func (t *tx) values(r *row) []any {
 	owner := r.owner
 	if r.state != leased {
 		owner = ""
 	}
 	return []any{
 		r.uuid, r.ip, r.seen, r.addr, r.verdict, r.state, r.wake, r.due, r.ahead, r.fence, owner, r.queues,
-		r.revision, r.cachedAt, r.entries, r.decision,
+		r.revision, r.cachedAt, pack(t.json("", r.entries)), pack(t.json("", r.decision)),
 	}
 }
 
@@ -400,9 +466,9 @@ func (t *tx) writeBatch(b *batch) error {
 		addr, verdict := m.addr, m.verdict
 		m.describe(m.rec.Entries, &m.rec.Decision)
 		if m.addr == addr && m.verdict == verdict {
-			steady = append(steady, m.values())
+			steady = append(steady, t.values(m.row))
 		} else {
-			rows = append(rows, m.values())
+			rows = append(rows, t.values(m.row))
 		}
 		if m.was.state != leased && m.was.queues != "" {
 			leave = append(leave, m.uuid)
@@ -434,13 +500,19 @@ func (t *tx) writeBatch(b *batch) error {
 		return err
 	}
 	for _, m := range b.all {
-		if err := t.moreAddresses(m.uuid, m.old, m.rec.Entries); err != nil {
+		if err := t.moreAddresses(&m.schedule, m.old, m.rec.Entries); err != nil {
 			return err
 		}
 	}
-	return t.insert("put events into the outbox",
+	err := t.insert("put events into the outbox",
 		"INSERT INTO enrich_outbox (event_id, attacker_uuid, topic, type, at, saved_at, payload)", params(7),
 		t.s.d.upsert("event_id", nil), b.events)
+	if err != nil {
+		return err
+	}
+	return t.insert("put events into the outboxes of readers",
+		"INSERT INTO enrich_delivery (delivery, reader, event_id, topic, type, at, saved_at, payload)", params(8),
+		t.s.d.upsert("delivery", nil), b.deliveries)
 }
 
 // writeRaws stores the raw answers that attacker_intel has no column for.
@@ -452,7 +524,7 @@ func (t *tx) writeRaws(all []*merged) error {
 				continue
 			}
 			if e := m.rec.Entry(name); e != nil && e.Finding != nil && rawPresent(e) {
-				rows = append(rows, []any{m.uuid, name, micros(e.Finding.ObservedAt), t.raw(e.Finding.Raw)})
+				rows = append(rows, []any{m.uuid, name, micros(e.Finding.ObservedAt), t.raw(name, e.Finding.Raw)})
 				continue
 			}
 			if slices.Contains(m.raws, name) {
@@ -467,21 +539,29 @@ func (t *tx) writeRaws(all []*merged) error {
 		t.s.d.upsert("attacker_uuid, provider", []string{"observed_at", "raw"}), rows)
 }
 
-// raw returns what is stored for a raw answer.
-func (t *tx) raw(raw []byte) string {
-	if t.bare && len(raw) > len("{}") {
+// raw returns what is stored for a raw answer of the named provider.
+func (t *tx) raw(name string, raw []byte) string {
+	if t.care[name] >= withoutRaw && len(raw) > len("{}") {
 		return fmt.Sprintf(`{"truncated":true,"bytes":%d}`, len(raw))
 	}
-	return cleanJSON(raw)
+	return t.json(name, cleanJSON(raw))
+}
+
+// json returns what is stored for a JSON text of the named provider, or of nobody.
+func (t *tx) json(name, text string) string {
+	if t.care[name] >= inASCII {
+		return jsontext.ASCII(text)
+	}
+	return text
 }
 
 // letter returns the row of the outbox for an event.
-func letter(attacker string, ev bus.Event, clock int64) []any {
+func (t *tx) letter(attacker string, ev bus.Event) []any {
 	if ev.ID == "" {
 		ev.ID = uuid.NewString()
 	}
 	return []any{
 		decnet.CleanText(ev.ID), attacker, decnet.CleanText(ev.Topic), decnet.CleanText(ev.Type),
-		micros(ev.Time), clock, cleanJSON(ev.Payload),
+		micros(ev.Time), t.clock, t.json("", cleanJSON(ev.Payload)),
 	}
 }

@@ -6,19 +6,34 @@ import (
 )
 
 var sqlite = dialect{
-	name:   "sqlite",
-	title:  "SQLite",
-	local:  true,
-	rows:   1,
-	only:   true,
-	exists: "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view', 'index') AND name = ?",
+	name:  "sqlite",
+	title: "SQLite",
+	home:  "a database file",
+	// A value keeps its own type, whatever the column's.
+	columnsOf: "SELECT name, '' FROM pragma_table_info(?)",
+	local:     true,
+	rows:      1,
+	only:      true,
+	like:      "GLOB",
+	rest:      "*",
+	exists:    "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view', 'index') AND name = ?",
 	unique: `SELECT count(*) FROM pragma_index_list('attacker_intel') i WHERE i."unique" = 1 AND i.partial = 0
 		AND (SELECT group_concat(name) FROM pragma_index_info(i.name)) = 'attacker_uuid'`,
 	columns: `SELECT name, type, "notnull", dflt_value IS NOT NULL FROM pragma_table_info('attacker_intel')`,
-	mark:    `"`,
-	char:    "TEXT",
-	text:    func(column string) string { return "CAST(" + column + " AS TEXT)" },
-	tie:     "rowid",
+	ownColumns: `SELECT m.name, c.name, c.type, c."notnull" = 0 AND c.pk = 0 FROM sqlite_master m JOIN pragma_table_info(m.name) c
+		WHERE m.type = 'table' AND m.name LIKE 'enrich!_%' ESCAPE '!'`,
+	// A single INTEGER PRIMARY KEY has no index.
+	ownIndexes: `SELECT m.name, i.name, (SELECT group_concat(name) FROM (SELECT name FROM pragma_index_info(i.name) ORDER BY seqno)), i."unique"
+		FROM sqlite_master m JOIN pragma_index_list(m.name) i WHERE m.type = 'table' AND m.name LIKE 'enrich!_%' ESCAPE '!'
+		UNION ALL SELECT m.name, '', (SELECT group_concat(name) FROM (SELECT name FROM pragma_table_info(m.name) WHERE pk > 0 ORDER BY pk)), 1
+		FROM sqlite_master m WHERE m.type = 'table' AND m.name LIKE 'enrich!_%' ESCAPE '!'
+			AND EXISTS (SELECT 1 FROM pragma_table_info(m.name) WHERE pk > 0)`,
+	leadIndex: "SELECT count(*) FROM pragma_index_list('attackers') i JOIN pragma_index_info(i.name) c WHERE c.seqno = 0 AND c.name = 'updated_at'",
+	wholeDDL:  true,
+	mark:      `"`,
+	char:      "TEXT",
+	text:      func(column string) string { return "CAST(" + column + " AS TEXT)" },
+	tie:       "rowid",
 	tieOf: func(op string) string {
 		start := "-9223372036854775808"
 		if op == "<" {
@@ -42,6 +57,17 @@ var sqlite = dialect{
 		return fatal
 	},
 	quotes: func(string) bool { return false },
+	advice: func(code string) string {
+		switch n, _ := strconv.Atoi(code); n & 0xff {
+		case 8: // SQLITE_READONLY
+			return "let the user of this program write the file and its directory: chown or chmod them"
+		case 13: // SQLITE_FULL
+			return "make room on the disk"
+		case 14: // SQLITE_CANTOPEN
+			return "let the user of this program read and write the file and its directory"
+		}
+		return ""
+	},
 }
 
 // SQLiteDSN returns the data source name of a database file for the drivers

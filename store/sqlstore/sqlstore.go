@@ -43,17 +43,21 @@
 //
 // # PostgreSQL
 //
-// Any driver will do that leaves the placeholders to the database and sends
-// several commands without arguments at once, such as the one in
-// github.com/jackc/pgx/v5/stdlib. The tables belong to the current schema. Each
-// transaction begins with settings of its own that make the planner go by
-// indexes, for a plan made while the tables are small to serve when they are not.
+// Any driver will do that leaves the placeholders to the database and sends several
+// commands without arguments at once, such as the one in
+// github.com/jackc/pgx/v5/stdlib. A pooler in transaction mode, like PgBouncer, keeps
+// no prepared statements: with pgx, add default_query_exec_mode=exec to the URL. The
+// tables belong to the current schema. Each transaction begins with settings of its own
+// that make the planner go by indexes, for a plan made while the tables are small to
+// serve when they are not.
 //
 // # MySQL and MariaDB
 //
-// The driver is github.com/go-sql-driver/mysql. Its parameter loc must be UTC,
-// which is the default, and interpolateParams=true saves a round trip for each
-// statement. All tables must be InnoDB's. Where DECNET's tables keep times to the
+// The driver is github.com/go-sql-driver/mysql. Times are in UTC whatever its
+// parameter loc says, and interpolateParams=true saves a round trip for each
+// statement. All tables must be InnoDB's. A connection over which the store has written
+// keeps innodb_lock_wait_timeout = 1, or 0, and lock_wait_timeout = 3; give the store a *sql.DB
+// of its own if other code is to wait longer. Where DECNET's tables keep times to the
 // second, so do we. MySQL keeps JSON in a form of its own: a raw answer in
 // attacker_intel comes back with its keys sorted and its numbers as doubles have
 // them, while MariaDB returns the text it was given.
@@ -92,7 +96,7 @@ type Options struct {
 	// for any other error: for SQLite a result code, primary or extended, for
 	// PostgreSQL the SQLSTATE, for MySQL the error number; numbers in decimal.
 	// The default knows the errors of modernc.org/sqlite,
-	// github.com/jackc/pgx, github.com/lib/pq and
+	// github.com/ncruces/go-sqlite3, github.com/jackc/pgx, github.com/lib/pq and
 	// github.com/go-sql-driver/mysql; other drivers need a function of their
 	// own. Without the code the store reports a database that is only busy as
 	// one that failed.
@@ -102,10 +106,10 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Store is a [store.Store] in a database. It also implements
-// [store.Registrar], [store.Answers], [store.Outbox], [store.QuotaLedger],
-// [store.Lister], [store.Statistician] and [store.Migrator]. Its methods are
-// safe for concurrent use.
+// Store is a [store.Store] in a database. It also implements [store.Registrar],
+// [store.Positions], [store.Answers], [store.Outbox], [store.QuotaLedger],
+// [store.Lister], [store.ByAddress], [store.Statistician] and [store.Migrator]. Its
+// methods are safe for concurrent use.
 //
 // An error names what was being done and wraps the driver's; its text holds no
 // value that was read or written. While the database is busy, methods try again
@@ -126,10 +130,13 @@ type Store struct {
 var _ interface {
 	store.Store
 	store.Registrar
+	store.Positions
 	store.Answers
 	store.Outbox
 	store.QuotaLedger
 	store.Lister
+	store.ByAddress
+	store.Counter
 	store.Statistician
 	store.Migrator
 } = (*Store)(nil)

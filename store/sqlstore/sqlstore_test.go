@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"io/fs"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,7 +48,11 @@ func TestMigrationsAreFiles(t *testing.T) {
 		require.NoError(t, err)
 		names, err := fs.Glob(files, "*.sql")
 		require.NoError(t, err)
-		require.Equal(t, []string{"0001_enrich.sql", "0002_turn.sql", "attacker_intel.sql", "attackers.sql", "enrich_migrations.sql", "enrich_outbox_attacker.sql"}, names)
+		if dialect == sqlstore.PostgreSQL { // where the key does not serve
+			require.Equal(t, "enrich_address_text.sql", names[5])
+			names = slices.Delete(names, 5, 6)
+		}
+		require.Equal(t, []string{"0001_enrich.sql", "0002_turn.sql", "0003_packed.sql", "attacker_intel.sql", "attackers.sql", "enrich_delivery.sql", "enrich_ledger_ip.sql", "enrich_migrations.sql", "enrich_outbox_attacker.sql", "enrich_position.sql"}, names)
 	}
 	_, err := sqlstore.Migrations(0)
 	require.ErrorContains(t, err, "no dialect")

@@ -10,7 +10,7 @@ import (
 
 // Stats implements [store.Statistician]. Indexes suffice for it, in time that
 // grows with the attackers, those enriched and those due, the entries that wait
-// and the events in the outbox; and it looks at each attacker that is leased. An
+// and the events in the outboxes; and it looks at each attacker that is leased. An
 // attacker that no claim has come across, because it is new since the last claim
 // or was there before the first one and is not imported yet, counts as due,
 // unless attacker_intel has a row about it. Stats looks for these among 10,000
@@ -20,7 +20,7 @@ import (
 // claim comes across it.
 func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 	var stats store.Stats
-	err := s.read(ctx, func(t *tx) error {
+	err := s.read(ctx, func(t *tx) (err error) {
 		if err := t.readClock(); err != nil {
 			return err
 		}
@@ -46,6 +46,9 @@ func (s *Store) Stats(ctx context.Context, now time.Time) (store.Stats, error) {
 			*count.to += n
 		}
 		if err := t.countNew(&stats); err != nil {
+			return err
+		}
+		if stats.Readers, err = t.countBy("count what readers have not read", "SELECT reader, count(*) FROM enrich_delivery GROUP BY reader"); err != nil {
 			return err
 		}
 		return t.countWaiting(stats.Waiting)
@@ -119,19 +122,13 @@ func (t *tx) countNew(stats *store.Stats) error {
 // countWaiting counts the entries that wait for each provider's quota, also
 // those of attackers under a lease.
 func (t *tx) countWaiting(waiting map[string]int) error {
-	err := t.query("count who waits", `SELECT queue, count(*) FROM enrich_queue
-		WHERE queue >= 'waiting:' AND queue < 'waiting;' GROUP BY queue`, nil,
-		func(scan func(...any) error) error {
-			var (
-				queue string
-				n     int
-			)
-			err := scan(&queue, &n)
-			waiting[strings.TrimPrefix(queue, waitingFor)] += n
-			return err
-		})
+	queued, err := t.countBy("count who waits", `SELECT queue, count(*) FROM enrich_queue
+		WHERE queue >= 'waiting:' AND queue < 'waiting;' GROUP BY queue`)
 	if err != nil {
 		return err
+	}
+	for queue, n := range queued {
+		waiting[strings.TrimPrefix(queue, waitingFor)] += n
 	}
 	return t.query("count who waits under a lease", "SELECT queues FROM enrich_ledger WHERE state = 2", nil,
 		func(scan func(...any) error) error {
@@ -144,4 +141,21 @@ func (t *tx) countWaiting(waiting map[string]int) error {
 			}
 			return err
 		})
+}
+
+// countBy runs a query for numbers by name, and returns nil if there are none.
+func (t *tx) countBy(purpose, text string) (by map[string]int, err error) {
+	err = t.query(purpose, text, nil, func(scan func(...any) error) error {
+		var (
+			name string
+			n    int
+		)
+		err := scan(&name, &n)
+		if by == nil {
+			by = make(map[string]int)
+		}
+		by[name] += n
+		return err
+	})
+	return by, err
 }

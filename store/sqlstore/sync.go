@@ -1,14 +1,18 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/decnet/enrich/store"
 )
 
 // Whatever writes to attackers sets updated_at to its present time, so that a
@@ -59,12 +63,20 @@ type upkept struct {
 	behind  bool // it is time to sweep further
 }
 
-// upkeep is tx.upkeep in a transaction of its own.
+// upkeep is tx.upkeep in a transaction of its own. If another client keeps rows
+// locked it does the rest; the cursors come across those rows again.
 func (s *Store) upkeep(ctx context.Context, wait bool) (u upkept, err error) {
-	err = s.writeUntimed(ctx, func(t *tx) (err error) {
+	passing := false
+	f := func(t *tx) (err error) {
+		t.passing = passing
 		u, err = t.upkeep(wait)
 		return err
-	})
+	}
+	if err = s.writeUnlessLocked(ctx, writing, f); errors.Is(err, store.ErrLocked) {
+		s.log.Warn("another client of the database keeps rows locked; looking at the others", "error", err)
+		passing = true
+		err = s.writeUntimed(ctx, f)
+	}
 	return u, err
 }
 
@@ -89,10 +101,14 @@ func (t *tx) upkeep(wait bool) (u upkept, err error) {
 	if err != nil {
 		return u, err
 	}
-	if len(cursors) < 5 {
-		return upkept{skipped: true}, nil
+	if len(cursors) < len(cursorNames)-1 {
+		repaired, err := t.repairCursors() // which another transaction has locked otherwise
+		return upkept{skipped: !repaired, more: repaired}, err
 	}
 	lead, past := cursors["lead"], cursors["past"]
+	if err := t.turnBack(cursors); err != nil {
+		return u, err
+	}
 	found, err := t.newAttackers(lead, cursors["trail"], past)
 	if err != nil {
 		return u, err
@@ -112,9 +128,47 @@ func (t *tx) upkeep(wait bool) (u upkept, err error) {
 	u.more = lead.more || past.more
 	u.behind = cursors["sweep"].more || cursors["ledger"].more
 	if expires != nil && *expires <= t.clock {
-		err = t.endLeases()
+		err = t.endLeases(never)
 	}
 	return u, err
+}
+
+const (
+	// clockStep is by how much the clock may be set back without being taken for one
+	// that was wrong. A transaction that waits for locks goes by the time at which it
+	// began, so another one may have moved the cursors later.
+	clockStep = 2 * time.Minute
+	// reread is from when on attackers are read again after the clock was set back.
+	reread = time.Hour
+)
+
+// turnBack takes back what the clock has left if it was ahead and was set back. The
+// cursors that go round are moved all the time, so they tell what it said at least.
+// Leases that end after that were taken by the wrong clock. The cursors that go by
+// time are reset if they are ahead.
+func (t *tx) turnBack(cursors map[string]*cursor) error {
+	latest := max(cursors["sweep"].movedAt, cursors["ledger"].movedAt)
+	if latest > t.clock+clockStep.Microseconds() {
+		if err := t.endLeases(latest); err != nil {
+			return err
+		}
+		for _, name := range []string{"sweep", "ledger"} {
+			c := cursors[name]
+			c.movedAt = t.clock
+			if err := t.moveCursor(c, c.at, c.uuid); err != nil {
+				return err
+			}
+		}
+	}
+	clock := time.UnixMicro(t.clock)
+	for _, name := range []string{"lead", "trail"} {
+		if c := cursors[name]; c.at > formatTime(clock.Add(2*leadBy)) {
+			if err := t.moveCursor(c, formatTime(clock.Add(-reread)), ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // sighting is a row of attackers beside what the ledger knows of it.
@@ -123,17 +177,20 @@ type sighting struct {
 	ip         string
 	seen       int64
 	moved      bool   // the address has changed, though it may have changed back
+	sooner     int64  // the first of several sightings that were later than the one before; 0 for seen
 	updated    string // attackers.updated_at, if page read it
 	known      bool   // there is a row in the ledger, and what follows is from it
 	ledgerIP   string
 	ledgerSeen int64
+	schedule   *schedule // the whole of it, if it was read from a row that is locked
 }
 
-// What sighting.scan reads, and where from.
-const (
-	sightingSelected = `a.uuid, a.ip, a.last_seen, l.attacker_uuid, l.ip, l.last_seen`
-	sightingFrom     = ` FROM attackers a LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid`
-)
+// sightingSelected is what sighting.scan reads, and sightingFrom where from.
+func (d *dialect) sightingSelected() string {
+	return "a.uuid, a.ip, " + d.moment("a.last_seen") + ", l.attacker_uuid, l.ip, l.last_seen"
+}
+
+const sightingFrom = ` FROM attackers a LEFT JOIN enrich_ledger l ON l.attacker_uuid = a.uuid`
 
 // scan reads a row, whose last columns go to more.
 func (g *sighting) scan(scan func(...any) error, more ...any) error {
@@ -150,6 +207,26 @@ func (g *sighting) scan(scan func(...any) error, more ...any) error {
 	g.ip, g.seen, g.known = ip.String, micros(seen.Time), uuid.Valid
 	g.ledgerIP, g.ledgerSeen = ledgerIP.String, ledgerSeen.Int64
 	return nil
+}
+
+// restOfSchedule is what scanWhole reads beside sightingSelected and its own columns.
+const restOfSchedule = ", l.state, l.wake_at, l.due_at, l.ahead_at, l.fence, l.queues"
+
+// scanWhole reads a row that is locked in the ledger, whose columns before
+// restOfSchedule go to more.
+func (g *sighting) scanWhole(scan func(...any) error, more ...any) error {
+	var (
+		state, wake, due, ahead, fence sql.NullInt64
+		queues                         sql.NullString
+	)
+	err := g.scan(scan, append(more, &state, &wake, &due, &ahead, &fence, &queues)...)
+	if g.known {
+		g.schedule = &schedule{
+			uuid: g.uuid, ip: g.ledgerIP, seen: g.ledgerSeen, state: int(state.Int64),
+			wake: wake.Int64, due: due.Int64, ahead: ahead.Int64, fence: fence.Int64, queues: queues.String,
+		}
+	}
+	return err
 }
 
 // newAttackers moves the three cursors that go by updated_at, and returns what
@@ -292,7 +369,7 @@ func (t *tx) nextRows(last *cursor, op, where string, args []any) (found []sight
 	if op == "<" {
 		direction = " DESC"
 	}
-	err = t.query("read new attackers", "SELECT "+sightingSelected+", "+t.s.d.text("a.updated_at")+` FROM (
+	err = t.query("read new attackers", "SELECT "+t.s.d.sightingSelected()+", "+t.s.d.text("a.updated_at")+` FROM (
 			SELECT uuid, ip, last_seen, updated_at, `+t.s.d.tie+` AS tie FROM attackers
 			WHERE `+where+` AND updated_at <= ?
 			ORDER BY updated_at`+direction+", "+t.s.d.tie+direction+limit(syncBatch)+`) a
@@ -361,7 +438,7 @@ func (t *tx) sweep(c *cursor) (found []sighting, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = t.query("sweep over attackers", "SELECT "+sightingSelected+sightingFrom+" WHERE "+where+
+	err = t.query("sweep over attackers", "SELECT "+t.s.d.sightingSelected()+sightingFrom+" WHERE "+where+
 		" AND (l.attacker_uuid IS NULL OR l.ip <> a.ip OR "+t.s.d.seenOtherwise+")", args,
 		func(scan func(...any) error) error {
 			var g sighting
@@ -382,6 +459,9 @@ func (t *tx) sweepLedger(c *cursor) error {
 	if err != nil {
 		return err
 	}
+	if err := t.sweepSpellings(where, args); err != nil {
+		return err
+	}
 	var gone []string
 	err = t.query("sweep over the ledger", `SELECT l.attacker_uuid FROM enrich_ledger l
 		LEFT JOIN attackers a ON a.uuid = l.attacker_uuid WHERE `+where+" AND a.uuid IS NULL ORDER BY l.attacker_uuid", args,
@@ -394,7 +474,29 @@ func (t *tx) sweepLedger(c *cursor) error {
 	if err != nil {
 		return err
 	}
+	if len(gone) > 0 && t.passing {
+		if gone, err = t.lockLedger(gone); err != nil {
+			return err
+		}
+	}
 	return t.purge(gone)
+}
+
+// sweepSpellings stores the addresses of attackers whose texts are unusual and that an
+// older program has added. Every text of an IPv4 address without a colon is usual.
+func (t *tx) sweepSpellings(where string, args []any) error {
+	var rows [][]any
+	err := t.query("sweep over spellings", "SELECT l.attacker_uuid, l.ip FROM enrich_ledger l WHERE "+where+" AND l.ip LIKE '%:%'", args,
+		func(scan func(...any) error) error {
+			var uuid, ip string
+			err := scan(&uuid, &ip)
+			rows = append(rows, unusual(uuid, ip)...)
+			return err
+		})
+	if err != nil {
+		return err
+	}
+	return t.insertAddresses(rows)
 }
 
 // syncOnly brings the ledger up to date with chosen attackers.
@@ -402,7 +504,7 @@ func (t *tx) syncOnly(ids []uuid.UUID) error {
 	var found []sighting
 	for chunk := range slices.Chunk(spellings(ids), maxParams) {
 		among, args := t.among(chunk)
-		err := t.query("read chosen attackers", "SELECT "+sightingSelected+sightingFrom+" WHERE a.uuid "+among, args,
+		err := t.query("read chosen attackers", "SELECT "+t.s.d.sightingSelected()+sightingFrom+" WHERE a.uuid "+among, args,
 			func(scan func(...any) error) error {
 				var g sighting
 				err := g.scan(scan)
@@ -419,8 +521,16 @@ func (t *tx) syncOnly(ids []uuid.UUID) error {
 // reconcile takes over into the ledger what was found in attackers. Rows whose
 // key is no UUID are passed over.
 func (t *tx) reconcile(found []sighting) error {
-	byUUID := make(map[string]*sighting)
-	var fresh, differ []string
+	byUUID := make(map[string]*sighting, len(found))
+	var (
+		fresh, differ []string
+		changes       []change
+	)
+	apply := func(r *schedule) {
+		was := *r
+		byUUID[r.uuid].apply(r, time.UnixMicro(t.clock))
+		changes = append(changes, change{&was, r})
+	}
 	for i := range found {
 		g := &found[i]
 		if _, isUUID := parseUUID(g.uuid); !isUUID || byUUID[g.uuid] != nil {
@@ -430,30 +540,31 @@ func (t *tx) reconcile(found []sighting) error {
 		switch {
 		case !g.known:
 			fresh = append(fresh, g.uuid)
-		case g.moved || g.seen != g.ledgerSeen || !sameIP(g.ip, g.ledgerIP):
+		case !g.moved && g.seen == g.ledgerSeen && sameIP(g.ip, g.ledgerIP):
+		case g.schedule != nil:
+			apply(g.schedule)
+		default:
 			differ = append(differ, g.uuid)
 		}
 	}
 	slices.Sort(differ)
 	for chunk := range slices.Chunk(differ, maxParams) {
-		var rows []*schedule
 		among, args := t.among(chunk)
 		err := t.query("read attackers that changed", "SELECT "+scheduleColumns+" FROM enrich_ledger WHERE attacker_uuid "+
-			among+ordered(t.s.d.lock), args, func(scan func(...any) error) error {
+			among+ordered(t.locking()), args, func(scan func(...any) error) error {
 			r := new(schedule)
-			rows = append(rows, r)
-			return scan(r.dest()...)
+			err := scan(r.dest()...)
+			if byUUID[r.uuid] != nil {
+				apply(r)
+			}
+			return err
 		})
 		if err != nil {
 			return err
 		}
-		for _, r := range rows {
-			was := *r
-			byUUID[r.uuid].apply(r)
-			if err := t.reschedule(&was, r); err != nil {
-				return err
-			}
-		}
+	}
+	if err := t.reschedule(changes); err != nil {
+		return err
 	}
 	slices.Sort(fresh)
 	return t.enroll(fresh, byUUID)
@@ -461,10 +572,10 @@ func (t *tx) reconcile(found []sighting) error {
 
 // apply changes a row as its attacker has changed. Being seen again may make it
 // due early, and a new address makes it due at once.
-func (g *sighting) apply(r *schedule) {
+func (g *sighting) apply(r *schedule, now time.Time) {
 	due := r.due
-	if g.seen > r.seen {
-		due, r.ahead = min(due, max(r.ahead, g.seen, 1)), never
+	if store.SeenAgain(fromMicros(r.seen), fromMicros(g.seen), now) {
+		due, r.ahead = min(due, max(r.ahead, cmp.Or(g.sooner, g.seen), 1)), never
 	}
 	r.seen = g.seen
 	if g.moved || !sameIP(g.ip, r.ip) {
@@ -484,17 +595,22 @@ func (t *tx) enroll(fresh []string, byUUID map[string]*sighting) error {
 	if err != nil {
 		return err
 	}
-	var rows [][]any
+	var rows, addrs [][]any
 	for _, uuid := range fresh {
+		g := byUUID[uuid]
+		addrs = append(addrs, unusual(uuid, g.ip)...)
 		if !adopted[uuid] {
-			g := byUUID[uuid]
 			rows = append(rows, []any{uuid, g.ip, g.seen, t.clock})
 		}
 	}
 	// A fence that grows with time does not come again for an attacker who was
 	// forgotten and came back.
-	return t.insert("add attackers to the ledger", `INSERT INTO enrich_ledger (attacker_uuid, ip, last_seen, fence,
-		state, wake_at, due_at, ahead_at, owner, queues, verdict, revision, cached_at, entries, decision)`,
+	err = t.insert("add attackers to the ledger", `INSERT INTO enrich_ledger (attacker_uuid, ip, last_seen, fence,
+		state, wake_at, due_at, ahead_at, owner, queues, verdict, revision, cached_at, ledger, decision)`,
 		"(?, ?, ?, ?, 1, 0, 0, "+strconv.FormatInt(never, 10)+", '', '', -1, 0, 0, '[]', '{}')",
 		t.s.d.upsert("attacker_uuid", nil), rows)
+	if err != nil {
+		return err
+	}
+	return t.insertAddresses(addrs)
 }

@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"strings"
 	"time"
@@ -51,6 +52,40 @@ func cleanJSON(raw []byte) string {
 		text = strings.ReplaceAll(text, "\x00", "")
 	}
 	return text
+}
+
+// maxOwner is the greatest length of an owner as it is stored.
+const maxOwner = 200
+
+// ownerText returns the name of an owner as every database can store it. Long names,
+// and those with other characters than ASCII's visible ones, are cut and replaced,
+// and then end with a hash, so that different owners stay different.
+func ownerText(owner string) string {
+	kept := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, owner[:min(len(owner), maxOwner)])
+	if kept == owner {
+		return owner
+	}
+	sum := sha256.Sum256([]byte(owner))
+	return kept + "#" + hex.EncodeToString(sum[:8])
+}
+
+// plain returns what is stored for a text of the named provider, or of nobody, that is
+// not JSON.
+func (t *tx) plain(name, text string) string {
+	if t.care[name] < inASCII {
+		return text
+	}
+	return strings.Map(func(r rune) rune {
+		if r >= utf8.RuneSelf {
+			return '?'
+		}
+		return r
+	}, text)
 }
 
 // timeLayout is how SQLAlchemy writes a time to SQLite. The other databases

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,9 +19,16 @@ type tx struct {
 	s     *Store
 	conn  runner
 	clock int64 // the store's, in microseconds, when the transaction began; 0 if it was not read
-	bare  bool  // raw answers are not stored, because the database has refused them
+	// care is what is left out because the database has refused the update with it, by
+	// provider, and of what is no provider's by "".
+	care map[string]care
 	// foreign says that meet sets row.queried as well.
 	foreign bool
+	// waits says whether anybody waited for a provider when load last read rows.
+	waits bool
+	// passing says that rows of the ledger that another client has locked are passed
+	// over where they are found again later.
+	passing bool
 }
 
 // runner runs the statements of a transaction: a *sql.Conn, or a *localTx.
@@ -30,7 +38,9 @@ type runner interface {
 }
 
 // write runs f in a transaction that may write. If it fails for a reason that
-// passes it runs f again, so f must set all it returns anew.
+// passes it runs f again, so f must set all it returns anew. Each time it waits for a
+// second for what another client has locked, and after maxWaits the error wraps
+// store.ErrLocked.
 func (s *Store) write(ctx context.Context, f func(*tx) error) error {
 	return s.writeUntimed(ctx, func(t *tx) error {
 		if err := t.readClock(); err != nil {
@@ -43,13 +53,23 @@ func (s *Store) write(ctx context.Context, f func(*tx) error) error {
 // writeUntimed is write for an f that reads the clock itself, with the first of
 // its own queries: see tx.clocked.
 func (s *Store) writeUntimed(ctx context.Context, f func(*tx) error) error {
-	return s.retry(ctx, func() error { return s.attempt(ctx, true, f) })
+	return s.retry(ctx, maxWaits, func() error { return s.attempt(ctx, writing, f) })
+}
+
+// maxWaits is how often a transaction is begun that waits in vain, for a second,
+// for what another client has locked.
+const maxWaits = 5
+
+// writeUnlessLocked is writeUntimed, in the given mode, for an f that waits only once
+// for what another client has locked.
+func (s *Store) writeUnlessLocked(ctx context.Context, m mode, f func(*tx) error) error {
+	return s.retry(ctx, 1, func() error { return s.attempt(ctx, m, f) })
 }
 
 // read runs f in a transaction that sees one state of the database. It may run
 // it again, as write does.
 func (s *Store) read(ctx context.Context, f func(*tx) error) error {
-	return s.retry(ctx, func() error { return s.attempt(ctx, false, f) })
+	return s.retry(ctx, maxWaits, func() error { return s.attempt(ctx, reading, f) })
 }
 
 // errClosed is what a database returns once it is closed. Package sql has it and
@@ -61,37 +81,51 @@ var errClosed = func() error {
 	return err
 }()
 
+// mode is what a transaction is for.
+type mode uint8
+
+const (
+	reading mode = iota
+	writing
+	brief     // writing, and hardly waiting for locks
+	migrating // writing, and waiting for locks for as long as it takes
+)
+
 // attempt runs f in a transaction once.
-func (s *Store) attempt(ctx context.Context, writes bool, f func(*tx) error) error {
+func (s *Store) attempt(ctx context.Context, m mode, f func(*tx) error) error {
 	within := func(ctx context.Context, conn runner) error {
 		return f(&tx{ctx: ctx, s: s, conn: conn})
 	}
 	if s.d.local {
-		return s.locally(ctx, writes, within)
+		return s.locally(ctx, m != reading, within)
 	}
-	return s.remotely(ctx, writes, within)
+	return s.remotely(ctx, m, within)
 }
 
 // remotely runs f in a transaction of a database server, on a connection on
 // which it begins and ends by statements: what is lost with a connection is
 // known best that way.
-func (s *Store) remotely(ctx context.Context, writes bool, f func(context.Context, runner) error) (err error) {
+func (s *Store) remotely(ctx context.Context, m mode, f func(context.Context, runner) error) (err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		closed := errors.Is(err, errClosed)
-		err = s.failed("connect to the database", err)
+		err = s.connectFailed(err)
 		if !closed { // with a code of the database it is what the code says
 			err = &lostError{err}
 		}
 		return err
 	}
 	defer conn.Close()
-	begin := s.d.view
-	if writes {
-		begin = s.d.begin
-	}
+	begin := [...][]string{reading: s.d.view, writing: s.d.begin, brief: s.d.brief, migrating: s.d.patient}[m]
 	for _, text := range begin {
-		if _, err := conn.ExecContext(ctx, text); err != nil {
+		_, err := conn.ExecContext(ctx, text)
+		if code, ok := s.code(err); ok && code == s.d.inside {
+			// With autocommit=0 whatever was done last on the connection began a transaction.
+			if _, err = conn.ExecContext(ctx, "ROLLBACK"); err == nil {
+				_, err = conn.ExecContext(ctx, text)
+			}
+		}
+		if err != nil {
 			discard(conn) // it may have begun all the same
 			// With a code of the database it is what the code says.
 			return &lostError{s.failed("begin a transaction", err)}
@@ -235,6 +269,60 @@ func (t *tx) insert(purpose, head, values, tail string, rows [][]any) error {
 			return err
 		}
 		rows = rows[n:]
+	}
+	return nil
+}
+
+// updates are changes of rows of a table, found by a key.
+type updates struct {
+	purpose, table, key string
+	groups              []updateGroup // each with other columns
+}
+
+type updateGroup struct {
+	columns []string
+	rows    [][]any // values of the columns, and the key
+}
+
+// add sets columns of the row that has the key.
+func (u *updates) add(key any, columns []string, values []any) {
+	if len(columns) == 0 {
+		return
+	}
+	i := slices.IndexFunc(u.groups, func(g updateGroup) bool { return slices.Equal(g.columns, columns) })
+	if i < 0 {
+		i, u.groups = len(u.groups), append(u.groups, updateGroup{columns: columns})
+	}
+	u.groups[i].rows = append(u.groups[i].rows, append(values, key))
+}
+
+// update changes rows by statements that change several at a time.
+func (t *tx) update(u *updates) error {
+	for _, g := range u.groups {
+		width := len(g.columns)
+		for rows := g.rows; len(rows) > 0; {
+			n := round(min(len(rows), t.s.d.rows))
+			set := make([]string, width)
+			args := make([]any, 0, n*(2*width+1))
+			for i, column := range g.columns {
+				if n == 1 {
+					set[i], args = column+" = ?", append(args, rows[0][i])
+					continue
+				}
+				set[i] = column + " = CASE " + u.key + strings.Repeat(" WHEN ? THEN ?", n) + " ELSE " + column + " END"
+				for _, row := range rows[:n] {
+					args = append(args, row[width], row[i])
+				}
+			}
+			for _, row := range rows[:n] {
+				args = append(args, row[width])
+			}
+			text := "UPDATE " + u.table + " SET " + strings.Join(set, ", ") + " WHERE " + u.key + " IN " + params(n)
+			if err := t.exec(u.purpose, text, args...); err != nil {
+				return err
+			}
+			rows = rows[n:]
+		}
 	}
 	return nil
 }
