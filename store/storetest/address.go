@@ -217,3 +217,34 @@ func forget(tb testing.TB, h Harness) {
 	f.same("Get of one observed again after it was forgotten", f.get(all[0].ID), store.Record{Attacker: all[0]})
 	f.expect("a claim after one was observed again", f.claim().Records, all[0])
 }
+
+func forgetUnseen(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Forgetter](f)
+	all := f.attackers(8) // each last seen a minute before the one ahead of it
+	for _, a := range all {
+		f.enrich(a, "a")
+	}
+	before := all[2].LastSeen
+	unseen := func(what string, limit, want int) {
+		f.Helper()
+		if n, err := s.ForgetUnseen(f.ctx, before, limit); n != want || err != nil {
+			f.Fatalf("ForgetUnseen %s returned %d, %v; want %d", what, n, err, want)
+		}
+	}
+	leased := f.take(all[6])
+	again := all[7]
+	again.LastSeen = f.now
+	f.observe(again)
+	unseen("with a limit of 2", 2, 2)
+	unseen("with a limit of 9", 9, 1)
+	unseen("with nothing left to forget", 9, 0)
+	for i, a := range all {
+		_, err := f.store.Get(f.ctx, a.ID)
+		if gone := errors.Is(err, store.ErrNotFound); gone != (i >= 3 && i <= 5) {
+			f.Errorf("Get of attacker %d, of whom 3 to 5 were not seen again and are not leased, returned %v", i, err)
+		}
+	}
+	f.release(f.now, store.Lease{ID: leased.ID, Fence: leased.Fence})
+	unseen("after a lease ended", 9, 1)
+}

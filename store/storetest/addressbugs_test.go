@@ -291,6 +291,28 @@ var addressBugs = bugs{
 			}
 		}),
 	},
+	"ForgetUnseen": {
+		"does nothing": func(b *broken) { b.unseen = func(time.Time, int) (int, error) { return 0, nil } },
+		"beyond the limit": func(b *broken) {
+			b.unseen = func(before time.Time, _ int) (int, error) { return b.Store.ForgetUnseen(background, before, 99) }
+		},
+		"seen at the time itself": func(b *broken) {
+			b.unseen = func(before time.Time, limit int) (int, error) {
+				return b.Store.ForgetUnseen(background, before.Add(time.Second), limit)
+			}
+		},
+		"seen again": func(b *broken) {
+			b.unseen = func(before time.Time, limit int) (int, error) {
+				return b.Store.ForgetUnseen(background, farAhead, limit)
+			}
+		},
+		"without counting": func(b *broken) {
+			b.unseen = func(before time.Time, limit int) (int, error) {
+				_, err := b.Store.ForgetUnseen(background, before, limit)
+				return 0, err
+			}
+		},
+	},
 	"Forget": {
 		"does nothing": forgetsNothing,
 		"first only": func(b *broken) {

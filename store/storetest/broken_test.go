@@ -31,14 +31,20 @@ type broken struct {
 	release     func(due time.Time, leases []store.Lease) error
 	observe     func([]store.Attacker) error
 	forget      func([]uuid.UUID) error
+	position    func(name string) ([]byte, error)
+	observeAt   func(name string, doc []byte, attackers []store.Attacker) error
+	unseen      func(before time.Time, limit int) (int, error)
 	answers     func(time.Time, []netip.Addr) ([]store.Answer, error)
 	turn        func(owner string, lasting time.Duration) (bool, error)
 	unpublished func(time.Duration, int) ([]bus.Event, error)
 	published   func([]string) error
 	expire      func(time.Duration) (int, error)
+	outboxOf    func(reader string) store.Outbox
 	budget      func(provider string) ([]byte, uint64, error)
 	swap        func(provider string, version uint64, doc []byte) (bool, error)
 	list        func(store.ListRequest) (store.Page, error)
+	found       func(ids []uuid.UUID) []uuid.UUID // changes what ByAddress returns
+	count       func(store.CountRequest) ([]store.Count, error)
 	stats       func(time.Time) (store.Stats, error)
 	prune       func(before time.Time) (store.Pruned, error)
 
@@ -156,6 +162,30 @@ func (b *broken) Forget(ctx context.Context, ids ...uuid.UUID) error {
 	return b.Store.Forget(ctx, ids...)
 }
 
+func (b *broken) Position(ctx context.Context, name string) ([]byte, error) {
+	ctx = b.context(ctx, "Position")
+	if b.position != nil && ctx.Err() == nil {
+		return b.position(name)
+	}
+	return b.Store.Position(ctx, name)
+}
+
+func (b *broken) ObserveAt(ctx context.Context, name string, doc []byte, attackers ...store.Attacker) error {
+	ctx = b.context(ctx, "ObserveAt")
+	if b.observeAt != nil && ctx.Err() == nil {
+		return b.observeAt(name, doc, attackers)
+	}
+	return b.Store.ObserveAt(ctx, name, doc, attackers...)
+}
+
+func (b *broken) ForgetUnseen(ctx context.Context, before time.Time, limit int) (int, error) {
+	ctx = b.context(ctx, "ForgetUnseen")
+	if b.unseen != nil && ctx.Err() == nil {
+		return b.unseen(before, limit)
+	}
+	return b.Store.ForgetUnseen(ctx, before, limit)
+}
+
 func (b *broken) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr) ([]store.Answer, error) {
 	ctx = b.context(ctx, "Answers")
 	if b.answers != nil && ctx.Err() == nil {
@@ -196,6 +226,13 @@ func (b *broken) Expire(ctx context.Context, age time.Duration) (int, error) {
 	return b.Store.Expire(ctx, age)
 }
 
+func (b *broken) OutboxOf(reader string) store.Outbox {
+	if b.outboxOf != nil {
+		return b.outboxOf(reader)
+	}
+	return b.Store.OutboxOf(reader)
+}
+
 func (b *broken) Budget(ctx context.Context, provider string) ([]byte, uint64, error) {
 	ctx = b.context(ctx, "Budget")
 	if b.budget != nil && ctx.Err() == nil {
@@ -212,12 +249,28 @@ func (b *broken) SwapBudget(ctx context.Context, provider string, version uint64
 	return b.Store.SwapBudget(ctx, provider, version, doc)
 }
 
+func (b *broken) ByAddress(ctx context.Context, networks []netip.Prefix) ([]uuid.UUID, error) {
+	ids, err := b.Store.ByAddress(b.context(ctx, "ByAddress"), networks)
+	if b.found != nil {
+		ids = b.found(ids)
+	}
+	return ids, err
+}
+
 func (b *broken) List(ctx context.Context, req store.ListRequest) (store.Page, error) {
 	ctx = b.context(ctx, "List")
 	if b.list != nil && ctx.Err() == nil {
 		return b.list(req)
 	}
 	return b.Store.List(ctx, req)
+}
+
+func (b *broken) Count(ctx context.Context, req store.CountRequest) ([]store.Count, error) {
+	ctx = b.context(ctx, "Count")
+	if b.count != nil && ctx.Err() == nil {
+		return b.count(req)
+	}
+	return b.Store.Count(ctx, req)
 }
 
 func (b *broken) Stats(ctx context.Context, now time.Time) (store.Stats, error) {

@@ -124,8 +124,8 @@ var callBugs = bugs{
 	"CancelledContext": func() map[string]func(b *broken) {
 		each := make(map[string]func(b *broken))
 		for _, call := range []string{
-			"Claim", "Get", "Save", "Release", "Observe", "Forget", "Answers",
-			"Unpublished", "Published", "Expire", "List", "Stats", "Prune",
+			"Claim", "Get", "Save", "Release", "Observe", "Forget", "ForgetUnseen", "Position", "ObserveAt", "Answers",
+			"Unpublished", "Published", "Expire", "List", "Count", "Stats", "Prune",
 		} {
 			each[call] = func(b *broken) { b.patient[call] = true }
 		}

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -59,6 +60,19 @@ func cancelledContext(tb testing.TB, h Harness) {
 		"Observe": func() error { return f.reg.Observe(ctx, newcomer) },
 		"Forget":  func() error { return f.reg.Forget(ctx, due.ID) },
 	}
+	if s, ok := store.As[store.Positions](f.store); ok {
+		calls["Position"] = func() error {
+			_, err := s.Position(ctx, "a")
+			return err
+		}
+		calls["ObserveAt"] = func() error { return s.ObserveAt(ctx, "a", []byte("doc")) }
+	}
+	if s, ok := store.As[store.Forgetter](f.store); ok {
+		calls["ForgetUnseen"] = func() error {
+			_, err := s.ForgetUnseen(ctx, f.now.Add(time.Hour), 9)
+			return err
+		}
+	}
 	if s, ok := store.As[store.Answers](f.store); ok {
 		calls["Answers"] = func() error {
 			_, err := s.Answers(ctx, f.now, due.Addr())
@@ -90,9 +104,21 @@ func cancelledContext(tb testing.TB, h Harness) {
 			return err
 		}
 	}
+	if s, ok := store.As[store.ByAddress](f.store); ok {
+		calls["ByAddress"] = func() error {
+			_, err := s.ByAddress(ctx, []netip.Prefix{netip.PrefixFrom(address(0), 32)})
+			return err
+		}
+	}
 	if s, ok := store.As[store.Lister](f.store); ok {
 		calls["List"] = func() error {
 			_, err := s.List(ctx, store.ListRequest{Limit: 1})
+			return err
+		}
+	}
+	if s, ok := store.As[store.Counter](f.store); ok {
+		calls["Count"] = func() error {
+			_, err := s.Count(ctx, store.CountRequest{From: f.now.Add(-time.Hour), To: f.now, Every: time.Minute})
 			return err
 		}
 	}

@@ -53,8 +53,10 @@ func difference(got, want store.Record, raw bool) []string {
 		c.time("Expires", g.Expires, w.Expires)
 		c.values("Failures", g.Failures, w.Failures)
 		c.text("Error", g.Error, w.Error)
+		c.text("Reason", g.Reason, w.Reason)
 		c.values("Rank", g.Rank, w.Rank)
 		c.time("Since", g.Since, w.Since)
+		c.values("Addr", g.Addr, w.Addr)
 		c.finding(g.Finding, w.Finding, raw)
 	}
 	return c.diffs

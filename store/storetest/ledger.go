@@ -58,7 +58,7 @@ func ledger(tb testing.TB, h Harness) {
 		},
 		{
 			Provider: "custom_1", State: store.Due, Due: f.now.Add(time.Minute + time.Microsecond),
-			Failures: 3, Error: provider.ErrRateLimited.Error(),
+			Failures: 3, Error: provider.ErrRateLimited.Error(), Addr: v6,
 		},
 		{
 			Provider: "feodo", State: store.Fresh, Expires: f.now.Add(2 * time.Hour),
@@ -83,7 +83,7 @@ func ledger(tb testing.TB, h Harness) {
 			Provider: "threatfox", State: store.Waiting, Expires: f.now,
 			Finding: &provider.Finding{Provider: "threatfox", Addr: v6, Verdict: provider.Unknown, ObservedAt: f.now},
 		},
-		{Provider: "zzz", State: store.NotApplicable},
+		{Provider: "zzz", State: store.NotApplicable, Reason: provider.OwnNetwork},
 	}
 	u := f.update(rec, entries...)
 	u.SavedAt = f.now.Add(time.Microsecond)

@@ -98,6 +98,7 @@ var ledgerBugs = bugs{
 			}
 			return v
 		}),
+		"the address of a failure is lost": inEntries(func(e *store.Entry) { e.Addr = netip.Addr{} }),
 		"empty text is nothing": inAttrs(func(v any) any {
 			if v == "" {
 				return nil
@@ -143,6 +144,7 @@ var ledgerBugs = bugs{
 			}
 		}),
 		"state lost":     inEntries(func(e *store.Entry) { e.State = store.Due }),
+		"reason lost":    inEntries(func(e *store.Entry) { e.Reason = "" }),
 		"error lost":     inEntries(func(e *store.Entry) { e.Error = "" }),
 		"failures lost":  inEntries(func(e *store.Entry) { e.Failures = 0 }),
 		"due lost":       inEntries(func(e *store.Entry) { e.Due = time.Time{} }),

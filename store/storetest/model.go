@@ -285,12 +285,19 @@ func (m *modelTest) update(t *token) store.Update {
 		case n < 2: // no such entry
 			continue
 		case n < 5:
-			fresh := f.fresh(name, address(m.IntN(5)))
+			about := m.IntN(5)
+			if m.IntN(3) > 0 { // a finding seldom serves others
+				about += 5 * (1 + m.IntN(100))
+			}
+			fresh := f.fresh(name, address(about))
 			fresh.Expires = m.later()
 			fresh.Finding.Attrs["score"] = m.Int64()
 			e, u.Changed = fresh, append(u.Changed, name)
 		case n < 6:
 			e.State, e.Due, e.Failures, e.Error = store.Due, m.later(), 1+m.IntN(9), "unavailable"
+			if e.Finding == nil {
+				e.Addr = t.rec.Addr()
+			}
 		case n < 7 && !waits:
 			e.State, waits = store.Waiting, true
 			e.Rank, e.Since = m.IntN(3)-1, m.later()

@@ -64,13 +64,15 @@ func (m *modelTest) compare() {
 
 // noZeros leaves providers out for which nothing waits.
 func noZeros(s store.Stats) store.Stats {
-	waiting := make(map[string]int)
-	for name, n := range s.Waiting {
-		if n > 0 {
-			waiting[name] = n
+	for _, by := range []*map[string]int{&s.Waiting, &s.Readers} {
+		kept := make(map[string]int)
+		for name, n := range *by {
+			if n > 0 {
+				kept[name] = n
+			}
 		}
+		*by = kept
 	}
-	s.Waiting = waiting
 	return s
 }
 

@@ -309,6 +309,86 @@ func listFiltered(tb testing.TB, h Harness) {
 	}, all[3])
 }
 
+func listOfSource(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	optional[store.Lister](f)
+	all := make([]store.Attacker, 6)
+	for i := range all {
+		all[i] = f.attacker(i)
+	}
+	f.observe(all...)
+	for i, names := range [][]string{{"b_c", "a"}, {"a"}, {"b_c"}, {"bxc"}, {"a", "b_c"}} {
+		rec := f.take(all[i])
+		u := f.update(rec)
+		for _, name := range names {
+			e := f.fresh(name, address(i))
+			e.Finding.Attrs["said \"so\""] = i < 2
+			if e.Finding.Known = i != 2; !e.Finding.Known { // answered, and does not have it
+				e.Finding.Verdict = provider.None
+			}
+			u.Entries = append(u.Entries, e)
+			u.Changed = append(u.Changed, name)
+		}
+		slices.SortFunc(u.Entries, func(a, b store.Entry) int { return strings.Compare(a.Provider, b.Provider) })
+		slices.Sort(u.Changed)
+		u.Revision, u.SavedAt = rec.Revision+1, f.now.Add(-time.Duration(i)*time.Hour)
+		f.save(u)
+	}
+	list := func(what string, req store.ListRequest, want ...store.Attacker) {
+		f.Helper()
+		for _, req.Limit = range []int{1, 2, 9} {
+			f.expect("List of "+what, f.pages(req), want...)
+		}
+	}
+	list("those a source has", store.ListRequest{Source: "b_c"}, all[0], all[4])
+	list("those another source has", store.ListRequest{Source: "bxc"}, all[3])
+	list("those a source has that nobody knows", store.ListRequest{Source: "c"})
+	list("those changed since", store.ListRequest{ChangedSince: f.now.Add(-2 * time.Hour)}, all[:3]...)
+	list("those a source has, changed since", store.ListRequest{Source: "a", ChangedSince: f.now.Add(-time.Hour)}, all[0], all[1])
+	list("all, for an attribute", store.ListRequest{OnlyTrue: "said \"so\""}, all...)
+	for i, rec := range f.pages(store.ListRequest{Limit: 9, NoRaw: true, OnlyTrue: "said \"so\""}) {
+		whole := f.get(rec.ID)
+		for _, name := range []string{"a", "b_c"} {
+			if e := rec.Entry(name); whole.Entry(name) != nil && i < 2 && (e == nil || e.Finding == nil || e.Finding.Attrs["said \"so\""] != true) {
+				f.Errorf("List for an attribute returned attacker %d with the entry %+v of %s, which lacks it", i, e, name)
+			}
+		}
+	}
+}
+
+func count(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	s := optional[store.Counter](f)
+	all := make([]store.Attacker, 7)
+	for i := range all {
+		all[i] = f.attacker(i)
+		all[i].LastSeen = f.now.Add(-time.Duration(i) * time.Hour)
+		all[i].FirstSeen = all[i].LastSeen
+	}
+	f.observe(all...)
+	for i, verdict := range []provider.Verdict{provider.Malicious, provider.None, provider.Malicious, provider.Malicious, provider.Benign, provider.Malicious} {
+		rec := f.take(all[i])
+		u := f.update(rec, f.fresh("a", address(i)))
+		u.Decision.Verdict = verdict
+		f.save(u)
+	}
+	from := f.now.Add(-4 * time.Hour)
+	got, err := s.Count(f.ctx, store.CountRequest{From: from, To: f.now, Every: 2 * time.Hour})
+	want := []store.Count{
+		{From: from.UTC(), Verdict: provider.Benign, Attackers: 1}, {From: from.UTC(), Verdict: provider.Malicious, Attackers: 1},
+		{From: from.Add(2 * time.Hour).UTC(), Verdict: provider.None, Attackers: 1},
+		{From: from.Add(2 * time.Hour).UTC(), Verdict: provider.Malicious, Attackers: 1},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		f.Errorf("Count returned %v, %v; want %v", got, err, want)
+	}
+	for _, bad := range []store.CountRequest{{}, {From: f.now, To: f.now, Every: time.Hour}, {From: from, To: f.now}, {From: from, To: f.now, Every: time.Nanosecond}} {
+		if _, err := s.Count(f.ctx, bad); !errors.Is(err, store.ErrInvalid) {
+			f.Errorf("Count(%+v) returned %v; want an error that wraps ErrInvalid", bad, err)
+		}
+	}
+}
+
 func stats(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	s := optional[store.Statistician](f)
@@ -404,6 +484,9 @@ func reopen(tb testing.TB, h Harness) {
 	all := f.attackers(7)
 	f.announced(all[0])
 	f.enrich(all[1], "a", "b")
+	typed := f.fresh("c", all[1].Addr())
+	typed.Finding.Attrs = allTypes()
+	f.save(f.update(f.take(all[1]), typed))
 	f.schedule(all[2], f.now.Add(time.Hour), f.fresh("a", all[2].Addr()))
 	f.schedule(all[3], time.Time{}, awaits("a"))
 	f.schedule(all[4], time.Time{}, excluded("a"))
@@ -412,6 +495,12 @@ func reopen(tb testing.TB, h Harness) {
 	if keepsBudgets {
 		if _, err := ledger.SwapBudget(f.ctx, "a", 0, []byte("left")); err != nil {
 			f.Fatalf("SwapBudget: %v", err)
+		}
+	}
+	places, keepsPositions := store.As[store.Positions](f.store)
+	if keepsPositions {
+		if err := places.ObserveAt(f.ctx, "a", []byte("read")); err != nil {
+			f.Fatalf("ObserveAt: %v", err)
 		}
 	}
 	var want []store.Record
@@ -431,6 +520,12 @@ func reopen(tb testing.TB, h Harness) {
 		doc, version, err := optional[store.QuotaLedger](f).Budget(f.ctx, "a")
 		if err != nil || string(doc) != "left" || version != 1 {
 			f.Errorf("Budget after the store was reopened returned %q, %d, %v; want what was stored", doc, version, err)
+		}
+	}
+	if keepsPositions {
+		doc, err := optional[store.Positions](f).Position(f.ctx, "a")
+		if err != nil || string(doc) != "read" {
+			f.Errorf("Position after the store was reopened returned %q, %v; want what was stored", doc, err)
 		}
 	}
 	c := f.claim(providers("a"))

@@ -381,6 +381,20 @@ var optionalBugs = bugs{
 			}
 		}),
 	},
+	"ByAddress": {
+		"oldest first": func(b *broken) {
+			b.found = func(ids []uuid.UUID) []uuid.UUID {
+				slices.Reverse(ids)
+				return ids
+			}
+		},
+		"one of several with an address": func(b *broken) {
+			b.found = func(ids []uuid.UUID) []uuid.UUID { return ids[:min(len(ids), 1)] }
+		},
+		"nobody": func(b *broken) {
+			b.found = func([]uuid.UUID) []uuid.UUID { return nil }
+		},
+	},
 	"ListFiltered": {
 		"verdicts ignored": listing(func(req *store.ListRequest) { req.Verdicts = nil }),
 		"one verdict": listing(func(req *store.ListRequest) {
@@ -409,6 +423,25 @@ var optionalBugs = bugs{
 		"text is a pattern": listing(func(req *store.ListRequest) {
 			req.Text = strings.TrimSuffix(strings.ReplaceAll(req.Text, "45_", "45."), "%")
 		}),
+	},
+	"OutboxReaders": {
+		"not counted": func(b *broken) {
+			b.stats = func(now time.Time) (store.Stats, error) {
+				s, err := b.Store.Stats(background, now)
+				s.Readers = nil
+				return s, err
+			}
+		},
+		"that of the bus":     func(b *broken) { b.outboxOf = func(string) store.Outbox { return b.Store } },
+		"one for all":         func(b *broken) { b.outboxOf = func(string) store.Outbox { return b.Store.OutboxOf("one") } },
+		"always the bus, too": func(b *broken) { b.update = func(u *store.Update) { u.NoBus = false } },
+		"never the bus, too": func(b *broken) {
+			b.update = func(u *store.Update) { u.NoBus = len(u.Readers) > 0 }
+		},
+		"one reader only": func(b *broken) {
+			b.update = func(u *store.Update) { u.Readers = u.Readers[:min(1, len(u.Readers))] }
+		},
+		"no readers": func(b *broken) { b.update = func(u *store.Update) { u.Readers = nil } },
 	},
 	"Prune": {
 		"nothing": func(b *broken) { b.prune = func(time.Time) (store.Pruned, error) { return store.Pruned{}, nil } },
@@ -457,6 +490,44 @@ var optionalBugs = bugs{
 			}
 		},
 	},
+	"ListOfSource": {
+		"without what was asked for": paging(func(req store.ListRequest, p *store.Page) {
+			for i := range p.Records {
+				if req.OnlyTrue != "" {
+					p.Records[i].Entries = nil
+				}
+			}
+		}),
+		"changed since": listing(func(req *store.ListRequest) { req.ChangedSince = time.Time{} }),
+		"source":        listing(func(req *store.ListRequest) { req.Source = "" }),
+		"entry of another": listing(func(req *store.ListRequest) {
+			if req.Source == "b_c" {
+				req.Source = "bxc"
+			}
+		}),
+		"not known": func(b *broken) {
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				source := req.Source
+				req.Source = ""
+				page, err := b.Store.List(background, req)
+				page.Records = slices.DeleteFunc(page.Records, func(rec store.Record) bool { return source != "" && rec.Entry(source) == nil })
+				return page, err
+			}
+		},
+	},
+	"Count": {
+		"before From": counts(func(req *store.CountRequest) { req.From = req.From.Add(-req.Every) }),
+		"after To":    counts(func(req *store.CountRequest) { req.To = req.To.Add(time.Hour) }),
+		"length":      counts(func(req *store.CountRequest) { req.Every *= 2 }),
+		"invalid": func(b *broken) {
+			b.count = func(req store.CountRequest) ([]store.Count, error) {
+				if req.Validate() != nil {
+					return nil, nil
+				}
+				return b.Store.Count(background, req)
+			}
+		},
+	},
 	"Stats": {
 		"attackers": counting(func(s *store.Stats) { s.Attackers++ }),
 		"enriched":  counting(func(s *store.Stats) { s.Enriched++ }),
@@ -468,6 +539,16 @@ var optionalBugs = bugs{
 			b.stats = func(time.Time) (store.Stats, error) { return b.Store.Stats(background, time.Now()) }
 		},
 	},
+}
+
+// counts returns a bug that changes what is to be counted.
+func counts(change func(req *store.CountRequest)) func(b *broken) {
+	return func(b *broken) {
+		b.count = func(req store.CountRequest) ([]store.Count, error) {
+			change(&req)
+			return b.Store.Count(background, req)
+		}
+	}
 }
 
 // listing returns a bug that changes what is to be listed.

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -194,4 +195,70 @@ func outboxTurn(tb testing.TB, h Harness) {
 	if _, err := s.Turn(f.ctx, "", lease); !errors.Is(err, store.ErrInvalid) {
 		f.Errorf("Turn of nobody returned %v; want an error that wraps ErrInvalid", err)
 	}
+}
+
+// outboxReaders is about the outboxes of readers beside the bus.
+func outboxReaders(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	readers := optional[store.Readers](f)
+	all := f.attackers(4)
+	var events []bus.Event
+	for i, to := range []struct {
+		readers []string
+		noBus   bool
+	}{{}, {[]string{"one"}, false}, {[]string{"one", "two"}, true}, {[]string{"two"}, false}} {
+		u := f.update(f.take(all[i]), f.fresh("a", all[i].Addr()))
+		u.Event, u.Readers, u.NoBus = f.event(), to.readers, to.noBus
+		events = append(events, *u.Event)
+		f.save(u)
+	}
+	has := func(what, reader string, want ...bus.Event) {
+		f.Helper()
+		got, err := readers.OutboxOf(reader).Unpublished(f.ctx, 0, 9)
+		if err != nil {
+			f.Fatalf("Unpublished of %s %s: %v", reader, what, err)
+		}
+		f.events("Unpublished of "+reader+" "+what, got, want...)
+	}
+	count := func(what string, want map[string]int) {
+		f.Helper()
+		s, ok := store.As[store.Statistician](f.store)
+		if !ok {
+			return
+		}
+		if got, err := s.Stats(f.ctx, f.now); err != nil || !maps.Equal(noZeros(got).Readers, want) {
+			f.Errorf("Stats %s: %v for the readers, %v; want %v", what, got.Readers, err, want)
+		}
+	}
+	f.events("Unpublished of the bus", f.unpublished(0, 9), events[0], events[1], events[3])
+	count("at first", map[string]int{"one": 2, "two": 2})
+	has("at first", "one", events[1], events[2])
+	has("at first", "two", events[2], events[3])
+	has("at first", "nobody")
+	if err := readers.OutboxOf("one").Published(f.ctx, events[2].ID, events[3].ID); err != nil {
+		f.Fatalf("Published of one: %v", err)
+	}
+	has("after it has read one event", "one", events[1])
+	has("after another reader has read one event", "two", events[2], events[3])
+	f.events("Unpublished of the bus after a reader has read", f.unpublished(0, 9), events[0], events[1], events[3])
+
+	for _, reader := range []string{"one", "two"} {
+		if mine, err := readers.OutboxOf(reader).Turn(f.ctx, reader, lease); !mine || err != nil {
+			f.Fatalf("Turn of the only reader %s returned %t, %v; want true", reader, mine, err)
+		}
+	}
+	if mine, err := readers.OutboxOf("one").Turn(f.ctx, "another", lease); mine || err != nil {
+		f.Fatalf("Turn of a second owner for one reader returned %t, %v; want false", mine, err)
+	}
+	if n, err := readers.OutboxOf("two").Expire(f.ctx, time.Hour); n != 0 || err != nil {
+		f.Fatalf("Expire of two of what is an hour old returned %d, %v; want 0", n, err)
+	}
+	if n, err := readers.OutboxOf("two").Expire(f.ctx, 0); n != 2 || err != nil {
+		f.Fatalf("Expire of two returned %d, %v; want 2", n, err)
+	}
+	has("after its events expired", "two")
+	count("after the events of a reader expired", map[string]int{"one": 1})
+	has("after the events of another reader expired", "one", events[1])
+	f.forget(all[1].ID)
+	has("after the attacker was forgotten", "one", events[1])
 }

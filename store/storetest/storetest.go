@@ -13,6 +13,7 @@ package storetest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/decnet/enrich/store"
 )
@@ -27,6 +28,12 @@ type Harness struct {
 	// process would, and returns a store on the same data. It is nil for stores
 	// that forget everything, which skips the checks that need it.
 	Reopen func(tb testing.TB, s store.Store) store.Store
+	// Shift adds a time, which may be negative, to all that the store's own clock has
+	// stamped in s, a store that New or Reopen returned, and to what it remembers of
+	// the clock: the ends of leases and of the turn to publish, when events were saved.
+	// It is as if the clock had been wrong and was then corrected. It is nil for stores
+	// that this cannot be done to, which skips the checks that need it.
+	Shift func(tb testing.TB, s store.Store, by time.Duration)
 }
 
 // Check is one property of a store.
@@ -52,14 +59,24 @@ func Run(t *testing.T, h Harness) {
 	if !ok {
 		t.Fatal("the store is no store.Registrar; the suite needs one to put attackers into it")
 	}
+	_, ok = store.As[store.Positions](s)
+	log("Positions", ok)
+	_, ok = store.As[store.Forgetter](s)
+	log("Forgetter", ok)
 	_, ok = store.As[store.Answers](s)
 	log("Answers", ok)
 	_, ok = store.As[store.Outbox](s)
 	log("Outbox", ok)
+	_, ok = store.As[store.Readers](s)
+	log("Readers", ok)
 	_, ok = store.As[store.QuotaLedger](s)
 	log("QuotaLedger", ok)
+	_, ok = store.As[store.ByAddress](s)
+	log("ByAddress", ok)
 	_, ok = store.As[store.Lister](s)
 	log("Lister", ok)
+	_, ok = store.As[store.Counter](s)
+	log("Counter", ok)
 	_, ok = store.As[store.Statistician](s)
 	log("Statistician", ok)
 	_, ok = store.As[store.Pruner](s)
@@ -68,6 +85,9 @@ func Run(t *testing.T, h Harness) {
 	log("Migrator", ok)
 	if h.Reopen == nil {
 		t.Log("the harness has no Reopen: the checks of what survives are skipped")
+	}
+	if h.Shift == nil {
+		t.Log("the harness has no Shift: the checks of a clock that was wrong are skipped")
 	}
 	for _, c := range Checks() {
 		t.Run(c.Name, func(t *testing.T) { c.Run(t, h) })
@@ -104,9 +124,18 @@ func Checks() []Check {
 		{"WaitingRank", waitingRank},
 		{"WaitingLongest", waitingLongest},
 		{"WaitingGranted", waitingGranted},
+		{"WaitingShared", waitingShared},
 		{"MixedOrder", mixedOrder},
 		{"SeenAhead", seenAhead},
 		{"KeepDue", keepDue},
+
+		{"ClockDue", clockDue},
+		{"ClockLease", clockLease},
+		{"ClockSeen", clockSeen},
+		{"ClockAnswers", clockAnswers},
+		{"ClockWaiting", clockWaiting},
+		{"ClockTurn", clockTurn},
+		{"ClockOutbox", clockOutbox},
 
 		{"Ledger", ledger},
 		{"HostileText", hostileText},
@@ -127,20 +156,31 @@ func Checks() []Check {
 		{"ObserveRejects", observeRejects},
 		{"ObserveFillsTimes", observeFillsTimes},
 		{"Forget", forget},
+		{"OddNames", oddNames},
+		{"ObserveTwice", observeTwice},
+		{"AwayAndBack", awayAndBack},
+		{"Nameless", nameless},
+		{"ForgetUnseen", forgetUnseen},
 
+		{"Positions", positions},
 		{"Answers", answers},
 		{"AnswersBoundary", answersBoundary},
+		{"AnswersOnce", answersOnce},
 		{"AnswersForgotten", answersForgotten},
 		{"Outbox", outbox},
 		{"OutboxOfAttacker", outboxOfAttacker},
 		{"OutboxOfRefusedUpdates", outboxOfRefusedUpdates},
 		{"OutboxExpire", outboxExpire},
 		{"OutboxTurn", outboxTurn},
+		{"OutboxReaders", outboxReaders},
 		{"Budget", budget},
 		{"BudgetConcurrently", budgetConcurrently},
+		{"ByAddress", byAddress},
 		{"List", list},
 		{"ListEnriched", listEnriched},
 		{"ListFiltered", listFiltered},
+		{"ListOfSource", listOfSource},
+		{"Count", count},
 		{"Stats", stats},
 		{"Prune", prune},
 		{"Migrate", migrate},
