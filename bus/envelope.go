@@ -64,7 +64,8 @@ func NewEnvelope(ev *Event) Envelope {
 // a string, a time that is not a number and a null are missing parts; unknown
 // parts are ignored. It fails with an error that wraps [ErrInvalid], and does
 // not quote body, unless body is a JSON object that every receiver can parse:
-// of valid Unicode, also in escapes, and nested at most 1000 deep.
+// of valid Unicode, also in escapes, nested at most 1000 deep, and without numbers
+// beyond the range of a float64.
 func ParseEnvelope(body []byte) (Envelope, error) {
 	var e Envelope
 	ok := jsontext.Fields(body, func(key, value []byte) {

@@ -54,9 +54,9 @@ func TestEventOfEveryParser(t *testing.T) {
 		ev := bus.Event{Topic: "a.b", Payload: json.RawMessage(payload)}
 		require.NoError(t, ev.Validate(), "%.40q", payload)
 	}
-	for _, payload := range []string{nested(1000), `{"a":"\ud83d"}`, "{\"a\":\"secret\xff\"}"} {
+	for _, payload := range []string{nested(1000), `{"a":"\ud83d"}`, "{\"a\":\"secret\xff\"}", `{"a":1E400}`} {
 		ev := bus.Event{Topic: "a.b", Payload: json.RawMessage(payload)}
-		require.EqualError(t, ev.Validate(), "bus: invalid payload on a.b: not Unicode, or nested too deep", "%.40q", payload)
+		require.EqualError(t, ev.Validate(), "bus: invalid payload on a.b: not Unicode, nested too deep, or with a number out of range", "%.40q", payload)
 	}
 	for _, ev := range []bus.Event{{Topic: "a", ID: "\xff"}, {Topic: "a", Type: "\xff"}} {
 		require.ErrorIs(t, ev.Validate(), bus.ErrInvalid)

@@ -97,8 +97,13 @@ func Match(pattern, topic string) bool {
 // every transport: a valid topic, an ID and a type that are UTF-8, and a payload
 // that is empty or a JSON object of at most [MaxPayload] bytes. The object must
 // be one that every parser of JSON accepts: of valid Unicode, also in escapes,
-// and nested at most 999 deep. The error does not quote the payload.
-func (ev *Event) Validate() error {
+// nested at most 999 deep, and without numbers beyond the range of a float64. The
+// error does not quote the payload.
+func (ev *Event) Validate() error { return ev.ValidateSize(MaxPayload) }
+
+// ValidateSize is Validate with another limit for the payload, in bytes, for
+// authors of a transport that carries more than [MaxPayload].
+func (ev *Event) ValidateSize(maxPayload int) error {
 	if err := ValidateTopic(ev.Topic); err != nil {
 		return err
 	}
@@ -108,11 +113,11 @@ func (ev *Event) Validate() error {
 		return fmt.Errorf("%w ID of an event on %s: not UTF-8", ErrInvalid, ev.Topic)
 	case !utf8.ValidString(ev.Type):
 		return fmt.Errorf("%w type of an event on %s: not UTF-8", ErrInvalid, ev.Topic)
-	case n > MaxPayload:
-		return fmt.Errorf("%w payload on %s: %d bytes long; at most %d are allowed", ErrInvalid, ev.Topic, n, MaxPayload)
+	case n > maxPayload:
+		return fmt.Errorf("%w payload on %s: %d bytes long; at most %d are allowed", ErrInvalid, ev.Topic, n, maxPayload)
 	case n > 0 && !jsontext.IsObject(ev.Payload, jsontext.MaxDepth-1): // the envelope is one more
 		if ev.Payload[0] == '{' && json.Valid(ev.Payload) {
-			return fmt.Errorf("%w payload on %s: not Unicode, or nested too deep", ErrInvalid, ev.Topic)
+			return fmt.Errorf("%w payload on %s: not Unicode, nested too deep, or with a number out of range", ErrInvalid, ev.Topic)
 		}
 		return fmt.Errorf("%w payload on %s: not a JSON object", ErrInvalid, ev.Topic)
 	}

@@ -107,6 +107,7 @@ var refusalBugs = bugs{
 		"no JSON accepted":   acceptingPayload(func(p []byte) bool { return string(p) == "{'a':1}" }),
 		"two accepted":       acceptingPayload(func(p []byte) bool { return bytes.Contains(p, []byte("}{")) }),
 		"too long accepted":  acceptingPayload(func(p []byte) bool { return len(p) > bus.MaxPayload }),
+		"1E400 accepted":     acceptingPayload(func(p []byte) bool { return bytes.Contains(p, []byte("1E400")) }),
 		"dropped in silence": swallowing,
 		"another error":      complaining,
 		"delivered all the same": func(b *broken) {

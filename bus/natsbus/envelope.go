@@ -34,9 +34,6 @@ func open(topic string, m *nats.Msg) (bus.Event, error) {
 	if err != nil {
 		return bus.Event{}, err
 	}
-	if n := len(e.Payload); n > bus.MaxPayload {
-		return bus.Event{}, fmt.Errorf("%w payload on %s: %d bytes long; at most %d are allowed", bus.ErrInvalid, topic, n, bus.MaxPayload)
-	}
 	ev, err := e.Event(topic)
 	if err != nil {
 		return bus.Event{}, err

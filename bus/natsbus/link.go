@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,20 +20,47 @@ type link struct {
 	nc        *nats.Conn
 	closed    chan nats.Status // receives when the connection is closed
 	published atomic.Uint64
+	refusals  refusals
+
+	subscribing sync.Mutex // held by one call of subscribe at a time
 
 	mu    sync.Mutex
-	subs  map[*bus.Mailbox]struct{}
+	subs  map[*bus.Mailbox]*subscription
 	ended bool
 	why   error // the first failure of a call
 }
 
-func newLink(b *Bus, nc *nats.Conn) *link {
-	return &link{bus: b, nc: nc, closed: nc.StatusChanged(nats.CLOSED), subs: make(map[*bus.Mailbox]struct{})}
+// subscription is what the server knows about a mailbox.
+type subscription struct {
+	subject string
+	sub     *nats.Subscription // nil until the NATS client has returned it
 }
 
-// serve waits until the connection is lost, and returns why it was. When ctx is
-// done it closes the connection.
-func (l *link) serve(ctx context.Context) error {
+func newLink(b *Bus) *link {
+	return &link{bus: b, subs: make(map[*bus.Mailbox]*subscription)}
+}
+
+// options returns the options of the link's NATS client, which connects until ctx is
+// done.
+func (l *link) options(ctx context.Context) nats.Options {
+	o := l.bus.options
+	if o.Dialer == nil && o.CustomDialer == nil {
+		o.CustomDialer = dialer{ctx, net.Dialer{Timeout: o.Timeout}}
+	}
+	o.AsyncErrorCB = func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		l.refused(err)
+		l.bus.options.AsyncErrorCB(nc, sub, err)
+	}
+	return o
+}
+
+// connected is called with the connection, before the link is used.
+func (l *link) connected(nc *nats.Conn) {
+	l.nc, l.closed = nc, nc.StatusChanged(nats.CLOSED)
+}
+
+// Serve implements [reconnect.Link].
+func (l *link) Serve(ctx context.Context) error {
 	if !l.nc.IsClosed() { // which it may have been before it could be listened for
 		select {
 		case <-l.closed:
@@ -40,7 +68,7 @@ func (l *link) serve(ctx context.Context) error {
 			l.nc.Close()
 		}
 	}
-	return l.fail(nats.ErrConnectionClosed)
+	return l.bus.lost(l.fail(nats.ErrConnectionClosed))
 }
 
 // fail closes the connection, if it still is there, because of err, and returns
@@ -82,28 +110,18 @@ func (l *link) confirm(ctx context.Context) error {
 }
 
 // do calls write and waits for the confirmation. The server confirms also what
-// it refused, and says that it did before.
-func (l *link) do(ctx context.Context, write func() error) error {
-	before := l.nc.LastError()
+// it refused, and says before that it did: about subject, in an error that begins
+// with one of the kinds.
+func (l *link) do(ctx context.Context, subject string, write func() error, kinds ...string) error {
+	before, errBefore := l.refusals.count(), l.nc.LastError()
 	if err := write(); err != nil {
 		return err
 	}
 	if err := l.confirm(ctx); err != nil {
 		return err
 	}
-	after := l.nc.LastError()
-	if after != before && (errors.Is(after, nats.ErrPermissionViolation) || errors.Is(after, nats.ErrMaxSubscriptionsExceeded)) {
-		return &refusal{after}
-	}
-	return nil
+	return l.refusals.since(before, errBefore, l.nc.LastError, subject, kinds)
 }
-
-// refusal is an error of the server's. It is about what was written, or about
-// what was written at the same time: then the server may have had another to
-// tell of before, so that nothing is certain.
-type refusal struct{ error }
-
-func (r *refusal) Unwrap() error { return r.error }
 
 func (l *link) publish(ctx context.Context, m *nats.Msg) error {
 	write := func() error { return l.nc.PublishMsg(m) }
@@ -111,7 +129,7 @@ func (l *link) publish(ctx context.Context, m *nats.Msg) error {
 	if l.bus.unconfirmed && l.published.Add(1)%window != 0 {
 		err = write()
 	} else {
-		err = l.do(ctx, write)
+		err = l.do(ctx, m.Subject, write, refusedPublish)
 	}
 	if errors.Is(err, nats.ErrMaxPayload) {
 		return fmt.Errorf("%w event on %s: longer in all than the server's max_payload, %d bytes",
@@ -121,29 +139,45 @@ func (l *link) publish(ctx context.Context, m *nats.Msg) error {
 }
 
 func (l *link) subscribe(ctx context.Context, pattern string) (bus.Subscription, error) {
-	subject := l.bus.prefix + pattern
-	var (
-		m   *bus.Mailbox
-		sub *nats.Subscription
-	)
-	m = bus.NewMailbox(l.bus.buffer, func() {
-		l.forget(m)
-		_ = sub.Unsubscribe() // fails without a connection, which does it as well
-	})
+	s := &subscription{subject: l.bus.prefix + pattern}
+	var m *bus.Mailbox
+	m = bus.NewMailbox(l.bus.buffer, func() { l.forget(m, s) })
+	l.subscribing.Lock()
+	defer l.subscribing.Unlock()
 	l.mu.Lock()
 	if !l.ended {
-		l.subs[m] = struct{}{}
+		l.subs[m] = s
 	}
 	l.mu.Unlock()
-	err := l.do(ctx, func() (err error) {
-		sub, err = l.nc.Subscribe(subject, l.bus.receiver(m))
+	err := l.do(ctx, s.subject, func() error {
+		sub, err := l.nc.Subscribe(s.subject, l.bus.receiver(m))
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		s.sub = sub
 		return err
-	})
+	}, refusedSubscribe, refusedTooMany)
 	if err != nil {
+		l.forget(m, s)
 		_ = m.Close()
-		return nil, l.explain("subscribe to", subject, err)
+		return nil, l.explain("subscribe to", s.subject, err)
 	}
 	return m, nil
+}
+
+// refused is called with what the server says that it refuses. A subscription that
+// it permits no longer would stay open and receive nothing, so it ends.
+func (l *link) refused(err error) {
+	l.refusals.add(err)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for m, s := range l.subs {
+		if isAbout(err, refusedSubscribe, s.subject) && m.End(l.bus.lost(err)) {
+			delete(l.subs, m)
+			if s.sub != nil {
+				_ = s.sub.Unsubscribe() // the server has done so
+			}
+		}
+	}
 }
 
 // receiver returns what delivers messages to m. The NATS client calls it for one
@@ -168,32 +202,32 @@ func (b *Bus) receiver(m *bus.Mailbox) nats.MsgHandler {
 
 // explain returns the error that the caller is to see.
 func (l *link) explain(what, subject string, err error) error {
-	_, refused := errors.AsType[*refusal](err)
+	refused := errors.Is(err, nats.ErrPermissionViolation) || errors.Is(err, nats.ErrMaxSubscriptionsExceeded)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return err
 	case refused:
-		return fmt.Errorf("natsbus: the server refuses to let this client %s %q, or something else at the same time: %w", what, subject, err)
-	case l.bus.closed():
+		return fmt.Errorf("natsbus: the server refuses to let this client %s %q: %w", what, subject, err)
+	case l.bus.keeper.Closed():
 		return bus.ErrClosed
 	}
 	return l.bus.lost(l.fail(err))
 }
 
 // forget removes a subscription that has ended.
-func (l *link) forget(m *bus.Mailbox) {
+func (l *link) forget(m *bus.Mailbox, s *subscription) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.subs, m)
+	if s.sub != nil {
+		_ = s.sub.Unsubscribe() // fails without a connection, which does it as well
+	}
 }
 
-// end ends every subscription.
-func (l *link) end() {
-	l.bus.mu.Lock()
-	reason := l.bus.err
-	l.bus.mu.Unlock()
+// End ends every subscription.
+func (l *link) End(reason error) {
 	l.mu.Lock()
 	subs := l.subs
 	l.subs, l.ended = nil, true

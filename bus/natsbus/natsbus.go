@@ -26,9 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -36,6 +34,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/bus/reconnect"
 )
 
 const (
@@ -95,15 +94,7 @@ type Bus struct {
 	unconfirmed bool
 	dropped     atomic.Uint64
 
-	stop func() // ends run
-	ctx  context.Context
-	done chan struct{} // closed when run has ended
-
-	mu      sync.Mutex
-	running bool
-	tried   chan struct{} // closed after the first attempt to connect
-	link    *link         // nil without a connection
-	err     error         // why there is none
+	keeper *reconnect.Keeper[*link]
 }
 
 var _ bus.Bus = (*Bus)(nil)
@@ -119,8 +110,6 @@ func New(o Options) (*Bus, error) {
 		servers:     names,
 		buffer:      o.Buffer,
 		unconfirmed: o.Unconfirmed,
-		done:        make(chan struct{}),
-		tried:       make(chan struct{}),
 	}
 	if o.Prefix != "" {
 		if err := bus.ValidateTopic(o.Prefix); err != nil {
@@ -131,18 +120,16 @@ func New(o Options) (*Bus, error) {
 		}
 		b.prefix = o.Prefix + "."
 	}
-	b.ctx, b.stop = context.WithCancel(context.Background())
-	if b.options, err = clientOptions(b.ctx, servers, o.Nats); err != nil {
-		b.stop()
+	if b.options, err = clientOptions(servers, o.Nats); err != nil {
 		return nil, err
 	}
+	b.keeper = reconnect.New(b.dial, retryMin, retryMax)
 	return b, nil
 }
 
-// clientOptions returns the options of a client that connects until ctx is
-// done, and once: what has to be done when a connection is lost is not the
-// client's business.
-func clientOptions(ctx context.Context, servers []string, more []nats.Option) (nats.Options, error) {
+// clientOptions returns the options of a client that connects once: what has to be
+// done when a connection is lost is not the client's business.
+func clientOptions(servers []string, more []nats.Option) (nats.Options, error) {
 	o := nats.GetDefaultOptions()
 	o.Name = "enrich"
 	o.PingInterval = 20 * time.Second
@@ -164,9 +151,6 @@ func clientOptions(ctx context.Context, servers []string, more []nats.Option) (n
 	o.ReconnectOnFlusherError = true // that is, close
 	if o.AsyncErrorCB == nil {
 		o.AsyncErrorCB = func(*nats.Conn, *nats.Subscription, error) {} // the client's own prints
-	}
-	if o.Dialer == nil && o.CustomDialer == nil {
-		o.CustomDialer = dialer{ctx, net.Dialer{Timeout: o.Timeout}}
 	}
 	return o, nil
 }
@@ -198,7 +182,7 @@ func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
 	if err != nil {
 		return err
 	}
-	l, err := b.connected(ctx)
+	l, err := b.keeper.Get(ctx)
 	if err != nil {
 		return err
 	}
@@ -209,7 +193,9 @@ func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
 // the error wraps [nats.ErrPermissionViolation].
 //
 // Messages that are no events are ignored, see [Bus.Dropped], and so is what
-// NATS itself sends on the subjects it keeps for itself.
+// NATS itself sends on the subjects it keeps for itself. If the server permits the
+// pattern no longer, the subscription ends with an error that wraps [bus.ErrLost]
+// and [nats.ErrPermissionViolation].
 func (b *Bus) Subscribe(ctx context.Context, pattern string) (bus.Subscription, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -220,7 +206,7 @@ func (b *Bus) Subscribe(ctx context.Context, pattern string) (bus.Subscription, 
 	if reserved(b.prefix + pattern) {
 		return nil, fmt.Errorf("%w pattern %q: NATS keeps such subjects for itself", bus.ErrInvalid, pattern)
 	}
-	l, err := b.connected(ctx)
+	l, err := b.keeper.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -237,89 +223,19 @@ func (b *Bus) Dropped() uint64 { return b.dropped.Load() }
 // way it waits for the end of that, at most the time limit of the NATS client,
 // by default 2 s for each server.
 func (b *Bus) Close() error {
-	b.mu.Lock()
-	b.err = bus.ErrClosed
-	l, running := b.link, b.running
-	b.mu.Unlock()
-	if l != nil {
-		l.drain()
-	}
-	b.stop()
-	if running {
-		<-b.done
-	}
+	b.keeper.Close((*link).drain)
 	return nil
 }
 
-// closed reports whether Close was called.
-func (b *Bus) closed() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.err == bus.ErrClosed
-}
-
-// connected returns the connection that there is. The first caller starts what
-// connects; the result of the first attempt is waited for, later ones are not.
-func (b *Bus) connected(ctx context.Context) (*link, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err == nil && !b.running {
-		b.running = true
-		go b.run()
+// dial opens a connection. It gives up when ctx is done.
+func (b *Bus) dial(ctx context.Context) (*link, error) {
+	l := newLink(b)
+	nc, err := l.options(ctx).Connect()
+	if err != nil {
+		return nil, b.lost(err)
 	}
-	if b.err == nil && b.link == nil {
-		b.mu.Unlock()
-		select {
-		case <-b.tried:
-		case <-ctx.Done():
-		}
-		b.mu.Lock()
-		if b.err == nil && b.link == nil {
-			return nil, ctx.Err()
-		}
-	}
-	if b.err != nil {
-		return nil, b.err
-	}
-	return b.link, nil
-}
-
-// run connects, again and again, until Close.
-func (b *Bus) run() {
-	defer close(b.done)
-	tried := sync.OnceFunc(func() { close(b.tried) })
-	defer tried()
-	for delay := retryMin; b.ctx.Err() == nil; delay = min(2*delay, retryMax) {
-		started := time.Now()
-		nc, err := b.options.Connect()
-		if err == nil {
-			l := newLink(b, nc)
-			b.set(l, nil)
-			tried()
-			err = l.serve(b.ctx)
-			b.set(nil, b.lost(err))
-			l.end()
-		} else {
-			b.set(nil, b.lost(err))
-			tried()
-		}
-		if time.Since(started) > retryMax {
-			delay = retryMin
-		}
-		select {
-		case <-b.ctx.Done():
-		case <-time.After(delay - rand.N(delay/5)): // processes that lost the server together do not return together
-		}
-	}
-}
-
-// set tells what connection there is, or why there is none.
-func (b *Bus) set(l *link, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.link = l; b.err != bus.ErrClosed {
-		b.err = err
-	}
+	l.connected(nc)
+	return l, nil
 }
 
 // lost returns a [bus.ErrLost] that says why, for which servers.

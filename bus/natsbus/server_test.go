@@ -7,9 +7,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -202,6 +204,93 @@ func TestNotPermitted(t *testing.T) {
 		require.Equal(t, "0f", receive(t, sub).ID)
 	}
 	require.NoError(t, sub.Err())
+}
+
+// limited returns a user who may subscribe to nothing but what is allowed.
+func limited(allowed ...string) []*server.User {
+	return []*server.User{{
+		Username: "u", Password: "secret",
+		Permissions: &server.Permissions{Subscribe: &server.SubjectPermission{Allow: allowed}},
+	}}
+}
+
+// TestRevoked: a subscription that a reload of the server's configuration no longer
+// permits ends, and can be made again when it is permitted again.
+func TestRevoked(t *testing.T) {
+	s := start(t, server.Options{Users: limited(">")})
+	b := connect(t, natsbus.Options{URL: s.url(), Prefix: "p", Nats: []nats.Option{nats.UserInfo("u", "secret")}})
+	sub, other := subscribe(t, b, "attacker.observed"), subscribe(t, b, "attacker.scored")
+	reload := func(allowed ...string) {
+		o := s.options
+		o.Users = limited(allowed...)
+		require.NoError(t, s.ReloadOptions(&o))
+	}
+	reload("p.attacker.scored")
+	select {
+	case _, open := <-sub.Events():
+		require.False(t, open)
+	case <-time.After(wait):
+		require.Fail(t, "the subscription stays open")
+	}
+	require.ErrorIs(t, sub.Err(), bus.ErrLost)
+	require.ErrorIs(t, sub.Err(), nats.ErrPermissionViolation)
+	require.ErrorContains(t, sub.Err(), "p.attacker.observed")
+	require.NoError(t, sub.Close())
+	_, err := b.Subscribe(t.Context(), "attacker.observed")
+	require.ErrorIs(t, err, nats.ErrPermissionViolation)
+
+	require.NoError(t, other.Err())
+	require.NoError(t, b.Publish(t.Context(), bus.Event{ID: "0f", Topic: "attacker.scored"}))
+	require.Equal(t, "0f", receive(t, other).ID)
+	reload(">")
+	sub = subscribe(t, b, "attacker.observed")
+	require.NoError(t, b.Publish(t.Context(), bus.Event{ID: "1f", Topic: "attacker.observed"}))
+	require.Equal(t, "1f", receive(t, sub).ID)
+}
+
+// TestTooManySubscriptions: each Subscribe that the server refuses fails.
+func TestTooManySubscriptions(t *testing.T) {
+	s := start(t, server.Options{MaxSubs: 2})
+	b := connect(t, natsbus.Options{URL: s.url()})
+	sub, other := subscribe(t, b, "a"), subscribe(t, b, "b")
+	for _, topic := range []string{"c", "d", "e"} {
+		_, err := b.Subscribe(t.Context(), topic)
+		require.ErrorIs(t, err, nats.ErrMaxSubscriptionsExceeded, topic)
+		require.ErrorContains(t, err, `"`+topic+`"`)
+		require.NoError(t, b.Publish(t.Context(), bus.Event{ID: "0f", Topic: "a"}))
+		require.Equal(t, "0f", receive(t, sub).ID)
+	}
+	require.NoError(t, other.Close())
+	eventually(t, "there is room", func() bool {
+		sub, err := b.Subscribe(t.Context(), "f")
+		if err == nil {
+			other = sub
+		}
+		return err == nil
+	})
+	require.NoError(t, b.Publish(t.Context(), bus.Event{ID: "1f", Topic: "f"}))
+	require.Equal(t, "1f", receive(t, other).ID)
+}
+
+// TestRefusedAtOnce: of calls at the same time, those that are refused fail, and no
+// others.
+func TestRefusedAtOnce(t *testing.T) {
+	s := start(t, server.Options{Users: limited("yes.>")})
+	b := connect(t, natsbus.Options{URL: s.url(), Nats: []nats.Option{nats.UserInfo("u", "secret")}})
+	var calls sync.WaitGroup
+	for i := range 20 {
+		topic := fmt.Sprintf("%s.%d", []string{"yes", "no"}[i%2], i)
+		calls.Go(func() {
+			_, err := b.Subscribe(t.Context(), topic)
+			if i%2 == 0 {
+				require.NoError(t, err)
+			} else {
+				require.ErrorIs(t, err, nats.ErrPermissionViolation)
+				require.ErrorContains(t, err, `Subscription to "`+topic+`"`)
+			}
+		})
+	}
+	calls.Wait()
 }
 
 func TestCredentials(t *testing.T) {

@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/bus"
-	"github.com/decnet/enrich/internal/backoff"
+	"github.com/decnet/enrich/bus/reconnect"
 )
 
 // The values that [Options] and [ServerOptions] leave open.
@@ -38,9 +37,11 @@ const (
 	// hung is how long a server may read nothing while something is to be
 	// written. After that the connection counts as lost.
 	hung = 10 * time.Second
-	// grace is how long Close, of a client or of the server, waits until what
-	// is queued has been written.
+	// grace is how long Close of a client waits until what is queued has been
+	// written, and Close of the server for a client that reads nothing.
 	grace = time.Second
+	// drain is how long the server's Close waits in all for clients that read.
+	drain = 10 * time.Second
 	// spare is how many bytes longer the server may make an envelope, with an
 	// id and a time of its own.
 	spare = 64
@@ -78,16 +79,7 @@ type Bus struct {
 	buffer  int
 	queue   queue // an empty one with the limits
 	dropped atomic.Uint64
-
-	stop func() // ends run
-	ctx  context.Context
-	done chan struct{} // closed when run has ended
-
-	mu      sync.Mutex
-	running bool
-	tried   chan struct{} // closed after the first attempt to connect
-	link    *link         // nil without a connection
-	err     error         // why there is none
+	keeper  *reconnect.Keeper[*link]
 }
 
 var _ bus.Bus = (*Bus)(nil)
@@ -101,18 +93,20 @@ func New(o Options) (*Bus, error) {
 			return nil, fmt.Errorf("unixbus: Options.Name: %.300q is not printable ASCII of at most %d bytes", name, bus.MaxTopic)
 		}
 	}
+	path := cmp.Or(o.Path, SocketPath())
+	if err := checkPath(path); err != nil {
+		return nil, fmt.Errorf("unixbus: Options.Path: %w", err)
+	}
 	b := &Bus{
-		path:   cmp.Or(o.Path, SocketPath()),
+		path:   path,
 		hello:  appendFrame(nil, verbHello, name),
 		buffer: orDefault(o.Buffer, DefaultQueue),
 		queue: queue{
 			maxFrames: orDefault(o.Queue, DefaultQueue),
 			maxBytes:  orDefault(o.QueueBytes, DefaultQueueBytes),
 		},
-		done:  make(chan struct{}),
-		tried: make(chan struct{}),
 	}
-	b.ctx, b.stop = context.WithCancel(context.Background())
+	b.keeper = reconnect.New(b.dial, retryMin, retryMax)
 	return b, nil
 }
 
@@ -131,8 +125,10 @@ func orDefault(n, value int) int {
 // [Bus.Dropped]. A server that has not read for ten seconds counts as lost, and
 // so does what is in the queue then.
 //
-// Beyond what [bus.Event.Validate] refuses, it refuses topics that are not
-// ASCII, and events that are longer than 1 MiB in all.
+// A payload may be longer than [bus.MaxPayload]. Beyond what
+// [bus.Event.Validate] refuses otherwise, Publish refuses topics that are not ASCII,
+// and events that are longer than 1 MiB in all, less 64 bytes that the server may
+// add.
 func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -142,7 +138,7 @@ func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
 	if err != nil {
 		return err
 	}
-	l, err := b.connected(ctx)
+	l, err := b.keeper.Get(ctx)
 	if err != nil {
 		return err
 	}
@@ -155,7 +151,7 @@ func (b *Bus) Publish(ctx context.Context, ev bus.Event) error {
 
 // pack returns the frame that publishes ev, which needs an ID and a time.
 func pack(ev *bus.Event) ([]byte, error) {
-	if err := ev.Validate(); err != nil {
+	if err := ev.ValidateSize(maxBody); err != nil {
 		return nil, err
 	}
 	if !ascii(ev.Topic) {
@@ -183,7 +179,7 @@ func (b *Bus) Subscribe(ctx context.Context, pattern string) (bus.Subscription, 
 	if !ascii(pattern) {
 		return nil, fmt.Errorf("%w pattern %q: the wire is ASCII", bus.ErrInvalid, pattern)
 	}
-	l, err := b.connected(ctx)
+	l, err := b.keeper.Get(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -192,100 +188,20 @@ func (b *Bus) Subscribe(ctx context.Context, pattern string) (bus.Subscription, 
 
 // Dropped returns how many events were dropped: because a subscriber or the
 // server did not keep up, because the connection was lost while they were in
-// the queue, or because what arrived was none.
+// the queue, or because what arrived was no event, see [bus.Envelope].
 func (b *Bus) Dropped() uint64 { return b.dropped.Load() }
 
 // Close implements [bus.Bus]. It waits up to a second until what is in the
 // queue has been written.
 func (b *Bus) Close() error {
-	b.mu.Lock()
-	b.err = bus.ErrClosed
-	l, running := b.link, b.running
-	b.mu.Unlock()
-	if l != nil {
-		l.close()
-	}
-	b.stop()
-	if running {
-		<-b.done
-	}
+	b.keeper.Close((*link).close)
 	return nil
 }
 
-// connected returns the connection that there is. The first caller starts what
-// connects; the result of the first attempt is waited for, later ones are not.
-func (b *Bus) connected(ctx context.Context) (*link, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.link == nil && b.err == nil {
-		if !b.running {
-			b.running = true
-			go b.run()
-		}
-		b.mu.Unlock()
-		select {
-		case <-b.tried:
-		case <-ctx.Done():
-		}
-		b.mu.Lock()
-		if b.link == nil && b.err == nil {
-			return nil, ctx.Err()
-		}
-	}
-	if b.err != nil {
-		return nil, b.err
-	}
-	return b.link, nil
-}
-
-// run connects, again and again, until Close.
-func (b *Bus) run() {
-	defer close(b.done)
-	tried := sync.OnceFunc(func() { close(b.tried) })
-	for failures := 0; b.ctx.Err() == nil; {
-		started := time.Now()
-		l, err := b.dial()
-		if err == nil {
-			b.set(l, nil)
-			tried()
-			err = l.serve()
-		}
-		b.set(nil, err)
-		tried()
-		failures = failed(failures, time.Since(started))
-		select {
-		case <-b.ctx.Done():
-		case <-time.After(backoff.Delay(retryMin, retryMax, failures)):
-		}
-	}
-}
-
-// failed returns how many failures in a row there are after one more. A
-// connection that lasted longer than the longest delay starts a new row.
-func failed(failures int, lasted time.Duration) int {
-	if lasted > retryMax {
-		return 1
-	}
-	return failures + 1
-}
-
-// set tells what connection there is, or why there is none.
-func (b *Bus) set(l *link, err error) {
-	b.mu.Lock()
-	closed := b.err == bus.ErrClosed
-	if !closed {
-		b.link, b.err = l, err
-	}
-	b.mu.Unlock()
-	if closed && l != nil {
-		l.lose(bus.ErrClosed)
-	}
-}
-
 // dial opens a connection.
-func (b *Bus) dial() (*link, error) {
+func (b *Bus) dial(ctx context.Context) (*link, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
-	conn, err := dialer.DialContext(b.ctx, "unix", b.path)
+	conn, err := dialer.DialContext(ctx, "unix", b.path)
 	if err != nil {
 		return nil, lost(b.path, err)
 	}

@@ -75,7 +75,7 @@ func TestPack(t *testing.T) {
 		{Topic: "a..b"}, {Topic: "a.*"}, {Topic: "größe"}, {Topic: strings.Repeat("a", bus.MaxTopic+1)},
 		{Topic: "a", Payload: json.RawMessage(`[]`)}, {Topic: "a", Payload: json.RawMessage(`{`)},
 		{Topic: "a", Payload: json.RawMessage(`{"key":"secret \ud800"}`)}, {Topic: "a", Payload: json.RawMessage(nested(1000))},
-		{Topic: "a", Payload: json.RawMessage(`{"a":"` + strings.Repeat("x", bus.MaxPayload) + `"}`)},
+		{Topic: "a", Payload: json.RawMessage(`{"a":"` + strings.Repeat("x", maxBody) + `"}`)},
 		{Topic: "a", Type: strings.Repeat("x", maxBody)}, {Topic: "a", ID: strings.Repeat("x", maxBody)},
 	} {
 		_, err := pack(&ev)

@@ -3,27 +3,45 @@
 package unixbus
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"syscall"
+	"time"
 )
 
 // lock makes other processes that want to lock dir wait until unlock is called.
-func lock(dir string) (unlock func(), err error) {
+// Another server holds such a lock for milliseconds, so lock gives up after
+// lockTimeout. Cancelling ctx stops the wait.
+func lock(ctx context.Context, dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
-		if err != syscall.EINTR {
-			break
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(lockTimeout); ; {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { _ = f.Close() }, nil // which unlocks it
+		case err == syscall.EINTR:
+			continue
+		case err != syscall.EWOULDBLOCK:
+			_ = f.Close()
+			return nil, &os.PathError{Op: "lock", Path: dir, Err: err}
+		case time.Now().After(deadline):
+			_ = f.Close()
+			return nil, fmt.Errorf("another process has held the lock of the directory %s for %v; "+
+				"stop that process, or choose another path", dir, lockTimeout)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			_ = f.Close()
+			return nil, ctx.Err()
 		}
 	}
-	if err != nil {
-		_ = f.Close()
-		return nil, &os.PathError{Op: "lock", Path: dir, Err: err}
-	}
-	return func() { _ = f.Close() }, nil // which unlocks it
 }
 
 // writable reports whether this process may make files in dir.

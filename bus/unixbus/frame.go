@@ -220,36 +220,3 @@ func (r *reader) resize(size int) {
 	copy(buf, r.buf[:r.end])
 	r.buf = buf
 }
-
-// validTopic and validPattern tell whether s can be a topic or a pattern on
-// this wire. They allow what [bus.ValidateTopic] and [bus.ValidatePattern] do,
-// except for characters outside of ASCII, and of any length.
-func validTopic[T string | []byte](s T) bool { return validTokens(s, false) }
-
-func validPattern[T string | []byte](s T) bool { return validTokens(s, true) }
-
-func validTokens[T string | []byte](s T, pattern bool) bool {
-	start := 0 // of the token
-	for i := 0; ; i++ {
-		if i < len(s) && s[i] != '.' {
-			c := s[i]
-			if c <= ' ' || c > '~' {
-				return false
-			}
-			if c == '*' || c == '>' {
-				alone := i == start && (i+1 == len(s) || c == '*' && s[i+1] == '.')
-				if !pattern || !alone {
-					return false
-				}
-			}
-			continue
-		}
-		if i == start {
-			return false
-		}
-		if i == len(s) {
-			return true
-		}
-		start = i + 1
-	}
-}

@@ -11,8 +11,6 @@ import (
 	"testing/iotest"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/decnet/enrich/bus"
 )
 
 // withBody returns a frame with a body.
@@ -131,34 +129,6 @@ func TestReaderWaits(t *testing.T) {
 		n++
 	}
 	require.Equal(t, []int{0, 3}, seen)
-}
-
-func TestValidTokens(t *testing.T) {
-	long := strings.Repeat("a", 300)
-	for _, s := range []string{
-		"a", "a.b", "a.*", "*", ">", "a.>", "*.a", "a.*.b", "", ".", "a.", ".a", "a..b", "a*", "*a", "a.>.b", ">.a", ">>", "**",
-		"a b", " a", "a ", "a\n", "a\x7f", "a-b_c:d/e$1", "0",
-	} {
-		require.Equal(t, bus.ValidateTopic(s) == nil, validTopic(s), "%q", s)
-		require.Equal(t, bus.ValidatePattern(s) == nil, validPattern([]byte(s)), "%q", s)
-	}
-	require.True(t, validTopic(long))
-	require.False(t, validTopic("größe"))
-	require.False(t, validPattern("größe.*"))
-}
-
-func FuzzTokens(f *testing.F) {
-	for _, s := range []string{"a.b", "a.*", ">", "*.>", "a..b", "ö"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		if len(s) > bus.MaxTopic {
-			return
-		}
-		ascii := strings.IndexFunc(s, func(r rune) bool { return r > '~' }) < 0
-		require.Equal(t, ascii && bus.ValidateTopic(s) == nil, validTopic(s), "%q", s)
-		require.Equal(t, ascii && bus.ValidatePattern(s) == nil, validPattern(s), "%q", s)
-	})
 }
 
 // What is read does not depend on the pieces in which it arrives.

@@ -28,6 +28,7 @@ func FuzzServer(f *testing.F) {
 		"PUB a\n\xff\xff\xff\xff", "EVT a\n\x00\x00\x00\x00", "GET / HTTP/1.1\r\n\r\n", "PUB a\n\x00\x10\x00\x00{",
 		string(withBody("PUB a", "{\"payload\":{\"a\":\"\xff\"}}")), string(withBody("PUB a", `{"type":"\ud800"}`)),
 	} {
+		f.Add(withPayload(verbPub, ".", `{"a":1}`)) // a topic that DECNET's server takes, too
 		f.Add([]byte(s))
 	}
 	dir, err := os.MkdirTemp("", "bus")
@@ -88,9 +89,6 @@ func FuzzServer(f *testing.F) {
 			require.NotNil(t, body.Type)
 			require.NotNil(t, body.Payload)
 			require.Positive(t, body.TS)
-			if len(body.Topic) <= bus.MaxTopic {
-				require.NoError(t, bus.ValidateTopic(body.Topic))
-			}
 			if body.Topic == end {
 				break
 			}

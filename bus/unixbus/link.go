@@ -80,9 +80,10 @@ func newLink(b *Bus, conn net.Conn) *link {
 	return l
 }
 
-// serve introduces the client and handles what the server sends until the
-// connection is lost, and returns why.
-func (l *link) serve() error {
+// Serve implements [reconnect.Link]. It introduces the client and handles what the
+// server sends until the connection is lost, and returns why.
+func (l *link) Serve(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { l.End(bus.ErrClosed) })()
 	var flushing sync.WaitGroup
 	flushing.Go(l.flush)
 	l.mu.Lock()
@@ -90,7 +91,7 @@ func (l *link) serve() error {
 	l.mu.Unlock()
 	l.write(stalled) // hello, unless somebody else has done so
 	err := lost(l.bus.path, l.read())
-	l.lose(err)
+	l.End(err)
 	flushing.Wait()
 	return err
 }
@@ -113,7 +114,7 @@ func (l *link) read() error {
 			topic = string(f.arg)
 		}
 		ev, err := open(topic, f.body)
-		if err != nil || len(ev.Payload) > bus.MaxPayload {
+		if err != nil {
 			l.bus.dropped.Add(1)
 			continue
 		}
@@ -237,7 +238,7 @@ func (l *link) write(stalled chan struct{}) {
 	}
 	<-l.token
 	if err != nil && !late {
-		l.lose(lost(l.bus.path, err))
+		l.End(lost(l.bus.path, err))
 	}
 }
 
@@ -273,7 +274,7 @@ func (l *link) flush() {
 			err = errHung
 		}
 		if err != nil {
-			l.lose(lost(l.bus.path, err))
+			l.End(lost(l.bus.path, err))
 		}
 	}
 }
@@ -378,7 +379,7 @@ func (l *link) close() {
 	}
 	l.mu.Unlock()
 	l.endAll()
-	timer := time.AfterFunc(grace, func() { l.lose(bus.ErrClosed) })
+	timer := time.AfterFunc(grace, func() { l.End(bus.ErrClosed) })
 	defer timer.Stop()
 	select {
 	case l.token <- struct{}{}:
@@ -386,11 +387,12 @@ func (l *link) close() {
 		<-l.token
 	case <-l.done:
 	}
-	l.lose(bus.ErrClosed)
+	l.End(bus.ErrClosed)
 }
 
-// lose ends the connection, the subscriptions, and all calls that wait for it.
-func (l *link) lose(reason error) {
+// End implements [reconnect.Link]. It ends the connection, the subscriptions, and all
+// calls that wait for it.
+func (l *link) End(reason error) {
 	l.mu.Lock()
 	if l.over {
 		l.mu.Unlock()

@@ -1,6 +1,7 @@
 package unixbus
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -20,6 +22,8 @@ const (
 	// maxPath is how long the path of a socket may be on every system that has
 	// them.
 	maxPath = 103
+	// lockTimeout is how long a lock may be held by another process.
+	lockTimeout = 5 * time.Second
 )
 
 // socket is a listener on a path of its own.
@@ -34,7 +38,10 @@ type socket struct {
 //
 // The socket is made in a directory that nobody else can enter, and moved to
 // its place when it belongs to whom it should.
-func listen(path, group string, log *slog.Logger) (*socket, error) {
+func listen(ctx context.Context, path, group string, log *slog.Logger) (*socket, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
 	dir := filepath.Dir(path)
 	gid, err := groupID(group)
 	if err != nil {
@@ -43,7 +50,7 @@ func listen(path, group string, log *slog.Logger) (*socket, error) {
 	if err := makeDir(dir, gid, log); err != nil {
 		return nil, err
 	}
-	unlock, err := lock(dir) // so that two servers do not both find the other's file stale
+	unlock, err := lock(ctx, dir) // so that two servers do not both find the other's file stale
 	if err != nil {
 		return nil, err
 	}
@@ -121,6 +128,15 @@ func makeDir(dir string, gid int, log *slog.Logger) error {
 		return fmt.Errorf("the directory of the socket cannot be made: %w", err)
 	}
 	giveTo(gid, dir, log)
+	return os.Chmod(dir, dirMode) // the umask may have taken something away
+}
+
+// checkPath returns an error for a path that stands for no file.
+func checkPath(path string) error {
+	if strings.HasPrefix(path, "@") {
+		return fmt.Errorf("%s: the socket is a file; a path with a leading @, for an abstract socket, "+
+			"is not supported, because anybody could connect to it", path)
+	}
 	return nil
 }
 
@@ -153,6 +169,18 @@ func (s *socket) Close() error {
 		_ = os.Remove(s.path)
 	}
 	return s.UnixListener.Close()
+}
+
+// errGone returns an error if the path no longer leads to the socket.
+func (s *socket) errGone() error {
+	info, err := os.Lstat(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("%w: %s was removed", ErrPathLost, s.path)
+	case err == nil && !os.SameFile(info, s.info):
+		return fmt.Errorf("%w: %s is another process's by now", ErrPathLost, s.path)
+	}
+	return nil // or it cannot be told
 }
 
 // accept returns the next connection. It waits when there are too many files

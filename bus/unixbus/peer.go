@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/decnet/enrich/bus"
 )
@@ -16,8 +18,8 @@ import (
 type peer struct {
 	server   *Server
 	conn     net.Conn
-	patterns atomic.Pointer[[]string] // replaced, never modified
-	wake     chan struct{}            // of capacity 1: there is something to write
+	patterns atomic.Pointer[[]pattern] // replaced, never modified
+	wake     chan struct{}             // of capacity 1: there is something to write
 
 	mu      sync.Mutex
 	name    string // what it calls itself
@@ -34,7 +36,7 @@ func newPeer(s *Server, conn net.Conn) *peer {
 		wake:   make(chan struct{}, 1),
 		queue:  queue{maxFrames: s.options.Queue, maxBytes: s.options.QueueBytes},
 	}
-	p.patterns.Store(new([]string))
+	p.patterns.Store(new([]pattern))
 	return p
 }
 
@@ -79,30 +81,29 @@ func (p *peer) obey() error {
 		}
 		switch f.verb {
 		case verbPub:
-			if topic == "" || string(f.arg) != topic {
-				if !validTopic(f.arg) {
-					return fmt.Errorf("%w: not a topic: %.300q", errMalformed, f.arg)
-				}
+			if string(f.arg) != topic {
 				topic = string(f.arg)
 			}
 			e, err := envelope(f.body)
-			if err == nil && (e.Type != nil && e.Type[0] != '"' || e.Payload != nil && e.Payload[0] != '{') {
-				err = errors.New("the type is not a string, or the payload is not an object")
-			}
-			if err != nil {
+			switch {
+			case topic == "":
+				return fmt.Errorf("%w: %s without a topic", errMalformed, f.verb)
+			case err != nil:
 				return fmt.Errorf("%w: on %.300q: %w", errMalformed, topic, err)
+			case falsy(e.Payload):
+				e.Payload = nil
 			}
 			woken = p.server.publish(p, topic, e, woken)
 		case verbSub:
-			if !validPattern(f.arg) {
-				return fmt.Errorf("%w: not a pattern: %.300q", errMalformed, f.arg)
+			if len(f.arg) == 0 {
+				return fmt.Errorf("%w: %s without a pattern", errMalformed, f.verb)
 			}
 			if err := p.subscribe(string(f.arg)); err != nil {
 				return err
 			}
 		case verbUnsub:
-			if !validPattern(f.arg) {
-				return fmt.Errorf("%w: not a pattern: %.300q", errMalformed, f.arg)
+			if len(f.arg) == 0 {
+				return fmt.Errorf("%w: %s without a pattern", errMalformed, f.verb)
 			}
 			p.unsubscribe(string(f.arg))
 		case verbHello:
@@ -133,24 +134,29 @@ func (p *peer) label() string {
 	return p.name
 }
 
-func (p *peer) subscribe(pattern string) error {
+func (p *peer) subscribe(text string) error {
 	patterns := *p.patterns.Load()
-	if slices.Contains(patterns, pattern) {
+	if slices.ContainsFunc(patterns, func(other pattern) bool { return other.text == text }) {
 		return nil
 	}
 	if len(patterns) >= maxPatterns {
 		return fmt.Errorf("%w: more than %d subscriptions", errMalformed, maxPatterns)
 	}
-	p.setPatterns(append(slices.Clone(patterns), pattern))
+	added := parsePattern(text)
+	if added.match == "" {
+		p.server.oddNotes.warn(p.server.log, "a client subscribed to a malformed pattern, which matches nothing",
+			"client", p.label(), "pattern", text[:min(len(text), bus.MaxTopic)])
+	}
+	p.setPatterns(append(slices.Clone(patterns), added))
 	return nil
 }
 
-func (p *peer) unsubscribe(pattern string) {
+func (p *peer) unsubscribe(text string) {
 	patterns := slices.Clone(*p.patterns.Load())
-	p.setPatterns(slices.DeleteFunc(patterns, func(other string) bool { return other == pattern }))
+	p.setPatterns(slices.DeleteFunc(patterns, func(other pattern) bool { return other.text == text }))
 }
 
-func (p *peer) setPatterns(patterns []string) {
+func (p *peer) setPatterns(patterns []pattern) {
 	p.patterns.Store(&patterns)
 	p.server.mu.Lock()
 	defer p.server.mu.Unlock()
@@ -160,7 +166,7 @@ func (p *peer) setPatterns(patterns []string) {
 // wants reports whether the client has subscribed to topic.
 func (p *peer) wants(topic string) bool {
 	for _, pattern := range *p.patterns.Load() {
-		if bus.Match(pattern, topic) {
+		if pattern.match != "" && bus.Match(pattern.match, topic) {
 			return true
 		}
 	}
@@ -228,15 +234,22 @@ func (p *peer) write() {
 			<-p.wake
 			continue
 		case 1:
-			_, err = p.conn.Write(frames[0])
+			err = p.writeOut(frames[0])
 		default:
 			batch = batch[:0]
 			for _, f := range frames {
 				batch = append(batch, f...)
 			}
-			_, err = p.conn.Write(batch)
+			err = p.writeOut(batch)
 		}
 		clear(frames)
+	}
+	p.mu.Lock()
+	leaving := p.leaving
+	p.mu.Unlock()
+	if leaving { // and does not read, or has gone
+		p.hangUp()
+		return
 	}
 	// It reads no more, but what it has said before it left is still to be
 	// heard: the connection stays open until read has come to its end.
@@ -244,6 +257,31 @@ func (p *peer) write() {
 	defer p.mu.Unlock()
 	p.mute = true
 	p.queue.clear()
+}
+
+// slice is how long a write to a client that is leaving may make no progress
+// before it is looked at again. Two of them in a row end the connection.
+const slice = grace / 2
+
+// writeOut writes b. While the client is leaving, it fails when the client reads
+// nothing for a second.
+func (p *peer) writeOut(b []byte) error {
+	for idle := 0; ; {
+		n, err := p.conn.Write(b)
+		b = b[n:]
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if idle++; n > 0 {
+			idle = 0
+		}
+		if idle == 2 {
+			return err
+		}
+		if err := p.conn.SetWriteDeadline(time.Now().Add(slice)); err != nil {
+			return err
+		}
+	}
 }
 
 // dismiss ends the connection after what is in the queue.
@@ -254,7 +292,8 @@ func (p *peer) dismiss() {
 		if p.mute {
 			_ = p.conn.Close()
 		}
-		p.server.dropped.Add(uint64(p.queue.push(appendFrame(nil, verbBye, ""))))
+		p.queue.add(appendFrame(nil, verbBye, "")) // and drops nothing for it
+		_ = p.conn.SetWriteDeadline(time.Now().Add(slice))
 	}
 	p.mu.Unlock()
 	p.wakeUp()

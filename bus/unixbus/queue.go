@@ -24,13 +24,18 @@ func (q *queue) push(f []byte) (dropped int) {
 		q.pop()
 		dropped++
 	}
+	q.add(f)
+	return dropped
+}
+
+// add appends a frame whether or not there is room.
+func (q *queue) add(f []byte) {
 	if q.head > 0 && q.head >= len(q.frames)/2 {
 		q.frames = slices.Delete(q.frames, 0, q.head)
 		q.head = 0
 	}
 	q.frames = append(q.frames, f)
 	q.bytes += len(f)
-	return dropped
 }
 
 // pop removes the oldest frame and returns it.

@@ -18,6 +18,10 @@ import (
 // listens on the socket.
 var ErrInUse = errors.New("another server listens on this socket")
 
+// ErrPathLost is wrapped by the error of [Server.Serve] when the socket's path was
+// removed, or belongs to another process: new clients can no longer connect.
+var ErrPathLost = errors.New("the path of the socket is lost")
+
 // DefaultGroup is the group that may connect if [ServerOptions] does not say.
 const DefaultGroup = "decnet"
 
@@ -65,7 +69,11 @@ type Server struct {
 
 	events, dropped, refused       atomic.Uint64
 	dropNotes, goneNotes, badNotes notes
+	oddNotes                       notes
 	readers                        atomic.Pointer[[]*peer] // that subscribe; replaced, never modified
+
+	closing context.Context // done when Close is called
+	close   context.CancelFunc
 
 	mu       sync.Mutex
 	listener *socket
@@ -96,6 +104,7 @@ func NewServer(o ServerOptions) *Server {
 		s.log = slog.Default()
 	}
 	s.readers.Store(new([]*peer))
+	s.closing, s.close = context.WithCancel(context.Background())
 	return s
 }
 
@@ -114,8 +123,11 @@ func (s *Server) Stats() Stats {
 // Listen makes the socket, so that clients can connect; they are served as soon
 // as [Server.Serve] is called. The file of a server that is gone is replaced.
 // Listen fails with [ErrInUse] if another server listens, with [bus.ErrClosed]
-// after Close, or with what the system says. Further calls return nil.
-func (s *Server) Listen() error {
+// after Close, or with what the system says. It waits for at most 5 s for a lock
+// that another process holds on the directory. Further calls return nil.
+func (s *Server) Listen() error { return s.listen(s.closing) }
+
+func (s *Server) listen(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -124,8 +136,11 @@ func (s *Server) Listen() error {
 	case s.listener != nil:
 		return nil
 	}
-	l, err := listen(s.path, s.options.Group, s.log)
-	if err != nil {
+	l, err := listen(ctx, s.path, s.options.Group, s.log)
+	switch {
+	case err != nil && s.closing.Err() != nil:
+		return bus.ErrClosed
+	case err != nil:
 		return err
 	}
 	s.listener = l
@@ -135,22 +150,55 @@ func (s *Server) Listen() error {
 
 // Serve serves clients until ctx is done or Close is called, and returns nil
 // when all of them have been dismissed; after Close it does so at once. It
-// calls Listen, and fails only if that does.
+// calls Listen, and fails if that does. It looks at the socket's path every two
+// seconds, and fails with [ErrPathLost] if that no longer leads to the socket.
 func (s *Server) Serve(ctx context.Context) error {
+	closed := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		_ = s.Close()
+	})
+	defer func() {
+		if !stop() {
+			<-closed
+		}
+	}()
 	switch err := s.Listen(); {
 	case errors.Is(err, bus.ErrClosed):
 		return s.Close()
 	case err != nil:
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
-	defer stop()
+	watched := make(chan error, 1)
+	go func() { watched <- s.watch() }()
 	for {
 		conn, err := s.listener.accept(s.log)
 		if err != nil {
-			return s.Close()
+			return errors.Join(s.Close(), <-watched)
 		}
 		s.serve(conn)
+	}
+}
+
+// watchInterval is the time between two looks at the socket's path.
+const watchInterval = 2 * time.Second
+
+// watch closes the server when the socket's path is lost, and returns why. It
+// returns nil when the server was closed.
+func (s *Server) watch() error {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := s.listener.errGone(); err != nil && s.closing.Err() == nil {
+				s.log.Error("the bus ends", "error", err)
+				_ = s.Close()
+				return err
+			}
+		case <-s.closing.Done():
+			return nil
+		}
 	}
 }
 
@@ -210,7 +258,7 @@ func (s *Server) publish(from *peer, topic string, e bus.Envelope, woken []*peer
 			e.ID, e.TS = nil, nil // new ones
 			if f = seal(verbEvt, topic, &e); bodySize(f, topic) > maxBody {
 				s.dropped.Add(1)
-				s.dropNotes.warn(s.log, "dropped an event that is too long with its envelope", "topic", topic, "client", from.label())
+				s.dropNotes.warn(s.log, "dropped an event that is too long with its envelope", "topic", topic)
 				return woken
 			}
 		}
@@ -221,10 +269,26 @@ func (s *Server) publish(from *peer, topic string, e bus.Envelope, woken []*peer
 	return woken
 }
 
-// Close dismisses all clients, each after what is in its queue, but waits no
-// longer than a second for that, and removes the socket. It returns when
-// nothing is left running; further calls wait for that too and return nil.
+// Publish passes an event of the server's own on to all clients that want it. It
+// fails with an error that wraps [bus.ErrInvalid] for an event that a [Bus] could
+// not publish. Clients see an ID and a time that the server gives.
+func (s *Server) Publish(ev bus.Event) error {
+	ev.Complete()
+	if _, err := pack(&ev); err != nil {
+		return err
+	}
+	for _, p := range s.publish(nil, ev.Topic, bus.NewEnvelope(&ev), nil) {
+		p.wakeUp()
+	}
+	return nil
+}
+
+// Close dismisses all clients, each after what is in its queue, and removes the
+// socket. It waits for a client as long as that reads something every second, and
+// for ten seconds in all. It returns when nothing is left running; further calls
+// wait for that too and return nil.
 func (s *Server) Close() error {
+	s.close()
 	s.mu.Lock()
 	first := !s.closed
 	s.closed = true
@@ -235,7 +299,7 @@ func (s *Server) Close() error {
 		p.dismiss()
 	}
 	s.mu.Unlock()
-	timer := time.AfterFunc(grace, func() {
+	timer := time.AfterFunc(drain, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for p := range s.peers {

@@ -24,6 +24,13 @@
 // pattern that matches, but never to the connection it came from. A frame that
 // is malformed ends the connection that it came on.
 //
+// Like DECNET's, the server accepts every pattern and topic of printable ASCII, and
+// every payload and type that is JSON. What follows a ">" in a pattern does not
+// count, and another malformed pattern matches nothing. A payload that is missing,
+// false, zero, empty text or an empty list becomes an empty object. A number
+// beyond the range of a float64, such as 1E400, is malformed: parsers in other
+// languages fail at it. A [Bus] drops events that [bus.Event] cannot hold.
+//
 // # What the wire cannot do
 //
 // Nothing is acknowledged. An event that the server has not read when it dies
