@@ -57,7 +57,7 @@ type loop struct {
 	lookAt  time.Time // when to look at the outbox
 	looking bool      // that look goes on with an earlier one
 	name    string    // owner of the turn at the outbox
-	holding bool      // it is this worker's turn
+	holding bool      // it is this worker's turn, or it may be: Turn failed
 	since   time.Time // when the turn began
 	last    time.Time // when the last event was saved that was published in this turn
 	expired time.Time // when old events were last dropped

@@ -154,6 +154,9 @@ func (l *loop) oldest(age time.Duration) ([]bus.Event, error) {
 			return nil, err
 		}
 	}
+	if !l.holding {
+		l.holding, l.since, l.last = true, time.Now(), time.Time{}
+	}
 	mine, err := l.Outbox.Turn(l.ctx, l.name, turnLasting)
 	switch {
 	case err != nil:
@@ -162,8 +165,6 @@ func (l *loop) oldest(age time.Duration) ([]bus.Event, error) {
 	case !mine:
 		l.holding = false
 		return nil, errTaken
-	case !l.holding:
-		l.holding, l.since, l.last = true, time.Now(), time.Time{}
 	}
 	return l.read(age, catchUpBatch)
 }
@@ -181,10 +182,11 @@ func (l *loop) yield(ctx context.Context) {
 	if !l.holding {
 		return
 	}
-	l.holding = false
 	if _, err := l.Outbox.Turn(ctx, l.name, 0); err != nil {
 		l.Log.Warn("cannot end the turn to publish; it ends by itself", "error", err)
+		return
 	}
+	l.holding = false
 }
 
 // expire drops what has been in the outbox for too long, if it is time to look.

@@ -105,6 +105,18 @@ func (b *breaker) leave(now time.Time, p permit, r result) (opened bool) {
 	return opened && !now.Before(b.until)
 }
 
+// loaded ends the pause of a provider whose bulk data is up to date: what was
+// wrong with it is so no longer. The next call is a probe. It reports whether
+// there was a pause at now.
+func (b *breaker) loaded(now time.Time) (opened bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if opened = now.Before(b.until); opened {
+		b.banned, b.failures, b.trips, b.until = false, 0, 0, time.Time{}
+	}
+	return opened
+}
+
 // trip leaves the provider alone for a while.
 func (b *breaker) trip(now time.Time) {
 	if now.Before(b.until) { // by a call that was under way together with this one

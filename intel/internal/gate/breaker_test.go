@@ -505,7 +505,9 @@ func TestBadKey(t *testing.T) {
 						out := <-c
 						require.Equal(t, Waiting, out.Kind)
 						if out.Err != nil {
-							require.Equal(t, error(err), out.Err)
+							expected := *err
+							expected.Unsent = provider.Unsent(err)
+							require.Equal(t, error(&expected), out.Err)
 							told++
 						}
 					}

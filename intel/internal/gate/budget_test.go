@@ -3,7 +3,9 @@ package gate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -110,7 +112,7 @@ func TestBurstGrowsPastRetryAfter(t *testing.T) {
 }
 
 // TestQuotaRefused: a spent quota is not asked for until the source said, or
-// asked for, or its window has passed.
+// asked for; if it said nothing, a first probe follows soon.
 func TestQuotaRefused(t *testing.T) {
 	week := provider.Quota{Calls: 25, Window: provider.Week}
 	for _, c := range []struct {
@@ -124,11 +126,11 @@ func TestQuotaRefused(t *testing.T) {
 		{"reset", []provider.Quota{week}, 5 * time.Hour, 0, 0, 5 * time.Hour},
 		{"reset and wait", []provider.Quota{week}, 5 * time.Hour, time.Minute, 0, 5 * time.Hour},
 		{"wait", []provider.Quota{week}, 0, time.Minute, provider.Week, time.Minute},
-		{"window in the body", []provider.Quota{week}, 0, 0, provider.Week, provider.Week},
-		{"another window in the body", []provider.Quota{week}, 0, 0, provider.Day, provider.Day},
-		{"nothing said", []provider.Quota{week}, 0, 0, 0, provider.Week},
-		{"nothing said, no quotas", nil, 0, 0, 0, 24 * time.Hour},
-		{"window, no quotas", nil, 0, 0, time.Hour, time.Hour},
+		{"window in the body", []provider.Quota{week}, 0, 0, provider.Week, time.Hour},
+		{"another window in the body", []provider.Quota{week}, 0, 0, provider.Day, time.Hour},
+		{"nothing said", []provider.Quota{week}, 0, 0, 0, time.Hour},
+		{"nothing said, no quotas", nil, 0, 0, 0, provider.Day / 168},
+		{"window, no quotas", nil, 0, 0, 168 * time.Minute, time.Minute},
 		{"absurd wait", []provider.Quota{week}, 0, math.MaxInt64, 0, provider.Week},
 		{"absurd wait, no quotas", nil, 0, math.MaxInt64, 0, 24 * time.Hour},
 		{"absurd reset", []provider.Quota{week}, 200 * 365 * 24 * time.Hour, 0, 0, provider.Week},
@@ -155,8 +157,10 @@ func TestQuotaRefusedWithoutUsage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{answer: fails(provider.ErrQuotaExhausted)}
 		g := scarce(s, 10)
-		require.Equal(t, Waiting, lookup(t.Context(), g, addr).Kind)
-		rests(t, g, s, Exhausted, provider.Day)
+		for _, pause := range []time.Duration{provider.Day / 168 * 4, provider.Day, provider.Day / 2, provider.Day / 2} {
+			require.Equal(t, Waiting, lookup(t.Context(), g, addr).Kind)
+			rests(t, g, s, Exhausted, pause)
+		}
 	})
 }
 
@@ -215,25 +219,24 @@ func TestQuotaCheckedFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{answer: takes(5 * time.Second)}
 		g := scarce(s, 2)
-		busy := []<-chan Outcome{begin(t.Context(), g, nth(0)), begin(t.Context(), g, nth(1))}
+		require.NotNil(t, lookup(t.Context(), g, nth(0)).Finding)
+		busy := begin(t.Context(), g, nth(1))
 		synctest.Wait()
 		start := time.Now()
 		require.Equal(t, Outcome{Kind: Waiting}, lookup(t.Context(), g, addr))
 		require.Equal(t, start, time.Now())
-		for _, c := range busy {
-			require.NotNil(t, (<-c).Finding)
-		}
+		require.NotNil(t, (<-busy).Finding)
 	})
 }
 
 // TestQuotaSpentLast: only a lookup that has its place pays.
 func TestQuotaSpentLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &source{answer: takes(5 * time.Second)}
-		g := scarce(s, 4)
+		s := &source{limits: provider.Limits{MaxInFlight: 2}, answer: takes(5 * time.Second)}
+		g := scarce(s, 100)
 		busy := []<-chan Outcome{begin(t.Context(), g, nth(0)), begin(t.Context(), g, nth(1))}
 		synctest.Wait()
-		require.Equal(t, 2, unspent(g))
+		require.Equal(t, 98, unspent(g))
 
 		late := lookup(t.Context(), g, addr)
 		require.True(t, late.Late(time.Second))
@@ -243,11 +246,11 @@ func TestQuotaSpentLast(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		require.Equal(t, Outcome{Kind: Cut}, <-waits)
-		require.Equal(t, 2, unspent(g))
+		require.Equal(t, 98, unspent(g))
 		for _, c := range busy {
 			<-c
 		}
-		require.Equal(t, 2, unspent(g))
+		require.Equal(t, 98, unspent(g))
 		require.Equal(t, 2, s.calls())
 	})
 }
@@ -478,6 +481,38 @@ func TestLedgerFailsAtRefusal(t *testing.T) {
 	})
 }
 
+// TestUnsentIsRefunded: a call that did not reach the source costs nothing, and one
+// that may have reached it stays charged.
+func TestUnsentIsRefunded(t *testing.T) {
+	unsent := &provider.Error{Kind: provider.ErrUnavailable, Unsent: true}
+	for name, c := range map[string]struct {
+		err  error
+		left int
+	}{
+		"marked":          {unsent, 10},
+		"wrapped":         {fmt.Errorf("decorated: %w", unsent), 10},
+		"an error of net": {&net.DNSError{Err: "no such host", IsNotFound: true}, 10},
+		"in doubt":        {errors.New("oops"), 9},
+		"an answer":       {&provider.Error{Kind: provider.ErrUnavailable, StatusCode: 502}, 9},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := scarce(&source{answer: fails(c.err)}, 10)
+				require.Equal(t, Failed, lookup(t.Context(), g, addr).Kind)
+				require.Equal(t, c.left, unspent(g))
+
+				ctx, cancel := context.WithCancel(t.Context())
+				g = scarce(&source{answer: func(context.Context, netip.Addr) (provider.Finding, error) {
+					cancel()
+					return provider.Finding{}, c.err
+				}}, 10)
+				require.Equal(t, Cut, lookup(ctx, g, addr).Kind)
+				require.Equal(t, c.left, unspent(g), "cut off")
+			})
+		})
+	}
+}
+
 // TestLedgerFailsRefund: what the ledger was not told stays spent.
 func TestLedgerFailsRefund(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -486,11 +521,11 @@ func TestLedgerFailsRefund(t *testing.T) {
 		g := scarce(&source{answer: func(context.Context, netip.Addr) (provider.Finding, error) {
 			l.set(func() { l.down = true })
 			return provider.Finding{}, provider.ErrUnsupported
-		}}, 10, told.of(l))
+		}}, 100, told.of(l))
 		require.ErrorIs(t, lookup(t.Context(), g, addr).Err, provider.ErrUnsupported)
 		require.Len(t, told, 1)
 		l.set(func() { l.down = false })
-		require.Equal(t, 9, g.Status(t.Context(), time.Now()).Calls)
+		require.Equal(t, 99, g.Status(t.Context(), time.Now()).Calls)
 	})
 }
 
@@ -520,11 +555,11 @@ func TestCutAfterCall(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		g := scarce(&source{answer: func(_ context.Context, addr netip.Addr) (provider.Finding, error) {
 			cancel()
-			return provider.Finding{Addr: addr, Usage: &provider.Usage{Limit: 10, Remaining: 2, Window: provider.Day}}, nil
-		}}, 10, told.of(l))
+			return provider.Finding{Addr: addr, Usage: &provider.Usage{Limit: 100, Remaining: 2, Window: provider.Day}}, nil
+		}}, 100, told.of(l))
 		require.NotNil(t, lookup(ctx, g, addr).Finding)
 		require.Empty(t, told)
-		require.Equal(t, 2, scarce(&source{}, 10, told.of(l)).Status(t.Context(), time.Now()).Calls)
+		require.Equal(t, 2, scarce(&source{}, 100, told.of(l)).Status(t.Context(), time.Now()).Calls)
 	})
 }
 
@@ -533,19 +568,19 @@ func TestCutAfterCall(t *testing.T) {
 func TestGatesShareQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &ledger{}
-		const workers, calls = 4, 25
+		const workers, calls, lookups = 4, 100, 40
 		var sources []*source
 		outs := make(chan Outcome)
 		for w := range workers {
 			s := &source{limits: provider.Limits{MaxInFlight: 20}, answer: takes(100 * time.Millisecond)}
 			g := scarce(s, calls, func(c *Config) { c.Ledger = l })
 			sources = append(sources, s)
-			for n := range 20 {
-				go func() { outs <- lookup(t.Context(), g, nth(20*w+n)) }()
+			for n := range lookups {
+				go func() { outs <- lookup(t.Context(), g, nth(lookups*w+n)) }()
 			}
 		}
 		found := 0
-		for range workers * 20 {
+		for range workers * lookups {
 			if out := <-outs; out.Finding != nil {
 				found++
 			} else {

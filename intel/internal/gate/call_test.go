@@ -141,7 +141,7 @@ func TestFindingRefused(t *testing.T) {
 		{"another address", provider.Finding{Addr: other},
 			`source: bad response: asked about 45.155.205.233, got a finding of "source" about 193.32.162.7`},
 		{"no address", provider.Finding{},
-			`source: bad response: asked about 45.155.205.233, got a finding of "source" about invalid IP`},
+			"source: bad response: the finding names no address"},
 		{"verdict", provider.Finding{Addr: addr, Verdict: 9}, "source: bad response: verdict 9 is not one of the five"},
 		{"TTL", provider.Finding{Addr: addr, TTL: -1}, "source: bad response: TTL -1ns is negative"},
 		{"raw", provider.Finding{Addr: addr, Raw: []byte("<html>")}, "source: bad response: raw is not valid JSON"},
@@ -152,7 +152,7 @@ func TestFindingRefused(t *testing.T) {
 		{"attribute type", provider.Finding{Addr: addr, Attrs: map[string]any{"n": 1}},
 			`source: bad response: attribute "n" has type int; use string, bool, int64, float64, []string or []int64`},
 		{"attribute size", provider.Finding{Addr: addr, Attrs: map[string]any{"s": strings.Repeat("x", provider.MaxAttrs+1)}},
-			"source: bad response: attributes take 65537 bytes; at most 65536 are allowed"},
+			"source: bad response: attributes take 65538 bytes or more, with their names; at most 65536 are allowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := &source{answer: func(context.Context, netip.Addr) (provider.Finding, error) { return c.finding, nil }}
@@ -182,7 +182,7 @@ func TestError(t *testing.T) {
 	}{
 		{"typed", typed, provider.ErrRateLimited, "source: rate limited (HTTP 429) (retry after 1m0s)"},
 		{"wrapped", fmt.Errorf("cache: %w", typed), provider.ErrRateLimited, "cache: source: rate limited (HTTP 429) (retry after 1m0s)"},
-		{"sentinel", provider.ErrUnsupported, provider.ErrUnsupported, "source: address not supported: address not supported"},
+		{"sentinel", provider.ErrUnsupported, provider.ErrUnsupported, "source: address not supported"},
 		{"plain", plain, provider.ErrUnavailable, "source: unavailable: connection reset"},
 		{"context of its own", context.DeadlineExceeded, provider.ErrUnavailable, "source: unavailable: context deadline exceeded"},
 	} {
@@ -315,4 +315,22 @@ func TestAnswerDespiteCut(t *testing.T) {
 		require.NotNil(t, out.Finding)
 		require.NotEqual(t, Cut, out.Kind)
 	})
+}
+
+// TestLate: a lookup is late that waited for its turn until the end and in vain.
+func TestLate(t *testing.T) {
+	const wait = time.Second
+	for _, c := range []struct {
+		out  Outcome
+		late bool
+	}{
+		{Outcome{Kind: Deferred, Took: wait}, true},
+		{Outcome{Kind: Waiting, Took: 2 * wait}, true},
+		{Outcome{Kind: Deferred, Took: wait - 1}, false},
+		{Outcome{Kind: Deferred, Took: wait, Started: time.Now()}, false},
+		{Outcome{Kind: Failed, Took: wait}, false},
+		{Outcome{Kind: Answered, Took: wait}, false},
+	} {
+		require.Equal(t, c.late, c.out.Late(wait), c.out)
+	}
 }

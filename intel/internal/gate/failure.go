@@ -18,9 +18,11 @@ func OwnError(name string, err error) error {
 	var typed *provider.Error
 	var kind error
 	var text, detail string
+	var unsent bool
 	broken := guard(func() {
 		typed, _ = errors.AsType[*provider.Error](err)
 		kind = provider.Kind(err)
+		unsent = provider.Unsent(err)
 		text = err.Error()
 		if typed != nil && typed.Err != nil {
 			detail = typed.Err.Error()
@@ -32,11 +34,12 @@ func OwnError(name string, err error) error {
 		e.Kind, e.Err = provider.ErrUnavailable, fmt.Errorf("an error of type %T is broken: %w", err, broken)
 		return e
 	case typed == nil:
+		e.Unsent = unsent
 		e.Err = &foreign{text: text, err: err}
 		return e
 	}
 	*e = *typed
-	e.Kind, e.RetryAfter = kind, max(e.RetryAfter, 0)
+	e.Kind, e.RetryAfter, e.Unsent = kind, max(e.RetryAfter, 0), unsent
 	if e.Provider == "" {
 		e.Provider = name
 	}

@@ -163,21 +163,6 @@ func TestErrorIsOurs(t *testing.T) {
 	})
 }
 
-// TestFindingIsOurs: a provider may go on using its maps and buffers.
-func TestFindingIsOurs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		attrs := map[string]any{"score": int64(1), "tags": []string{"a"}, "ports": []int64{22}}
-		raw := []byte(`{"score":1}`)
-		g := newGate(&source{answer: says(provider.Finding{Attrs: attrs, Raw: raw})})
-		out := lookup(t.Context(), g, addr)
-		attrs["tags"].([]string)[0], attrs["ports"].([]int64)[0], attrs["score"] = "b", 23, func() {}
-		copy(raw, "<html>")
-		require.NoError(t, out.Finding.Validate())
-		require.Equal(t, map[string]any{"score": int64(1), "tags": []string{"a"}, "ports": []int64{22}}, out.Finding.Attrs)
-		require.JSONEq(t, `{"score":1}`, string(out.Finding.Raw))
-	})
-}
-
 // TestFindingFromLongAgo: a time that no database can hold is kept away from
 // the records of others.
 func TestFindingFromLongAgo(t *testing.T) {
@@ -304,6 +289,36 @@ func TestRefresh(t *testing.T) {
 				require.NotEmpty(t, err.Error())
 				require.False(t, errors.Is(err, io.ErrClosedPipe))
 			})
+		})
+	}
+}
+
+// TestALoadedListIsUsed: whatever paused a provider of bulk data, a key that was
+// refused too, the pause ends once the data is there.
+func TestALoadedListIsUsed(t *testing.T) {
+	for _, kind := range []error{provider.ErrUnauthorized, provider.ErrUnavailable} {
+		synctest.Test(t, func(t *testing.T) {
+			failure := error(&provider.Error{Provider: "source", Kind: kind})
+			opened := 0
+			b := &bulk{refresh: func(context.Context) error { return failure }}
+			b.answer = fails(failure)
+			g := New(identify(b), Config{
+				TTL: hour, MaxWait: time.Second, Timeout: timeout, MaxInFlight: 2, Opened: func() { opened++ },
+			})
+			for range tripAfter {
+				g.Lookup(t.Context(), deadlines{t.Context()}, addr, false)
+			}
+			require.Zero(t, g.Status(t.Context(), time.Now()).Calls)
+			opened = 0
+			require.Error(t, g.Refresh(t.Context()))
+			require.Zero(t, opened)
+
+			failure, b.answer = nil, nil
+			require.NoError(t, g.Refresh(t.Context()))
+			require.Equal(t, 1, opened, "the worker is not told")
+			require.Equal(t, Answered, g.Lookup(t.Context(), deadlines{t.Context()}, addr, false).Kind)
+			require.NoError(t, g.Refresh(t.Context()))
+			require.Equal(t, Working, g.Status(t.Context(), time.Now()).State)
 		})
 	}
 }

@@ -41,7 +41,14 @@ func (fs *flights) recent(addr netip.Addr, now time.Time) (Outcome, bool) {
 	return out, true
 }
 
-func (f *flight) fresh(now time.Time) bool { return f.landed && now.Before(f.out.Expires) }
+// fresh reports whether the flight has an answer that is fresh at now. An answer
+// from the future was obtained by a clock that was wrong.
+func (f *flight) fresh(now time.Time) bool {
+	return f.landed && now.Before(f.out.Expires) && !f.out.Finding.ObservedAt.After(now.Add(clockSlack))
+}
+
+// clockSlack is how far apart the clocks of workers may be without being wrong.
+const clockSlack = time.Minute
 
 // join returns the flight for addr, and whether the caller has to make it. If
 // not, the caller waits for done, which is nil if the flight has landed.
@@ -75,13 +82,19 @@ func (fs *flights) land(addr netip.Addr, f *flight) {
 	}
 }
 
-// learn adds an answer unless a lookup is under way or there is one already
-// that lives longer.
+// learn adds an answer unless a lookup is under way or there is a fresh one already
+// that lives longer or is newer.
 func (fs *flights) learn(addr netip.Addr, out Outcome) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f := fs.find(addr); f != nil && (!f.landed || !f.out.Expires.Before(out.Expires)) {
-		return
+	if f := fs.find(addr); f != nil {
+		if !f.landed {
+			return
+		}
+		better := f.out.Finding.ObservedAt.After(out.Finding.ObservedAt) || !f.out.Expires.Before(out.Expires)
+		if better && f.fresh(time.Now()) {
+			return
+		}
 	}
 	fs.enter(addr, &flight{landed: true, out: out})
 }

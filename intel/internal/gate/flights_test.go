@@ -198,6 +198,20 @@ func TestLearnExpired(t *testing.T) {
 	})
 }
 
+func TestLearnInPlaceOfAnAnswerFromTheFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(&source{})
+		now := time.Now()
+		ahead := now.Add(9 * time.Hour)
+		g.Learn(&provider.Finding{Provider: "source", Addr: addr, ObservedAt: ahead}, ahead.Add(24*time.Hour))
+		good := &provider.Finding{Provider: "source", Addr: addr, ObservedAt: now}
+		g.Learn(good, now.Add(24*time.Hour))
+		out, ok := g.Recent(addr, now)
+		require.True(t, ok)
+		require.Same(t, good, out.Finding)
+	})
+}
+
 func TestLearnDuringLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{answer: takes(time.Second)}

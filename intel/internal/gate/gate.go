@@ -3,14 +3,11 @@
 package gate
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -37,36 +34,49 @@ type Config struct {
 //
 //  1. Applies: the address guard and the provider's coverage.
 //  2. Recent and flights: an answer at hand is reused, a lookup under way joined.
-//  3. breaker: a provider that fails or refuses us is left alone.
+//  3. breaker: a provider whose failures cost nothing, or that refuses our key, is
+//     left alone.
 //  4. admit: a slot, and the provider's interval.
-//  5. budget: the provider's quotas, spent just before the call.
+//  5. budget: the provider's quotas, spent just before the call; the pauses after
+//     refusals and after failures that may have been charged.
 //  6. call: the call itself, under its deadline, with panics caught.
 type Gate struct {
 	provider  provider.Provider
 	refresher provider.Refresher // nil if the provider is none
+	listing   provider.Listing   // likewise
+	batcher   provider.Batcher   // likewise
+	local     bool
 	limits    provider.Limits
 	config    Config
 	name      string
 	flights   flights
+	batches   batches
 	breaker   breaker
 	slots     chan struct{}
 	pace      pace
 	budget    *quota.Governor
-	bursts    atomic.Int32  // refusals for asking too fast since the last answer
 	hoping    atomic.Int32  // lookups that wait for a probe
 	overdue   time.Duration // after which a probe counts as failed
 }
 
 // New returns a gate in front of a provider, whose limits must be valid.
 func New(id Identity, c Config) *Gate {
-	g := &Gate{provider: id.Provider, refresher: id.refresher, limits: id.Limits, config: c, name: id.Name}
+	g := &Gate{provider: id.Provider, refresher: id.refresher, listing: id.listing, batcher: id.batcher, local: id.Profile.Local, limits: id.Limits, config: c, name: id.Name}
 	if g.limits.MaxInFlight <= 0 {
 		g.limits.MaxInFlight = c.MaxInFlight
 	}
 	g.overdue = c.MaxWait + c.Timeout + c.Timeout/100 + time.Second
+	g.budget = quota.NewGovernor(quota.Config{
+		Name: g.name, Limits: g.limits, Account: id.account, Spaced: g.Gathers, Longest: c.Timeout + c.Timeout/100, Ledger: c.Ledger,
+	})
+	if g.Gathers() { // during one call the addresses of the next gather
+		g.limits.MaxInFlight = 1
+	}
+	if n := g.budget.Slots(); n > 0 {
+		g.limits.MaxInFlight = min(g.limits.MaxInFlight, n)
+	}
 	g.slots = make(chan struct{}, g.limits.MaxInFlight)
 	g.pace.interval = g.limits.MinInterval
-	g.budget = quota.NewGovernor(g.name, g.limits, c.Ledger)
 	return g
 }
 
@@ -74,14 +84,22 @@ func New(id Identity, c Config) *Gate {
 func (g *Gate) Name() string { return g.name }
 
 // Applies reports whether the provider may be asked about addr at all.
-func (g *Gate) Applies(addr netip.Addr) bool {
+func (g *Gate) Applies(addr netip.Addr) bool { return g.Refuses(addr) == "" }
+
+// Refuses returns why the provider is never asked about addr, in the words of
+// package provider; it is empty if the provider applies.
+func (g *Gate) Refuses(addr netip.Addr) (why string) {
 	switch {
-	case !addr.IsValid(), g.limits.IPv4Only && !addr.Is4():
-		return false
+	case !addr.IsValid():
+		return provider.NotAnAddress
 	case g.limits.Private:
-		return true
+	default:
+		why = g.config.Guard.Refuses(addr)
 	}
-	return g.config.Guard.Allows(addr)
+	if why == "" && g.limits.IPv4Only && !addr.Is4() {
+		why = provider.OtherFamily
+	}
+	return why
 }
 
 // Deadlines give calls their deadlines.
@@ -97,7 +115,7 @@ type Kind uint8
 // The kinds. The zero Kind is none of them.
 const (
 	Answered Kind = iota + 1 // there is a Finding, and until when it is fresh: Expires
-	Failed                   // the call failed: Err
+	Failed                   // the call failed: Err; another may not be before NotBefore, if that is set
 	Deferred                 // no call was made, and none may be before NotBefore
 	Waiting                  // the provider cannot be asked for now; Err is why if a call told
 	Cut                      // the context ended, which is no failure
@@ -185,12 +203,17 @@ func (g *Gate) lead(ctx context.Context, deadlines Deadlines, now time.Time, add
 		}
 		g.flights.land(addr, f)
 	}()
-	g.ask(ctx, deadlines, now, addr, patient, &f.out)
+	if most := g.Together(); most > 1 {
+		g.askTogether(ctx, deadlines, now, addr, most, &f.out)
+	} else {
+		g.ask(ctx, deadlines, now, addr, patient, nil, &f.out)
+	}
 	ended = false
 }
 
-// ask makes a lookup and writes down what became of it.
-func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr netip.Addr, patient bool, out *Outcome) {
+// ask makes a lookup and writes down what became of it. If it is made for a batch, the
+// call is about all addresses of that.
+func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr netip.Addr, patient bool, b *batch, out *Outcome) {
 	came, latest := now, now
 	if patient {
 		latest = now.Add(g.config.MaxWait)
@@ -218,20 +241,31 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 	}
 	start, notBefore := g.admit(ctx, now, latest)
 	if start.IsZero() {
-		out.Kind = Cut
-		if !notBefore.IsZero() {
+		switch {
+		case notBefore.IsZero():
+			out.Kind = Cut
+		case g.budget.State(ctx, now).Alone: // others are in line, too, and this one may not be next
+			out.Kind, out.Took = Waiting, time.Since(came)
+		default:
 			out.Kind, out.NotBefore, out.Took = Deferred, notBefore, time.Since(came)
 		}
 		return
 	}
 	defer func() { <-g.slots }()
+	if b != nil {
+		g.batches.gather(ctx, b, g.Together(), latest)
+		start = time.Now()
+		if len(b.addrs) > 1 {
+			addr = netip.Addr{} // a failure has nothing to do with any one of them
+		}
+	}
 	now = start
 	if ctx.Err() != nil {
 		out.Kind = Cut
 		return
 	}
 	by := start.Add(g.config.Timeout + g.config.Timeout/100)
-	switch ok, err := g.budget.Spend(ctx, start, by); {
+	switch permit, err := g.budget.Spend(ctx, start, by, addr); {
 	case err != nil && ctx.Err() != nil:
 		out.Kind = Cut
 		return
@@ -239,27 +273,40 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 		g.trouble(err)
 		out.Kind, out.NotBefore = Deferred, start.Add(ledgerRetry).UTC()
 		return
-	case !ok:
+	case !permit.NotBefore.IsZero():
+		out.Kind, out.NotBefore = Deferred, permit.NotBefore.UTC()
+		return
+	case !permit.Granted:
 		out.Kind = Waiting
 		return
 	}
 	told = failure // unless the provider returns
-	finding, err := g.call(deadlines.Next(start), addr)
+	finding, found, err := g.call(deadlines.Next(start), addr, b)
 	now = time.Now()
 	out.Started, out.Took = start, now.Sub(start)
 	g.pace.observe(out.Took)
+	call := quota.Call{Addr: addr, By: by, End: now}
 	switch {
+	case err == nil && b != nil:
+		told = success
+		g.end(ctx, call, quota.Report{Result: quota.Answered, Usage: g.share(b, found, now)})
+		b.outs[0].Started, b.outs[0].Took = out.Started, out.Took
+		*out = b.outs[0]
 	case err == nil:
 		told = success
 		g.answer(finding, now, out)
-		g.settle(ctx, by, now, finding.Usage)
+		g.end(ctx, call, quota.Report{Result: quota.Answered, Usage: finding.Usage})
 		finding.Usage = nil
 	case ctx.Err() != nil:
 		told = noResult
 		out.Kind = Cut
-		g.settle(ctx, by, now, nil)
+		r := quota.Report{Result: quota.Cut}
+		if provider.Unsent(err) {
+			r.Result = quota.Unsent
+		}
+		g.end(ctx, call, r)
 	default:
-		told = g.fault(ctx, err, by, now, out)
+		told = g.fault(ctx, err, call, out)
 	}
 }
 
@@ -300,76 +347,58 @@ func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
 	}
 	f.ObservedAt = f.ObservedAt.UTC().Truncate(precision)
 	out.Kind, out.Finding, out.Expires = Answered, f, now.Add(g.ttl(f)).UTC().Truncate(precision)
-	if g.bursts.Load() > 0 {
-		g.bursts.Store(0)
-	}
 }
 
-// fault enters a failed call that was spent until by, and returns what it tells
-// about the provider. A refusal for a limit is no failure of the lookup: it has
-// to wait.
-func (g *Gate) fault(ctx context.Context, err error, by, now time.Time, out *Outcome) result {
+// fault enters a failed call, and returns what it tells about the provider. A
+// refusal for a limit is no failure of the lookup: it has to wait.
+func (g *Gate) fault(ctx context.Context, err error, call quota.Call, out *Outcome) result {
 	e, _ := errors.AsType[*provider.Error](err) // call returns no other
-	kind := e.Kind
-	ctx = context.WithoutCancel(ctx) // what was learnt is kept
-	unsent := e.StatusCode == 0 && (kind == provider.ErrUnsupported || kind == provider.ErrConfig)
-	if unsent {
-		g.check(g.budget.Refund(ctx, now, by))
-	} else {
-		g.settle(ctx, by, now, e.Usage)
-	}
+	r := quota.Report{Result: quota.Failed, Usage: e.Usage, Wait: e.RetryAfter}
 	out.Kind, out.Err = Failed, err
-	switch kind {
+	told := failure
+	switch e.Kind {
 	case provider.ErrUnsupported:
-		if unsent {
-			return noResult
-		}
-		return success
+		r.Result, told = quota.Rejected, success
 	case provider.ErrUnauthorized, provider.ErrConfig:
-		out.Kind = Waiting
-		return ban
+		out.Kind, told = Waiting, ban
+		call.Addr = netip.Addr{} // which has nothing to do with it
 	case provider.ErrRateLimited, provider.ErrQuotaExhausted:
-		out.Kind = Waiting
-		g.limited(ctx, e, now)
-		return refusal
+		out.Kind, told = Waiting, refusal
+		r.Result, r.Why = quota.Refused, quota.Limited
+		if e.Kind == provider.ErrQuotaExhausted || e.RetryAfter > burstMax {
+			r.Why = quota.Spent
+		}
+	case provider.ErrBadResponse:
+		r.Result = quota.Bad
 	}
-	return failure
+	if e.Unsent {
+		if r.Result = quota.Unsent; e.Kind == provider.ErrUnsupported {
+			told = noResult
+		}
+	}
+	pauses := g.end(ctx, call, r)
+	if told == failure && !e.Unsent && g.Scarce() { // the budget counts it
+		if told = noResult; pauses {
+			told = refusal
+		}
+	}
+	if out.Kind == Failed {
+		out.NotBefore = g.budget.Excluded(call.Addr, call.End).UTC()
+	}
+	return told
 }
 
-const (
-	// burstMax is the longest wait that is taken for one after a burst. Whoever
-	// asks for more means a quota.
-	burstMax = 10 * time.Minute
-	// burstMin is the wait after a burst if the source asks for none. It doubles
-	// with every further refusal, up to burstMax.
-	burstMin = 10 * time.Second
-)
+// burstMax is the longest wait that is taken for one after a burst. Whoever asks for
+// more means a quota.
+const burstMax = 10 * time.Minute
 
-// limited leaves the provider alone because it said so: shortly if it was asked
-// too fast, and until its quota is restored if that is spent.
-func (g *Gate) limited(ctx context.Context, e *provider.Error, now time.Time) {
-	if e.Kind == provider.ErrQuotaExhausted || e.RetryAfter > burstMax {
-		g.check(g.budget.Exhaust(ctx, now, e.Usage, e.RetryAfter))
-		return
-	}
-	if g.budget.State(ctx, now).Why == quota.Limited { // by the refusal of a call under way together with this one
-		return
-	}
-	wait := min(burstMin<<min(g.bursts.Add(1)-1, 16), burstMax)
-	g.check(g.budget.Rest(ctx, now, now.Add(max(wait, e.RetryAfter)), quota.Limited))
-}
-
-func (g *Gate) settle(ctx context.Context, by, end time.Time, u *provider.Usage) {
-	if !g.budget.Scarce() {
-		return
-	}
-	g.check(g.budget.Settle(context.WithoutCancel(ctx), by, end, u))
-}
-
-func (g *Gate) check(err error) {
+// end settles a call, also if nobody waits for it any more: what was learnt is kept.
+func (g *Gate) end(ctx context.Context, call quota.Call, r quota.Report) (pauses bool) {
+	pauses, err := g.budget.End(context.WithoutCancel(ctx), call, r)
 	if err != nil {
 		g.trouble(err)
 	}
+	return pauses
 }
 
 func (g *Gate) trouble(err error) {
@@ -433,30 +462,49 @@ func (g *Gate) admit(ctx context.Context, now, deadline time.Time) (start, notBe
 	return now, time.Time{}
 }
 
-// call makes one lookup and returns a finding that is fit to be stored, or an
-// error as [OwnError] returns it. Nothing else sees what the provider returned.
-func (g *Gate) call(ctx context.Context, addr netip.Addr) (*provider.Finding, error) {
+// call makes one lookup and returns a finding that is fit to be stored, or, of a
+// batch, all findings as they came. Its error is as [OwnError] returns it. Nothing
+// else sees what the provider returned.
+func (g *Gate) call(ctx context.Context, addr netip.Addr, b *batch) (one *provider.Finding, all []provider.Finding, err error) {
 	var f provider.Finding
-	var err error
-	if panicked := guard(func() {
-		if f, err = g.provider.Lookup(ctx, addr); err == nil {
-			f = own(f)
+	panicked := guard(func() {
+		if b != nil {
+			all, err = g.batcher.LookupBatch(ctx, b.addrs)
+		} else {
+			f, err = g.provider.Lookup(ctx, addr)
 		}
-	}); panicked != nil {
-		return nil, g.fail(provider.ErrUnavailable, panicked)
+	})
+	if panicked != nil {
+		return nil, nil, g.fail(provider.ErrUnavailable, panicked)
 	}
 	if err != nil {
 		err = OwnError(g.name, err)
 		if ctx.Err() != nil && provider.Kind(err) == provider.ErrUnavailable {
-			err = g.fail(provider.ErrUnavailable, context.Cause(ctx))
+			err = &provider.Error{
+				Provider: g.name, Kind: provider.ErrUnavailable, Unsent: provider.Unsent(err), Err: context.Cause(ctx),
+			}
 		}
-		return nil, err
+		return nil, nil, err
 	}
+	if b != nil {
+		return nil, all, nil
+	}
+	if err := g.fit(&f, addr); err != nil {
+		return nil, nil, err
+	}
+	return &f, nil, nil
+}
+
+// fit makes a finding about addr fit to be stored, or returns why it is not.
+func (g *Gate) fit(f *provider.Finding, addr netip.Addr) error {
 	if f.Provider == "" {
 		f.Provider = g.name
 	}
+	if !f.Addr.IsValid() {
+		return g.fail(provider.ErrBadResponse, errors.New("the finding names no address"))
+	}
 	if f.Provider != g.name || provider.Canonical(f.Addr) != addr {
-		return nil, g.fail(provider.ErrBadResponse, fmt.Errorf("asked about %v, got a finding of %q about %v", addr, f.Provider, f.Addr))
+		return g.fail(provider.ErrBadResponse, fmt.Errorf("asked about %v, got a finding of %q about %v", addr, f.Provider, f.Addr))
 	}
 	f.Addr = addr
 	if len(f.Raw) > provider.MaxRaw {
@@ -465,29 +513,9 @@ func (g *Gate) call(ctx context.Context, addr netip.Addr) (*provider.Finding, er
 		}
 	}
 	if err := f.Validate(); err != nil {
-		return nil, g.fail(provider.ErrBadResponse, err)
+		return g.fail(provider.ErrBadResponse, err)
 	}
-	return &f, nil
-}
-
-// own returns a finding that shares nothing with the provider, which may go on
-// using its maps and buffers.
-func own(f provider.Finding) provider.Finding {
-	f.Attrs = maps.Clone(f.Attrs)
-	for name, v := range f.Attrs {
-		switch v := v.(type) {
-		case []string:
-			f.Attrs[name] = slices.Clone(v)
-		case []int64:
-			f.Attrs[name] = slices.Clone(v)
-		}
-	}
-	f.Raw = bytes.Clone(f.Raw)
-	if f.Usage != nil {
-		usage := *f.Usage
-		f.Usage = &usage
-	}
-	return f
+	return nil
 }
 
 func (g *Gate) fail(kind, err error) error {

@@ -19,6 +19,9 @@ type Identity struct {
 	Profile  provider.Profile // the zero Profile if the provider declares none
 
 	refresher provider.Refresher // nil if it is none
+	listing   provider.Listing   // likewise
+	batcher   provider.Batcher   // likewise
+	account   func() string      // see provider.Accounted; nil if it has none. It does not panic
 }
 
 // Identify asks p what it is. It returns an error if p panics.
@@ -35,7 +38,19 @@ func Identify(p provider.Provider) (id Identity, err error) {
 				id.Limits.Quotas = slices.Clone(id.Limits.Quotas)
 			}
 		}},
-		{"Unwrap", func() { id.refresher, _ = provider.As[provider.Refresher](p) }},
+		{"Unwrap", func() {
+			id.refresher, _ = provider.As[provider.Refresher](p)
+			id.listing, _ = provider.As[provider.Listing](p)
+			id.batcher, _ = p.(provider.Batcher)
+		}},
+		{"Account", func() {
+			if a, ok := provider.As[provider.Accounted](p); ok {
+				id.account = func() (account string) {
+					_ = guard(func() { account = a.Account() })
+					return account
+				}
+			}
+		}},
 		{"Profile", func() {
 			if d, ok := provider.As[provider.Profiled](p); ok {
 				id.Profile = d.Profile()
@@ -54,9 +69,18 @@ func Identify(p provider.Provider) (id Identity, err error) {
 func (g *Gate) Refreshes() bool { return g.refresher != nil }
 
 // Refresh calls the Refresh of a provider that has it, and returns its error in
-// a form that is safe to use. It returns when ctx ends, a little later if the
-// provider ignores that.
+// a form that is safe to use. Success ends the pause of a provider that was left
+// alone. Refresh returns when ctx ends, a little later if the provider ignores
+// that.
 func (g *Gate) Refresh(ctx context.Context) error {
+	err := g.refresh(ctx)
+	if err == nil && g.breaker.loaded(time.Now()) && g.config.Opened != nil {
+		g.config.Opened()
+	}
+	return err
+}
+
+func (g *Gate) refresh(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() {
 		err := errEnded // unless it returns

@@ -24,15 +24,15 @@ func TestStatus(t *testing.T) {
 		{"new", func(*testing.T, *Gate, *source) {}, Unproven, 1, 0, false},
 		{"working", func(t *testing.T, g *Gate, s *source) {
 			lookup(t.Context(), g, addr)
-		}, Working, 3, 0, true},
+		}, Working, 1, 0, true},
 		{"half spent", func(t *testing.T, g *Gate, s *source) {
 			lookup(t.Context(), g, addr)
 			lookup(t.Context(), g, other)
-		}, Working, 2, 0, false},
+		}, Working, 1, 0, false},
 		{"failed once", func(t *testing.T, g *Gate, s *source) {
 			s.answer = fails(errBroken)
 			lookup(t.Context(), g, addr)
-		}, Unproven, 1, 0, false},
+		}, Failing, 0, provider.Day / 168 * 4, false},
 		{"bad key", func(t *testing.T, g *Gate, s *source) {
 			s.answer = fails(unauthorized)
 			lookup(t.Context(), g, addr)
@@ -58,7 +58,7 @@ func TestStatus(t *testing.T) {
 		{"bad key and rate limited", func(t *testing.T, g *Gate, s *source) {
 			s.answer = fails(unauthorized)
 			lookup(t.Context(), g, addr)
-			require.NoError(t, g.budget.Rest(t.Context(), time.Now(), time.Now().Add(time.Hour), quota.Limited))
+			g.end(t.Context(), quota.Call{End: time.Now()}, quota.Report{Result: quota.Refused, Why: quota.Limited, Wait: 7 * time.Hour})
 		}, Banned, 0, 6 * time.Hour, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -110,7 +110,7 @@ func TestStatusProbing(t *testing.T) {
 func TestStatusFailing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{answer: fails(errBroken)}
-		g := scarce(s, tripAfter) // spent, too
+		g := newcomer(s)
 		for n := range tripAfter {
 			lookup(t.Context(), g, nth(n))
 		}
@@ -119,7 +119,7 @@ func TestStatusFailing(t *testing.T) {
 		require.GreaterOrEqual(t, time.Until(status.Until), 24*time.Second)
 		require.LessOrEqual(t, time.Until(status.Until), 36*time.Second)
 		<-time.After(time.Until(status.Until))
-		require.Equal(t, Exhausted, g.Status(t.Context(), time.Now()).State)
+		require.Equal(t, Status{State: Unproven, Calls: 1}, g.Status(t.Context(), time.Now()))
 	})
 }
 
@@ -128,7 +128,7 @@ func TestStatusShared(t *testing.T) {
 		l := &ledger{}
 		share := func(c *Config) { c.Ledger = l }
 		g, s := scarce(&source{}, 4, share), &source{}
-		require.Equal(t, 4, g.Status(t.Context(), time.Now()).Calls)
+		require.Equal(t, 1, g.Status(t.Context(), time.Now()).Calls, "one at a time")
 		another := scarce(s, 4, share)
 		lookup(t.Context(), another, addr)
 		s.answer = fails(refused(provider.ErrQuotaExhausted, time.Hour, nil))

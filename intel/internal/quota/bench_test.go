@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -13,15 +14,17 @@ import (
 // stacked are quotas as they are stacked in the field.
 var stacked = []provider.Quota{rolling(1<<40, time.Minute), rolling(1<<40, provider.Day), calendar(1<<40, provider.Month)}
 
+var addr = netip.MustParseAddr("45.1.2.3")
+
 // reserve spends and settles a call, a quarter of a second after the one before,
 // so that the minute's buckets are all in use.
 func reserve(tb testing.TB, g *Governor, now *time.Time) {
 	*now = now.Add(250 * time.Millisecond)
 	by := now.Add(10 * time.Second)
-	if ok, err := g.Spend(tb.Context(), *now, by); !ok || err != nil {
-		tb.Fatal(ok, err)
+	if p, err := g.Spend(tb.Context(), *now, by, addr); !p.Granted || err != nil {
+		tb.Fatal(p, err)
 	}
-	if err := g.Settle(tb.Context(), by, now.Add(200*time.Millisecond), nil); err != nil {
+	if _, err := g.End(tb.Context(), Call{addr, by, now.Add(200 * time.Millisecond)}, Report{Result: Answered}); err != nil {
 		tb.Fatal(err)
 	}
 }

@@ -5,14 +5,11 @@
 // Nobody outside knows exactly when a source counts a call, so every doubt is
 // resolved against us: a call counts from the last moment at which it may reach
 // the source until its answer tells better, and one that was started is spent
-// whatever becomes of it.
+// unless it certainly did not reach the source.
 package quota
 
 import (
-	"encoding/json"
-	"errors"
-	"fmt"
-	"math"
+	"slices"
 	"time"
 
 	"github.com/decnet/enrich/provider"
@@ -24,10 +21,17 @@ const maxRest = 24 * time.Hour
 // Budget is what is left of one provider's quotas. It is not safe for
 // concurrent use.
 type Budget struct {
+	key     string // of the account; empty if the provider has none
 	windows []window
-	assumed bool      // nobody configured the quotas: the source may raise them
-	until   time.Time // no call before that
-	why     Reason    // why not
+	assumed bool          // nobody configured the quotas: the source may raise them
+	spaced  bool          // calls are spread evenly over each window
+	ahead   time.Duration // how far after now a call may be counted: how long calls take
+	until   time.Time     // no call before that
+	why     Reason        // why not
+	caution caution
+
+	unused []windowDocument // what was spent of quotas that are not configured now
+	other  *account         // the budget of the key that was used before; nil if there is none
 }
 
 // Reason is why a provider is left alone.
@@ -38,12 +42,14 @@ const (
 	None    Reason = ""
 	Limited Reason = "rate limited"    // asked too fast
 	Spent   Reason = "quota exhausted" // by our own count, or because the source said so
+	Failing Reason = "failing"         // its last answers were failures that may have cost a call
+	Spaced  Reason = "spaced"          // the next call is not due yet
 )
 
 // NewBudget returns a budget of the quotas in l, which must be valid. Nothing is
-// spent.
-func NewBudget(l provider.Limits) *Budget {
-	b := &Budget{windows: make([]window, len(l.Quotas)), assumed: l.Assumed}
+// spent. A call counts at most the given time after it was spent.
+func NewBudget(l provider.Limits, ahead time.Duration) *Budget {
+	b := &Budget{windows: make([]window, len(l.Quotas)), assumed: l.Assumed, ahead: ahead}
 	for i, q := range l.Quotas {
 		b.windows[i] = newWindow(q)
 	}
@@ -64,15 +70,17 @@ func (b *Budget) Spend(now, by time.Time) bool {
 }
 
 // Settle corrects a call that was spent until by: its answer came at end. It
-// reports whether anything has changed.
+// reports whether anything has changed. A call that is not counted at by any more
+// was corrected by another worker, whose clock is behind ours.
 func (b *Budget) Settle(by, end time.Time) (changed bool) {
 	for i := range b.windows {
 		w := &b.windows[i]
-		if w.index(by) != w.index(end) {
-			w.add(by, -1)
-			w.add(end, 1)
-			changed = true
+		if w.index(by) == w.index(end) || end.Before(by) && !w.has(by) {
+			continue
 		}
+		w.add(by, -1)
+		w.add(end, 1)
+		changed = true
 	}
 	return changed
 }
@@ -101,13 +109,77 @@ func (b *Budget) Left(now time.Time) (calls int, next time.Time, why Reason) {
 			}
 		}
 	}
-	if b.until.After(now) {
+	if b.paused(now) {
 		if b.until.After(next) {
 			next, why = b.until, b.why
 		}
 		return 0, next, why
 	}
+	if b.spaced && calls > 0 && len(b.windows) > 0 {
+		if at := b.due(); at.After(now) {
+			return 0, at, Spaced
+		}
+		return 1, next, why
+	}
 	return calls, next, why
+}
+
+// due returns when the next of calls that are spread evenly may be made: as long after
+// the first that counts as all of them take. What was not used in the meantime can thus
+// be used at once.
+func (b *Budget) due() (at time.Time) {
+	for i := range b.windows {
+		w := &b.windows[i]
+		if w.Calendar || len(w.buckets) == 0 {
+			continue
+		}
+		first := time.Unix(0, w.buckets[0].index*w.width)
+		next := first.Add(w.Window / time.Duration(w.Calls) * time.Duration(w.total))
+		if next.After(at) {
+			at = next
+		}
+	}
+	return at
+}
+
+// paused reports whether the provider is left alone at now. A pause that ends
+// later than any pause can was begun by a clock that was wrong, and is over.
+func (b *Budget) paused(now time.Time) bool {
+	return b.until.After(now) && !b.until.After(now.Add(b.longest()+clockSlack))
+}
+
+// longest returns the longest pause that there can be.
+func (b *Budget) longest() time.Duration {
+	longest := maxRest
+	for i := range b.windows {
+		longest = max(longest, b.windows[i].Window)
+	}
+	return longest
+}
+
+// clockSlack is how far apart clocks may be without being wrong.
+const clockSlack = time.Minute
+
+// trust takes back what a clock that was ahead has left: calls in the future count
+// as made at now, a pause or a call under way that ends too late is over. It
+// reports whether anything has changed.
+func (b *Budget) trust(now time.Time) (changed bool) {
+	for i := range b.windows {
+		if b.windows[i].trust(now, b.ahead+clockSlack) {
+			changed = true
+		}
+	}
+	if b.until.After(now) && !b.paused(now) {
+		b.until, b.why, changed = time.Time{}, None, true
+	}
+	if b.caution.trust(now, b.ahead+clockSlack) {
+		changed = true
+	}
+	b.unused = slices.DeleteFunc(b.unused, func(wd windowDocument) bool {
+		w := wd.empty()
+		return !w.end(wd.Used[len(wd.Used)-1][0]).Add(wd.Window).After(now)
+	})
+	return changed
 }
 
 // Idle reports whether more than half of every quota is left.
@@ -117,24 +189,52 @@ func (b *Budget) Idle(now time.Time) bool {
 			return false
 		}
 	}
-	return !b.until.After(now)
+	return !b.paused(now) && b.caution.steps == 0
+}
+
+// Spare returns when more than half of every quota will be left if no call is made
+// until then.
+func (b *Budget) Spare(now time.Time) (at time.Time) {
+	at = now
+	for i := range b.windows {
+		w := &b.windows[i]
+		w.forget(now)
+		if next := w.below(now, (w.Calls+1)/2); next.After(at) {
+			at = next
+		}
+	}
+	if b.paused(now) && b.until.After(at) {
+		at = b.until
+	}
+	return at
 }
 
 // Correct takes over what the source said at now: its limit, as far as the
 // quota allows, and a number of calls left that is smaller than ours: calls that
-// we do not know of have been made. It reports whether anything has changed.
+// we do not know of have been made. They leave the window when the source says
+// that it is reset. Correct reports whether anything has changed.
 func (b *Budget) Correct(now time.Time, u provider.Usage) (changed bool) {
-	return b.correct(now, now, u)
+	return b.correct(now, u, u.Reset, true)
 }
 
-// correct counts the calls that we do not know of at the given time.
-func (b *Budget) correct(now, at time.Time, u provider.Usage) (changed bool) {
+// correct counts the calls that we do not know of, so that they have left the
+// window at reset. If reset is not known they count as made now, or not at all.
+func (b *Budget) correct(now time.Time, u provider.Usage, reset time.Time, always bool) (changed bool) {
 	w := b.window(u.Window)
 	if w == nil || u.Limit <= 0 {
 		return false
 	}
 	if limit := b.limit(w, u.Limit); limit != w.Calls {
 		w.Calls, changed = limit, true
+	}
+	at := now
+	switch {
+	case reset.After(now) && w.Calendar && reset.Before(w.End(now)):
+		return changed // the source counts otherwise; a pause lasts until reset
+	case reset.After(now) && !w.Calendar && reset.Before(now.Add(w.Window)):
+		at = reset.Add(-w.Window - time.Duration(w.width))
+	case !reset.After(now) && !always && u.Remaining <= 0:
+		return changed
 	}
 	if unknown := w.left(now) - max(u.Remaining, 0); unknown > 0 {
 		w.add(at, unknown)
@@ -166,150 +266,40 @@ func (b *Budget) window(length time.Duration) (found *window) {
 	return found
 }
 
-// Exhaust leaves the provider alone because the source says that its allowance
-// is spent: until it said, or after the wait that it asked for, or else for as
-// long as the window lasts.
-func (b *Budget) Exhaust(now time.Time, u provider.Usage, wait time.Duration) {
-	until, at := now.Add(maxRest), now
-	switch w := b.window(u.Window); {
-	case u.Reset.After(now):
-		until = u.Reset
-		if w != nil && !w.Calendar && until.Before(now.Add(w.Window)) {
-			at = until.Add(-w.Window) // so that they leave the window by then
-		}
-	case wait > 0:
-		until = now.Add(wait)
-	case w != nil && w.Calendar:
-		until = w.End(now)
-	case w != nil:
-		until = now.Add(w.Window)
-	case u.Window > 0:
-		until = now.Add(u.Window)
+// Refuse enters that the source has refused a call because of a limit. It leaves
+// the provider alone until the source said, or for the wait that it asked for. If
+// it said neither, or if refusals follow each other, the pauses become longer.
+func (b *Budget) Refuse(now time.Time, why Reason, u provider.Usage, wait time.Duration) {
+	until := u.Reset
+	if !until.After(now) && wait > 0 {
+		until = now.Add(min(wait, b.longest()))
 	}
-	b.correct(now, at, u)
-	b.Rest(now, until, Spent)
+	b.correct(now, u, until, false)
+	if b.paused(now) { // by a call that was under way together with this one
+		b.Rest(now, until, why)
+		return
+	}
+	b.caution.steps++
+	step := now.Add(b.pause(b.caution.steps, why, u.Window))
+	if w := b.window(u.Window); w != nil && w.Calendar && why == Spent && step.After(w.End(now)) {
+		step = w.End(now)
+	}
+	switch soonest := now.Add(burstMin); {
+	case !until.After(now), b.caution.steps > 1 && step.After(until):
+		until = step
+	case why == Limited && soonest.After(until):
+		until = soonest
+	}
+	b.Rest(now, until, why)
 }
 
 // Rest leaves the provider alone until a time, which is capped: at the end of
 // the longest window, or after a day if that is longer.
 func (b *Budget) Rest(now, until time.Time, why Reason) {
-	longest := maxRest
-	for i := range b.windows {
-		longest = max(longest, b.windows[i].Window)
-	}
-	if latest := now.Add(longest); until.After(latest) {
+	if latest := now.Add(b.longest()); until.After(latest) {
 		until = latest
 	}
-	if until.After(b.until) {
+	if until.After(b.until) || !b.paused(now) {
 		b.until, b.why = until, why
 	}
-}
-
-// document is a budget as it is stored. Times are in microseconds since 1970.
-type document struct {
-	Version int              `json:"v"`
-	Until   int64            `json:"until,omitempty"`
-	Why     Reason           `json:"why,omitempty"`
-	Windows []windowDocument `json:"windows,omitempty"`
-}
-
-type windowDocument struct {
-	Window   time.Duration `json:"window"`
-	Calendar bool          `json:"calendar,omitempty"`
-	Declared int           `json:"declared"`
-	Calls    int           `json:"calls"`
-	Used     [][2]int64    `json:"used,omitempty"` // bucket and number of calls
-}
-
-const documentVersion = 1
-
-var errDamaged = errors.New("the stored budget is damaged")
-
-// plausible reports whether the document can be one of ours.
-func (d *document) plausible() bool {
-	for i := range d.Windows {
-		wd := &d.Windows[i]
-		if wd.Window < time.Second {
-			return false
-		}
-		limit := math.MaxInt64/wd.empty().width - 1
-		for _, used := range wd.Used {
-			if used[1] < 1 || used[0] < -limit || used[0] > limit {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// window returns what the document says of the quota, or of one over as much
-// time.
-func (d *document) window(q provider.Quota) (found *windowDocument) {
-	for i := range d.Windows {
-		wd := &d.Windows[i]
-		if wd.Window == q.Window && (found == nil || wd.Calendar == q.Calendar) {
-			found = wd
-		}
-	}
-	return found
-}
-
-// empty returns the window as it was stored, without its calls.
-func (wd *windowDocument) empty() *window {
-	q := provider.Quota{Window: wd.Window, Calendar: wd.Calendar}
-	return &window{Quota: q, width: width(q)}
-}
-
-// encode returns the budget as a document.
-func (b *Budget) encode() []byte {
-	doc := document{Version: documentVersion}
-	if !b.until.IsZero() {
-		doc.Until, doc.Why = b.until.UnixMicro(), b.why
-	}
-	for i := range b.windows {
-		w := &b.windows[i]
-		wd := windowDocument{w.Window, w.Calendar, w.declared, w.Calls, make([][2]int64, len(w.buckets))}
-		for j, s := range w.buckets {
-			wd.Used[j] = [2]int64{s.index, int64(s.calls)}
-		}
-		doc.Windows = append(doc.Windows, wd)
-	}
-	text, _ := json.Marshal(doc) // numbers and text always marshal
-	return text
-}
-
-// decode replaces what is spent by what a document says. What it says of a
-// quota counts as long as that is configured as it was.
-func (b *Budget) decode(text []byte) error {
-	var doc document
-	if len(text) > 0 {
-		err := json.Unmarshal(text, &doc)
-		if doc.Version > documentVersion {
-			return fmt.Errorf("the stored budget has version %d and this program knows versions up to %d; use a newer program",
-				doc.Version, documentVersion)
-		}
-		if err != nil || doc.Version < 1 || !doc.plausible() {
-			return errDamaged
-		}
-	}
-	b.until, b.why = time.Time{}, None
-	if doc.Until != 0 {
-		b.until, b.why = time.UnixMicro(doc.Until), doc.Why
-	}
-	for i := range b.windows {
-		w := &b.windows[i]
-		w.Calls, w.buckets, w.total = w.declared, w.buckets[:0], 0
-		wd := doc.window(w.Quota)
-		if wd == nil {
-			continue
-		}
-		if wd.Declared == w.declared && wd.Calls > 0 {
-			w.Calls = b.limit(w, wd.Calls)
-		}
-		stored := wd.empty()
-		for _, used := range wd.Used {
-			w.add(stored.end(used[0]).Add(-1), int(used[1]))
-		}
-	}
-	return nil
 }

@@ -23,11 +23,13 @@ func calendar(calls int, window time.Duration) provider.Quota {
 	return provider.Quota{Calls: calls, Window: window, Calendar: true}
 }
 
-func budget(quotas ...provider.Quota) *Budget { return NewBudget(provider.Limits{Quotas: quotas}) }
+func budget(quotas ...provider.Quota) *Budget {
+	return NewBudget(provider.Limits{Quotas: quotas}, provider.Month)
+}
 
 // assumed returns a budget of quotas that nobody configured.
 func assumed(quotas ...provider.Quota) *Budget {
-	return NewBudget(provider.Limits{Quotas: quotas, Assumed: true})
+	return NewBudget(provider.Limits{Quotas: quotas, Assumed: true}, provider.Month)
 }
 
 // spend spends n calls that end when they start.
@@ -250,7 +252,7 @@ func TestConfiguredIsACeiling(t *testing.T) {
 	require.Equal(t, 3, left(b, noon))
 	require.True(t, b.Correct(noon, provider.Usage{Limit: 1000, Remaining: 997, Window: provider.Day}))
 	require.Equal(t, 5, left(b, noon))
-	b.Exhaust(noon, provider.Usage{Limit: 1000, Remaining: 990, Window: provider.Day}, time.Minute)
+	b.Refuse(noon, Spent, provider.Usage{Limit: 1000, Remaining: 990, Window: provider.Day}, time.Minute)
 	require.Equal(t, 5, left(b, noon.Add(time.Minute)))
 
 	raised := assumed(day) // stored by a program that believed the source
@@ -310,7 +312,7 @@ func TestRestOfSpent(t *testing.T) {
 	require.Equal(t, noon.Add(2*time.Hour), next)
 }
 
-func TestExhaust(t *testing.T) {
+func TestRefuse(t *testing.T) {
 	week := rolling(25, provider.Week)
 	soon := noon.Add(5 * time.Hour)
 	for _, c := range []struct {
@@ -322,49 +324,46 @@ func TestExhaust(t *testing.T) {
 	}{
 		{"reset", []provider.Quota{week}, provider.Usage{Reset: soon}, 0, soon},
 		{"reset before wait", []provider.Quota{week}, provider.Usage{Reset: soon}, time.Hour, soon},
-		{"reset that has passed", []provider.Quota{week}, provider.Usage{Reset: noon.Add(-1)}, time.Hour, noon.Add(time.Hour)},
+		{"reset that has passed", []provider.Quota{week}, provider.Usage{Reset: noon.Add(-1)}, 2 * time.Hour, noon.Add(2 * time.Hour)},
 		{"absurd reset", []provider.Quota{week}, provider.Usage{Reset: noon.AddDate(500, 0, 0)}, 0, noon.Add(provider.Week)},
-		{"wait", []provider.Quota{week}, provider.Usage{Window: provider.Week}, time.Hour, noon.Add(time.Hour)},
+		{"wait", []provider.Quota{week}, provider.Usage{Window: provider.Week}, 2 * time.Hour, noon.Add(2 * time.Hour)},
 		{"absurd wait", []provider.Quota{week}, provider.Usage{}, math.MaxInt64, noon.Add(provider.Week)},
-		{"rolling window", []provider.Quota{week, rolling(1, time.Minute)}, provider.Usage{}, 0, noon.Add(provider.Week)},
-		{"the window it said", []provider.Quota{week, rolling(1, time.Minute)}, provider.Usage{Window: time.Minute}, 0, noon.Add(time.Minute)},
-		{"calendar window", []provider.Quota{calendar(5, provider.Day)}, provider.Usage{Window: provider.Day}, 0, time.Date(2026, 6, 4, 0, 0, 0, 0, time.UTC)},
-		{"calendar month", []provider.Quota{calendar(5, provider.Month)}, provider.Usage{}, 0, time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)},
-		{"a window we do not know", []provider.Quota{week}, provider.Usage{Window: time.Hour}, 0, noon.Add(time.Hour)},
-		{"window without quotas", nil, provider.Usage{Window: time.Hour}, 0, noon.Add(time.Hour)},
-		{"long window without quotas", nil, provider.Usage{Window: provider.Month}, 0, noon.Add(24 * time.Hour)},
-		{"nothing at all", nil, provider.Usage{}, 0, noon.Add(24 * time.Hour)},
+		{"nothing said", []provider.Quota{week}, provider.Usage{}, 0, noon.Add(time.Hour)},
+		{"nothing said, of several", []provider.Quota{week, rolling(1, time.Minute)}, provider.Usage{}, 0, noon.Add(time.Hour)},
+		{"the plan", []provider.Quota{week}, provider.Usage{Limit: 25, Window: provider.Week}, 0, noon.Add(time.Hour)},
+		{"the plan and a wait", []provider.Quota{rolling(100, provider.Day)}, provider.Usage{Limit: 100, Window: provider.Day}, 2 * time.Hour, noon.Add(2 * time.Hour)},
 		{"everything said", []provider.Quota{week}, provider.Usage{Limit: 25, Window: provider.Week, Reset: soon}, 0, soon},
+		{"end of a calendar window", []provider.Quota{calendar(5, time.Hour)}, provider.Usage{}, 0, noon.Add(4 * (time.Hour / 168)).Truncate(time.Microsecond)},
+		{"another window", []provider.Quota{calendar(5, provider.Day)}, provider.Usage{Limit: 5, Window: provider.Day, Reset: soon}, 0, soon},
+		{"nothing at all", nil, provider.Usage{}, 0, noon.Add(provider.Day / 168)},
+		{"a window without quotas", nil, provider.Usage{Window: 168 * time.Hour}, 0, noon.Add(time.Hour)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := budget(c.quotas...)
-			b.Exhaust(noon, c.usage, c.wait)
+			b.Refuse(noon, Spent, c.usage, c.wait)
 			require.False(t, b.Spend(noon, noon))
-			_, _, why := b.Left(noon)
+			_, next, why := b.Left(noon)
 			require.Equal(t, Spent, why)
-			require.Zero(t, left(b, c.until.Add(-1)))
-			late := time.Duration(1)
-			if c.usage.Limit > 0 { // calls were counted, in buckets
-				late += provider.Week / grain
-			}
-			require.Positive(t, left(b, c.until.Add(late)))
+			require.WithinDuration(t, c.until, next, time.Microsecond)
+			require.Zero(t, left(b, next.Add(-1)))
+			require.Positive(t, left(b, next), "calls were counted for longer than the source said")
 		})
 	}
 }
 
-// TestExhaustBelievesLimit: a refusal that names the plan teaches the plan.
-func TestExhaustBelievesLimit(t *testing.T) {
+// TestRefuseBelievesLimit: a refusal that names the plan teaches the plan.
+func TestRefuseBelievesLimit(t *testing.T) {
 	b := budget(rolling(100, provider.Week))
-	b.Exhaust(noon, provider.Usage{Limit: 25, Window: provider.Week}, 0)
+	b.Refuse(noon, Spent, provider.Usage{Limit: 25, Window: provider.Week}, 0)
 	_, next, _ := b.Left(noon)
-	require.Less(t, next.Sub(noon), provider.Week+provider.Week/grain+1)
+	require.Equal(t, time.Hour, next.Sub(noon))
 	require.Equal(t, 25, left(b, next))
 }
 
 // copied returns what another process makes of the budget.
 func copied(t *testing.T, b *Budget, quotas ...provider.Quota) *Budget {
 	t.Helper()
-	c := NewBudget(provider.Limits{Quotas: quotas, Assumed: b.assumed})
+	c := NewBudget(provider.Limits{Quotas: quotas, Assumed: b.assumed}, provider.Month)
 	require.NoError(t, c.decode(b.encode()))
 	return c
 }
@@ -412,7 +411,7 @@ func TestConfigured(t *testing.T) {
 		{"fewer calls", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(2, provider.Day)}, 0},
 		{"calendar now", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{calendar(5, provider.Day)}, 2},
 		{"rolling now", []provider.Quota{calendar(5, provider.Month)}, []provider.Quota{rolling(5, provider.Month)}, 2},
-		{"another window", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(5, time.Hour)}, 5},
+		{"another window", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(5, time.Hour)}, 2},
 		{"one window more", []provider.Quota{rolling(5, provider.Day)}, []provider.Quota{rolling(9, time.Hour), rolling(5, provider.Day)}, 2},
 		{"one window less", []provider.Quota{rolling(9, time.Hour), rolling(5, provider.Day)}, []provider.Quota{rolling(9, time.Hour)}, 6},
 		{"another order", []provider.Quota{rolling(9, time.Hour), rolling(5, provider.Day)}, []provider.Quota{rolling(5, provider.Day), rolling(9, time.Hour)}, 2},
@@ -435,14 +434,14 @@ func TestConfiguredLimit(t *testing.T) {
 	require.Equal(t, 50, left(copied(t, b, rolling(50, provider.Day)), noon))
 }
 
-// TestConfiguredRest: a source that wants to be left alone does not care about
-// our configuration.
-func TestConfiguredRest(t *testing.T) {
-	b := budget(rolling(100, provider.Day))
-	b.Rest(noon, noon.Add(time.Hour), Limited)
-	_, next, why := copied(t, b).Left(noon)
-	require.Equal(t, Limited, why)
-	require.WithinDuration(t, noon.Add(time.Hour), next, time.Microsecond)
+// TestConfiguredPause: a larger plan is believed. A pause that the smaller one has
+// caused is over.
+func TestConfiguredPause(t *testing.T) {
+	b := budget(rolling(25, provider.Week))
+	b.Refuse(noon, Spent, provider.Usage{}, 0)
+	require.Zero(t, left(copied(t, b, rolling(25, provider.Week)), noon))
+	require.Equal(t, 500, left(copied(t, b, rolling(500, provider.Day)), noon))
+	require.Positive(t, left(copied(t, b), noon))
 }
 
 func TestDamagedDocument(t *testing.T) {
@@ -479,7 +478,7 @@ func FuzzDocument(f *testing.F) {
 		b.Spend(at, at.Add(10*time.Second))
 	}
 	f.Add(b.encode())
-	b.Exhaust(noon, provider.Usage{Limit: 30, Window: provider.Week}, time.Hour)
+	b.Refuse(noon, Spent, provider.Usage{Limit: 30, Window: provider.Week}, time.Hour)
 	f.Add(b.encode())
 	minute := index(rolling(4, time.Minute), noon)
 	for _, used := range []string{
@@ -530,4 +529,55 @@ func FuzzDocument(f *testing.F) {
 func index(q provider.Quota, at time.Time) int64 {
 	w := newWindow(q)
 	return w.index(at)
+}
+
+// TestSpare: it is the time from when on a budget is idle.
+func TestSpare(t *testing.T) {
+	for _, q := range []provider.Quota{rolling(25, provider.Week), rolling(24, provider.Day), calendar(10, provider.Day)} {
+		b := budget(q)
+		require.Equal(t, noon, b.Spare(noon))
+		spend(t, b, q.Calls/2, noon)
+		spend(t, b, q.Calls-q.Calls/2, noon.Add(time.Hour))
+		now := noon.Add(2 * time.Hour)
+		at := b.Spare(now)
+		require.False(t, b.Idle(at.Add(-time.Minute)), q)
+		require.True(t, b.Idle(at), q)
+	}
+	b := budget(rolling(25, provider.Week))
+	b.Rest(noon, noon.Add(time.Hour), Failing)
+	require.Equal(t, noon.Add(time.Hour), b.Spare(noon))
+}
+
+// TestSpaced: calls that are spread evenly never exhaust a quota, and none is late.
+func TestSpaced(t *testing.T) {
+	for _, q := range []provider.Quota{rolling(25, provider.Week), rolling(1000, provider.Day)} {
+		b := budget(q)
+		b.spaced = true
+		every := q.Window / time.Duration(q.Calls)
+		now, calls := noon, 0
+		for now.Before(noon.Add(3 * q.Window)) {
+			left, next, why := b.Left(now)
+			if left == 0 {
+				require.True(t, why == Spaced || calls >= q.Calls, "%v after %d calls", why, calls)
+				require.LessOrEqual(t, next.Sub(now), every+q.Window/grain)
+				now = next
+				continue
+			}
+			require.Equal(t, 1, left)
+			require.True(t, b.Spend(now, now))
+			if calls++; calls <= q.Calls {
+				require.False(t, b.Spend(now, now), "call %d", calls+1)
+			}
+		}
+		require.InDelta(t, 3*q.Calls, calls, float64(q.Calls)/20)
+	}
+	b := budget(rolling(10, provider.Day))
+	spend(t, b, 10, noon)
+	b.spaced = true
+	_, next, why := b.Left(noon.Add(time.Hour))
+	require.Equal(t, Spent, why, "what was spent before still counts")
+	require.True(t, next.After(noon.Add(provider.Day)))
+	b = budget()
+	b.spaced = true
+	require.Positive(t, left(b, noon), "without quotas there is nothing to spread")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -73,44 +74,74 @@ func (l *ledger) used(t *testing.T, quotas ...provider.Quota) int {
 var day = rolling(10, provider.Day)
 
 func govern(l Ledger, quotas ...provider.Quota) *Governor {
-	return NewGovernor("source", provider.Limits{Quotas: quotas}, l)
+	return NewGovernor(Config{Name: "source", Limits: provider.Limits{Quotas: quotas}, Longest: 10 * time.Second, Ledger: l})
 }
 
-// pay spends a call that must be granted.
+// try spends a call if one is granted.
+func try(ctx context.Context, g *Governor, now, by time.Time) (ok bool, err error) {
+	p, err := g.Spend(ctx, now, by, netip.Addr{})
+	return p.Granted, err
+}
+
+func end(ctx context.Context, g *Governor, by, end time.Time, r Report) error {
+	_, err := g.End(ctx, Call{By: by, End: end}, r)
+	return err
+}
+
+// settle ends a call that tells nothing but what the source said of its allowance.
+func settle(ctx context.Context, g *Governor, by, at time.Time, u *provider.Usage) error {
+	return end(ctx, g, by, at, Report{Usage: u})
+}
+
+func refund(ctx context.Context, g *Governor, now, by time.Time) error {
+	return end(ctx, g, by, now, Report{Result: Unsent})
+}
+
+// refuse makes the source ask to be left alone for an hour.
+func refuse(ctx context.Context, g *Governor, why Reason) error {
+	return end(ctx, g, noon, noon, Report{Result: Refused, Why: why, Wait: time.Hour})
+}
+
+// pay makes a call that must be granted.
 func pay(t *testing.T, g *Governor, now time.Time) {
 	t.Helper()
-	ok, err := g.Spend(t.Context(), now, now)
+	ok, err := try(t.Context(), g, now, now)
 	require.NoError(t, err)
 	require.True(t, ok)
+	if g.budget.Alone() {
+		require.NoError(t, settle(t.Context(), g, now, now, nil))
+	}
 }
 
 // broke fails the test unless no call is granted.
 func broke(t *testing.T, g *Governor, now time.Time) {
 	t.Helper()
-	ok, err := g.Spend(t.Context(), now, now)
+	ok, err := try(t.Context(), g, now, now)
 	require.NoError(t, err)
 	require.False(t, ok)
 }
 
 func TestGovernorAlone(t *testing.T) {
-	g := NewGovernor("source", provider.Limits{Quotas: []provider.Quota{rolling(2, time.Minute)}, Assumed: true}, nil)
+	g := NewGovernor(Config{Name: "source", Limits: provider.Limits{Quotas: []provider.Quota{rolling(2, time.Minute)}, Assumed: true}, Longest: time.Minute})
 	require.True(t, g.Scarce())
 	by := noon.Add(10 * time.Second)
 	for range 5 {
-		ok, err := g.Spend(t.Context(), noon, by)
+		ok, err := try(t.Context(), g, noon, by)
 		require.NoError(t, err)
 		require.True(t, ok)
-		require.NoError(t, g.Refund(t.Context(), noon, by))
+		require.NoError(t, refund(t.Context(), g, noon, by))
 	}
 	for range 2 {
-		ok, err := g.Spend(t.Context(), noon, by)
+		ok, err := try(t.Context(), g, noon, by)
 		require.NoError(t, err)
 		require.True(t, ok)
+		broke(t, g, noon) // one at a time
+		require.NoError(t, settle(t.Context(), g, by, by, nil))
 	}
 	broke(t, g, noon)
 	end := noon.Add(time.Second)
-	require.NoError(t, g.Settle(t.Context(), by, end, nil))
-	require.NoError(t, g.Settle(t.Context(), by, end, &provider.Usage{Limit: 5, Remaining: 1, Window: time.Minute}))
+	require.NoError(t, settle(t.Context(), g, by, end, nil))
+	require.NoError(t, settle(t.Context(), g, by, end, &provider.Usage{Limit: 5, Remaining: 1, Window: time.Minute}))
 	s := g.State(t.Context(), end)
 	require.Equal(t, 1, s.Left)
 	require.False(t, s.Idle)
@@ -127,8 +158,8 @@ func TestGovernorWithoutQuotas(t *testing.T) {
 	require.False(t, g.Scarce())
 	for range 100 {
 		pay(t, g, noon)
-		require.NoError(t, g.Settle(t.Context(), noon, noon, &provider.Usage{Limit: 1, Window: provider.Day}))
-		require.NoError(t, g.Refund(t.Context(), noon, noon))
+		require.NoError(t, settle(t.Context(), g, noon, noon, &provider.Usage{Limit: 1, Window: provider.Day}))
+		require.NoError(t, refund(t.Context(), g, noon, noon))
 	}
 	require.Equal(t, State{Left: math.MaxInt, Idle: true}, g.State(t.Context(), noon))
 	require.Empty(t, g.Windows(noon))
@@ -136,7 +167,7 @@ func TestGovernorWithoutQuotas(t *testing.T) {
 	require.Zero(t, l.swaps)
 
 	// A rest is shared all the same.
-	require.NoError(t, g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited))
+	require.NoError(t, refuse(t.Context(), g, Limited))
 	broke(t, g, noon)
 	broke(t, govern(l), noon)
 	pay(t, g, noon.Add(time.Hour))
@@ -144,7 +175,7 @@ func TestGovernorWithoutQuotas(t *testing.T) {
 
 func TestGovernorWindows(t *testing.T) {
 	day := calendar(100, provider.Day)
-	g := NewGovernor("source", provider.Limits{Quotas: []provider.Quota{rolling(4, time.Minute), day}, Assumed: true}, nil)
+	g := NewGovernor(Config{Name: "source", Limits: provider.Limits{Quotas: []provider.Quota{rolling(4, time.Minute), day}, Assumed: true}, Longest: time.Minute})
 	require.Equal(t, []Window{{Quota: rolling(4, time.Minute), Left: 4}, {Quota: day, Left: 100}}, g.Windows(noon))
 	pay(t, g, noon)
 	pay(t, g, noon.Add(30*time.Second))
@@ -157,7 +188,7 @@ func TestGovernorWindows(t *testing.T) {
 	require.Equal(t, 3, g.Windows(all[0].Reset)[0].Left)
 	require.Equal(t, day.End(noon), all[1].Reset)
 
-	require.NoError(t, g.Settle(t.Context(), now, now, &provider.Usage{Limit: 1000, Remaining: 600, Window: provider.Day}))
+	require.NoError(t, settle(t.Context(), g, now, now, &provider.Usage{Limit: 1000, Remaining: 600, Window: provider.Day}))
 	w := g.Windows(now)[1]
 	require.Equal(t, 1000, w.Calls, "the limit that the source told")
 	require.Equal(t, 600, w.Left)
@@ -178,26 +209,26 @@ func TestGovernorRestarts(t *testing.T) {
 
 // TestGovernorConflicts: who comes second reads again and loses nothing.
 func TestGovernorConflicts(t *testing.T) {
-	l := &ledger{}
+	l, day := &ledger{}, rolling(100, provider.Day)
 	g, other := govern(l, day), govern(l, day)
 	by := noon.Add(10 * time.Second)
 	for name, change := range map[string]func() error{
 		"spend": func() error {
-			ok, err := g.Spend(t.Context(), noon, by)
+			ok, err := try(t.Context(), g, noon, by)
 			require.True(t, ok)
 			return err
 		},
-		"settle": func() error { return g.Settle(t.Context(), by, noon.Add(time.Minute*20), nil) },
+		"settle": func() error { return settle(t.Context(), g, by, noon.Add(time.Minute*20), nil) },
 		"correct": func() error {
-			return g.Settle(t.Context(), by, by, &provider.Usage{Limit: 10, Remaining: 7, Window: provider.Day})
+			return settle(t.Context(), g, by, by, &provider.Usage{Limit: 100, Remaining: 97, Window: provider.Day})
 		},
-		"rest":    func() error { return g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited) },
-		"exhaust": func() error { return g.Exhaust(t.Context(), noon, nil, time.Hour) },
+		"rest":    func() error { return refuse(t.Context(), g, Limited) },
+		"exhaust": func() error { return refuse(t.Context(), g, Spent) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			l.doc, l.version = nil, 0
 			g, other = govern(l, day), govern(l, day)
-			ok, err := g.Spend(t.Context(), noon, by)
+			ok, err := try(t.Context(), g, noon, by)
 			require.NoError(t, err)
 			require.True(t, ok)
 			l.rival = func() { pay(t, other, by) }
@@ -234,18 +265,18 @@ func TestGovernorsTogether(t *testing.T) {
 		for n := range 8 {
 			wg.Go(func() {
 				for made := 0; ; made++ {
-					ok, err := g.Spend(t.Context(), noon, by)
+					ok, err := try(t.Context(), g, noon, by)
 					switch {
 					case err != nil || !ok:
 					case n%3 == 0 && made < 5:
-						err = g.Refund(t.Context(), noon, by)
+						err = refund(t.Context(), g, noon, by)
 					case n%3 == 1:
-						err = g.Settle(t.Context(), by, noon.Add(time.Second), &provider.Usage{Limit: 100, Remaining: 50, Window: provider.Day})
+						err = settle(t.Context(), g, by, noon.Add(time.Second), &provider.Usage{Limit: 100, Remaining: 50, Window: provider.Day})
 						granted.Add(1)
 						g.State(t.Context(), noon)
 						g.Windows(noon)
 					default:
-						err = g.Settle(t.Context(), by, noon.Add(time.Second), nil)
+						err = settle(t.Context(), g, by, noon.Add(time.Second), nil)
 						granted.Add(1)
 					}
 					if err != nil {
@@ -273,7 +304,7 @@ func TestGovernorsTogetherSpend(t *testing.T) {
 		g := govern(l, quota)
 		wg.Go(func() {
 			for {
-				ok, err := g.Spend(t.Context(), noon, noon)
+				ok, err := try(t.Context(), g, noon, noon)
 				if err != nil {
 					t.Error(err)
 				}
@@ -319,7 +350,7 @@ func TestGovernorStaleRest(t *testing.T) {
 	l := &ledger{}
 	g, other := govern(l), govern(l)
 	pay(t, g, noon)
-	require.NoError(t, other.Rest(t.Context(), noon, noon.Add(time.Hour), Limited))
+	require.NoError(t, refuse(t.Context(), other, Limited))
 	broke(t, g, noon.Add(time.Minute))
 	require.Equal(t, Limited, g.State(t.Context(), noon.Add(time.Minute)).Why)
 }
@@ -338,13 +369,13 @@ func TestGovernorLedgerFails(t *testing.T) {
 			c.fail(l)
 			g := govern(l, day)
 			for range 20 {
-				ok, err := g.Spend(t.Context(), noon, noon)
+				ok, err := try(t.Context(), g, noon, noon)
 				require.False(t, ok)
 				require.EqualError(t, err, c.message)
 				require.ErrorIs(t, err, errDown)
 			}
-			require.Error(t, g.Settle(t.Context(), noon, noon.Add(time.Hour), nil))
-			require.Error(t, g.Refund(t.Context(), noon, noon))
+			require.Error(t, settle(t.Context(), g, noon, noon.Add(time.Hour), nil))
+			require.Error(t, refund(t.Context(), g, noon, noon))
 			l.down, l.frozen = false, false
 			for range 10 { // nothing was spent
 				pay(t, g, noon)
@@ -362,7 +393,7 @@ func TestGovernorLedgerFailsLater(t *testing.T) {
 	pay(t, g, noon)
 	l.down = true
 	for range 3 {
-		ok, err := g.Spend(t.Context(), noon, noon)
+		ok, err := try(t.Context(), g, noon, noon)
 		require.False(t, ok)
 		require.ErrorIs(t, err, errDown)
 	}
@@ -374,10 +405,22 @@ func TestGovernorLedgerFailsLater(t *testing.T) {
 	broke(t, g, noon)
 }
 
+// TestGovernorClockSetBack: calls that a clock ahead of time has forgotten count
+// again when it is set back, although the ledger's document has not changed.
+func TestGovernorClockSetBack(t *testing.T) {
+	g := govern(&ledger{}, day)
+	for range 10 {
+		pay(t, g, noon)
+	}
+	require.Equal(t, 10, g.State(t.Context(), noon.Add(48*time.Hour)).Left)
+	require.Zero(t, g.State(t.Context(), noon.Add(time.Minute)).Left)
+	broke(t, g, noon.Add(time.Minute))
+}
+
 func TestGovernorWithoutQuotasLedgerFails(t *testing.T) {
 	l := &ledger{down: true}
 	g := govern(l)
-	ok, err := g.Spend(t.Context(), noon, noon)
+	ok, err := try(t.Context(), g, noon, noon)
 	require.False(t, ok)
 	require.ErrorIs(t, err, errDown)
 	l.down = false
@@ -390,7 +433,7 @@ func TestGovernorUnconfirmed(t *testing.T) {
 	l := &ledger{forgetful: true}
 	g := govern(l, day)
 	for range 3 {
-		ok, err := g.Spend(t.Context(), noon, noon)
+		ok, err := try(t.Context(), g, noon, noon)
 		require.False(t, ok)
 		require.ErrorIs(t, err, errDown)
 	}
@@ -406,7 +449,7 @@ func TestGovernorContext(t *testing.T) {
 	g := govern(l, day)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	ok, err := g.Spend(ctx, noon, noon)
+	ok, err := try(ctx, g, noon, noon)
 	require.False(t, ok)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Zero(t, l.version)
@@ -422,8 +465,8 @@ func TestGovernorRestWithoutLedger(t *testing.T) {
 			"unconfirmed": func(l *ledger, b bool) { l.forgetful = b },
 		} {
 			for action, leave := range map[string]func(*Governor) error{
-				"rest":    func(g *Governor) error { return g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited) },
-				"exhaust": func(g *Governor) error { return g.Exhaust(t.Context(), noon, nil, time.Hour) },
+				"rest":    func(g *Governor) error { return refuse(t.Context(), g, Limited) },
+				"exhaust": func(g *Governor) error { return refuse(t.Context(), g, Spent) },
 			} {
 				t.Run(name+" "+action, func(t *testing.T) {
 					l := &ledger{}
@@ -432,7 +475,7 @@ func TestGovernorRestWithoutLedger(t *testing.T) {
 					fail(l, true)
 					require.ErrorIs(t, leave(g), errDown)
 					require.Zero(t, g.State(t.Context(), noon).Left)
-					ok, _ := g.Spend(t.Context(), noon, noon)
+					ok, _ := try(t.Context(), g, noon, noon)
 					require.False(t, ok)
 
 					fail(l, false)
@@ -453,7 +496,7 @@ func TestGovernorRestWithoutLedger(t *testing.T) {
 func TestGovernorRestUnread(t *testing.T) {
 	l := &ledger{down: true}
 	g := govern(l, day)
-	require.ErrorIs(t, g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited), errDown)
+	require.ErrorIs(t, refuse(t.Context(), g, Limited), errDown)
 	l.down = false
 	broke(t, g, noon)
 	pay(t, g, noon.Add(time.Hour))
@@ -483,7 +526,7 @@ func TestGovernorDamagedWithoutQuotas(t *testing.T) {
 	l := &ledger{doc: []byte("<html>"), version: 7}
 	g := govern(l)
 	pay(t, g, noon)
-	require.NoError(t, g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited))
+	require.NoError(t, refuse(t.Context(), g, Limited))
 	broke(t, govern(l), noon)
 }
 
@@ -492,11 +535,11 @@ func TestGovernorNewer(t *testing.T) {
 	l := &ledger{doc: []byte(`{"v":9}`), version: 7}
 	g := govern(l, day)
 	for range 3 {
-		ok, err := g.Spend(t.Context(), noon, noon)
+		ok, err := try(t.Context(), g, noon, noon)
 		require.False(t, ok)
 		require.ErrorContains(t, err, "read the budget of source: the stored budget has version 9")
 	}
-	require.Error(t, g.Rest(t.Context(), noon, noon.Add(time.Hour), Limited))
+	require.Error(t, refuse(t.Context(), g, Limited))
 	require.JSONEq(t, `{"v":9}`, string(l.doc))
 	require.Equal(t, uint64(7), l.version)
 }
@@ -505,12 +548,12 @@ func TestGovernorNewer(t *testing.T) {
 // the ledger nothing.
 func TestGovernorSettlesInPlace(t *testing.T) {
 	l := &ledger{}
-	g := govern(l, day)
+	g := govern(l, rolling(100, provider.Day))
 	by := noon.Add(10 * time.Second)
-	ok, err := g.Spend(t.Context(), noon, by)
+	ok, err := try(t.Context(), g, noon, by)
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.NoError(t, g.Settle(t.Context(), by, noon.Add(time.Second), nil))
-	require.NoError(t, g.Settle(t.Context(), by, noon.Add(time.Second), &provider.Usage{Limit: 10, Remaining: 9, Window: provider.Day}))
+	require.NoError(t, settle(t.Context(), g, by, noon.Add(time.Second), nil))
+	require.NoError(t, settle(t.Context(), g, by, noon.Add(time.Second), &provider.Usage{Limit: 100, Remaining: 99, Window: provider.Day}))
 	require.Equal(t, 1, l.swaps)
 }

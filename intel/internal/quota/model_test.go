@@ -193,7 +193,7 @@ func testModel(t *testing.T, rnd *rand.Rand, steps int) (granted, refused int) {
 		return time.Duration(rnd.Float64() * rnd.Float64() * rnd.Float64() * float64(usual))
 	}
 
-	b := NewBudget(provider.Limits{Quotas: quotas, Assumed: rnd.IntN(2) == 0})
+	b := NewBudget(provider.Limits{Quotas: quotas, Assumed: rnd.IntN(2) == 0}, provider.Month)
 	m := &model{t: t, quotas: slices.Clone(quotas), others: make([][]call, len(quotas))}
 	now := noon.Add(time.Duration(rnd.Int64N(int64(2 * provider.Month))))
 	pick := func() (c *call) { // a call under way
@@ -262,7 +262,8 @@ func testModel(t *testing.T, rnd *rand.Rand, steps int) (granted, refused int) {
 			if rnd.IntN(2) == 0 {
 				b.Rest(now, until, Limited)
 			} else {
-				b.Exhaust(now, provider.Usage{Reset: until}, 0)
+				b.caution.steps = 0 // as if there had been an answer
+				b.Refuse(now, Spent, provider.Usage{Reset: until}, 0)
 			}
 			m.rest(now, until)
 			require.Zero(t, left(b, now))

@@ -13,6 +13,10 @@ import (
 // A calendar window is one bucket.
 const grain = 256
 
+// clockAhead is how far the clocks of other workers may be ahead without their calls
+// being counted anew.
+const clockAhead = 2 * time.Hour
+
 // window counts the calls against one quota.
 type window struct {
 	provider.Quota        // with Calls as the source said, if it did
@@ -110,6 +114,33 @@ func (w *window) add(at time.Time, calls int) {
 	w.total += calls
 }
 
+// has reports whether calls are counted in the bucket of a time.
+func (w *window) has(at time.Time) bool {
+	index := w.index(at)
+	i := len(w.buckets)
+	for i > 0 && w.buckets[i-1].index > index {
+		i--
+	}
+	return i > 0 && w.buckets[i-1].index == index
+}
+
+// trust counts calls as made at now that are counted further in the future than
+// ahead, and reports whether there are any. A long window allows for a worker whose
+// clock is ahead of ours: the loss is a small part of the window.
+func (w *window) trust(now time.Time, ahead time.Duration) (changed bool) {
+	latest := now.Add(max(ahead, min(w.Window/100, clockAhead))).UnixNano() / w.width
+	wrong := 0
+	for i := len(w.buckets); i > 0 && w.buckets[i-1].index > latest; i-- {
+		wrong += w.buckets[i-1].calls
+		w.buckets = w.buckets[:i-1]
+	}
+	if wrong > 0 {
+		w.total -= wrong
+		w.add(now, wrong)
+	}
+	return wrong > 0
+}
+
 // left returns how many more calls are allowed at now.
 func (w *window) left(now time.Time) int {
 	w.forget(now)
@@ -117,11 +148,18 @@ func (w *window) left(now time.Time) int {
 }
 
 // next returns when there may be calls left if there are none at now.
-func (w *window) next(now time.Time) time.Time {
-	if w.Calendar {
+func (w *window) next(now time.Time) time.Time { return w.below(now, w.Calls) }
+
+// below returns when less than a number of calls will count if none is made until
+// then.
+func (w *window) below(now time.Time, calls int) time.Time {
+	excess := w.total - calls + 1
+	if w.Calendar && excess > 0 {
 		return w.End(now)
 	}
-	excess := w.total - w.Calls + 1
+	if excess <= 0 {
+		return now
+	}
 	for _, b := range w.buckets {
 		if excess -= b.calls; excess <= 0 {
 			return w.end(b.index).Add(w.Window)
