@@ -46,6 +46,9 @@ func (e ear) heard() (payloads []map[string]any) {
 				require.Equal(e.t, "intel.enriched", ev.Type)
 				require.Equal(e.t, p["event_id"], ev.ID)
 			}
+			if ev.Topic == intel.TopicHealth {
+				require.Equal(e.t, "health", ev.Type, "as DECNET's workers have it")
+			}
 			payloads = append(payloads, p)
 		default:
 			return payloads
@@ -118,7 +121,8 @@ func TestWhatIsPendingIsSaid(t *testing.T) {
 		b := membus.New(membus.Options{})
 		ear := listen(t, b, intel.TopicEnriched)
 		slow := newSource("slow").will(takes(3*time.Second, provider.Malicious))
-		r := newRig(t, intel.Config{Bus: b}, newSource("fast").will(says(provider.Suspicious)), slow)
+		unfit := newSource("unfit").will(fails(&provider.Error{Kind: provider.ErrUnsupported}))
+		r := newRig(t, intel.Config{Bus: b, Jitter: -1}, newSource("fast").will(says(provider.Suspicious)), slow, unfit)
 		id := r.observe(ip(1))[0]
 		r.start()
 		time.Sleep(2 * time.Second)
@@ -136,6 +140,19 @@ func TestWhatIsPendingIsSaid(t *testing.T) {
 		require.Equal(t, true, heard[0]["changed"])
 		require.Equal(t, intel.EventID(id, 2), heard[0]["event_id"])
 		require.EqualValues(t, 2, r.get(id).Revision)
+
+		_, err := r.worker.Enrich(t.Context(), id, intel.Force("fast"))
+		require.NoError(t, err)
+		synctest.Wait()
+		heard = ear.heard()
+		require.Len(t, heard, 1)
+		require.Equal(t, []any{}, heard[0]["pending"], "what is fresh is not pending")
+		r.stop()
+		time.Sleep(25 * time.Hour)
+		r.start()
+		heard = ear.heard()
+		require.Len(t, heard, 1)
+		require.Equal(t, []any{"slow"}, heard[0]["pending"], "what has expired is")
 	})
 }
 

@@ -38,6 +38,10 @@ type Config struct {
 	// Bus wakes the worker and carries what it announces. Nil means to poll
 	// only and to announce nothing. The worker does not close it.
 	Bus Bus
+	// Readers are the readers of the store's outbox beside the bus, for example
+	// webhooks: each event is also kept for them until they have read it. The store
+	// must be a [store.Readers]. It must not be modified after NewWorker.
+	Readers []string
 	// IgnoreControl makes the worker ignore [TopicControl], so that no event can
 	// stop it. Default: an event {"action":"stop"} ends Run with [ErrStopped].
 	IgnoreControl bool
@@ -58,7 +62,10 @@ type Config struct {
 	// about all.
 	Spending Spending
 	// Guard decides which addresses may be named to a remote provider. The zero
-	// Guard lets every globally reachable address through.
+	// Guard lets every globally reachable address through. When a network leaves
+	// Guard.Own or what Guard.OwnFunc returns, a worker makes the attackers in it due
+	// within seconds, if the store is a store.ByAddress; also when it left while no
+	// worker ran, if the store is a store.Positions.
 	Guard provider.Guard
 	// Owner names this worker in leases and in health events. Default: host
 	// name, process number and a random part.
@@ -70,11 +77,17 @@ type Config struct {
 	// proportion.
 	PollInterval time.Duration
 	// TTL is how long a finding is fresh whose provider did not say. Default:
-	// 24 h.
+	// 24 h. What a provider says counts up to 31 days, or up to TTL if that is longer.
 	TTL time.Duration
 	// Freshness sets how long the findings of single providers are fresh, by
 	// provider name. It must not be modified after NewWorker.
 	Freshness map[string]Freshness
+	// RefreshFor is how long after an attacker was last seen the findings about it
+	// are refreshed. After that, a provider that has answered is not queried again
+	// until the attacker is seen again: the last decision stands, with findings marked
+	// as stale. A provider that has never answered is still queried, after all others.
+	// Default: 30 days. Negative: forever.
+	RefreshFor time.Duration
 	// RefreshAhead is the fraction of a finding's life after which it is
 	// replaced early if the attacker was seen again and the provider has calls
 	// to spare: it works, and more than half of each of its quotas is left.
@@ -157,6 +170,7 @@ func (c Config) withDefaults() Config {
 	orDuration(&c.PollInterval, 60*time.Second)
 	orDuration(&c.TTL, 24*time.Hour)
 	orDuration(&c.MaxStale, 30*24*time.Hour)
+	orDuration(&c.RefreshFor, 30*24*time.Hour)
 	orDuration(&c.LookupTimeout, 10*time.Second)
 	orDuration(&c.MaxWait, time.Second)
 	orDuration(&c.Patience, time.Second)
@@ -219,6 +233,13 @@ func (c *Config) validate() ([]gate.Identity, error) {
 	}
 	_, prunes := store.As[store.Pruner](c.Store)
 	refuse(c.KeepRaw > 0 && !prunes, "KeepRaw is %v; the Store cannot remove raw answers, as it is no store.Pruner", c.KeepRaw)
+	_, reads := store.As[store.Readers](c.Store)
+	refuse(len(c.Readers) > 0 && !reads, "Readers is %q; the Store has an outbox for the bus at most, as it is no store.Readers", c.Readers)
+	for i, name := range c.Readers {
+		refuse(name == "" || len(name) > store.MaxReader || strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }),
+			"Readers has %q; a name is 1 to %d ASCII letters, digits and punctuation marks", name, store.MaxReader)
+		refuse(slices.Contains(c.Readers[:i], name), "Readers has %q twice", name)
+	}
 	refuse(!(c.Jitter < 1), "Jitter is %v; it must be below 1", c.Jitter)
 	refuse(!(c.RefreshAhead <= 1), "RefreshAhead is %v; it must be at most 1", c.RefreshAhead)
 	refuse(!(c.Spending.Fair <= 1), "Spending.Fair is %v; it must be at most 1", c.Spending.Fair)

@@ -29,7 +29,7 @@ const (
 
 const (
 	typeEnriched = "intel.enriched"
-	typeHealth   = "enrich.health"
+	typeHealth   = "health"
 )
 
 // announcement is what an enriched event says beyond the record.

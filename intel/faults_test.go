@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -31,6 +32,13 @@ var faults = []func(context.Context, netip.Addr) (provider.Finding, error){
 	fails(&provider.Error{Kind: provider.ErrRateLimited, StatusCode: 429, RetryAfter: 1000 * time.Hour}),
 	fails(&provider.Error{Kind: provider.ErrQuotaExhausted, StatusCode: 429, Usage: &provider.Usage{Limit: 9, Window: provider.Day}}),
 	fails(&provider.Error{Kind: provider.ErrUnauthorized, StatusCode: 403}),
+	fails(&provider.Error{Kind: provider.ErrUnavailable, Unsent: true}),
+	fails(&net.DNSError{Err: "server misbehaving", IsTemporary: true}),
+	fails(&provider.Error{Kind: provider.ErrBadResponse, StatusCode: 400}),
+	fails(&provider.Error{Kind: provider.ErrQuotaExhausted, StatusCode: 429}),
+	fails(&provider.Error{
+		Kind: provider.ErrQuotaExhausted, StatusCode: 429, RetryAfter: 2 * time.Hour, Usage: &provider.Usage{Limit: 25, Window: provider.Day},
+	}),
 	func(context.Context, netip.Addr) (provider.Finding, error) { panic("nil map") },
 	func(context.Context, netip.Addr) (provider.Finding, error) {
 		return provider.Finding{Provider: "another", Verdict: provider.Benign}, nil
@@ -54,10 +62,27 @@ type sequence struct {
 	seed    uint64
 	store   *memstore.Store
 	sources []*source
+	key     string // of the sources, which changes now and then
 	id      uuid.UUID
 	wake    func()
 	stop    func()
 	log     []string
+}
+
+// metering is a source with a key, the last of which has a scarce quota.
+type metering struct {
+	*source
+	key string
+	n   int
+}
+
+func (m metering) Account() string { return m.key }
+
+func (m metering) Limits() (l provider.Limits) {
+	if m.n == 2 {
+		l.Quotas = []provider.Quota{{Calls: 40, Window: provider.Day}}
+	}
+	return l
 }
 
 func (s *sequence) note(format string, args ...any) {
@@ -66,8 +91,8 @@ func (s *sequence) note(format string, args ...any) {
 
 func (s *sequence) start() {
 	var ps []intel.Provider
-	for _, src := range s.sources {
-		ps = append(ps, src)
+	for i, src := range s.sources {
+		ps = append(ps, metering{src, s.key, i})
 	}
 	w, err := intel.NewWorker(intel.Config{
 		Store: s.store, Providers: ps, Logger: slog.New(slog.DiscardHandler), ShutdownGrace: -1,
@@ -122,6 +147,10 @@ func (s *sequence) run() {
 		}
 		if s.IntN(3) == 0 {
 			s.note("restart")
+			if s.IntN(3) == 0 {
+				s.note("with a new key")
+				s.key += "x"
+			}
 			s.stop()
 			s.start()
 		}
@@ -135,7 +164,7 @@ func (s *sequence) run() {
 	for _, src := range s.sources {
 		src.will(says(provider.Malicious))
 	}
-	time.Sleep(30 * time.Hour) // beyond every rest: a day for a limit, six hours for a key
+	time.Sleep(50 * time.Hour) // beyond every pause: a day for a limit or an address, six hours for a key
 	synctest.Wait()
 	r, err := s.store.Get(context.Background(), s.id)
 	require.NoError(s.t, err)

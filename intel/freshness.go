@@ -26,7 +26,7 @@ func (c *Config) ttl(f provider.Finding) time.Duration {
 	if !f.Known {
 		ttl = own.Unknown
 	}
-	return cmp.Or(ttl, f.TTL, c.TTL)
+	return cmp.Or(ttl, min(f.TTL, max(provider.Month, c.TTL)), c.TTL)
 }
 
 // ahead returns from when on a new sighting of the attacker may replace the
@@ -43,19 +43,23 @@ const aheadRest = time.Hour
 // early reports whether an entry that is fresh is to be asked about again,
 // because the attacker was seen since and the provider has calls to spare.
 func (c *Config) early(l *ledger, e *store.Entry, now time.Time, st func() gate.Status) bool {
-	return c.RefreshAhead < 1 && l.record.LastSeen.After(e.Finding.ObservedAt) && !now.Before(c.ahead(e)) && st().Idle
+	seen := l.record.LastSeen
+	return c.RefreshAhead < 1 && seen.After(e.Finding.ObservedAt) && !seen.After(now.Add(clockSlack)) && !now.Before(c.ahead(e)) && st().Idle
 }
 
 // sightingsFrom returns from when on being seen again is to make the attacker
-// due: when the first of its fresh findings may be replaced early. It is zero
-// for never.
+// due: when the first of its fresh findings may be replaced early, or has expired
+// without being refreshed. It is zero for never.
 func (c *Config) sightingsFrom(l *ledger, names []string, now time.Time) (from time.Time) {
-	if c.RefreshAhead >= 1 {
-		return time.Time{}
-	}
 	for _, name := range names {
 		e := l.record.Entry(name)
 		if e == nil || e.State != store.Fresh || e.Finding == nil {
+			continue
+		}
+		if (l.retires.by(e.Expires) || l.retires.by(time.Now())) && (from.IsZero() || e.Expires.Before(from)) {
+			from = e.Expires
+		}
+		if c.RefreshAhead >= 1 {
 			continue
 		}
 		at := c.ahead(e)

@@ -20,6 +20,8 @@ import (
 type Hooks struct {
 	// Pass is called after each look at the store for attackers that are due.
 	Pass func(PassInfo)
+	// Claim is called after each claim of a batch of attackers.
+	Claim func(ClaimInfo)
 	// Lookup is called after each lookup that was made or put off.
 	Lookup func(LookupInfo)
 	// Saved is called after each update of a record was stored.
@@ -32,6 +34,7 @@ type Hooks struct {
 // guarded returns hooks that do not panic.
 func (h Hooks) guarded(log *slog.Logger) Hooks {
 	h.Pass = guarded(log, "Pass", h.Pass)
+	h.Claim = guarded(log, "Claim", h.Claim)
 	h.Lookup = guarded(log, "Lookup", h.Lookup)
 	h.Saved = guarded(log, "Saved", h.Saved)
 	h.Published = guarded(log, "Published", h.Published)
@@ -62,11 +65,20 @@ type PassInfo struct {
 	Err     error     // of the claim that ended the pass
 }
 
+// ClaimInfo describes one claim, of which a pass needs several while there is a
+// backlog.
+type ClaimInfo struct {
+	Claimed int           // attackers
+	Took    time.Duration // by the store
+	Err     error
+}
+
 // LookupInfo describes one lookup.
 type LookupInfo struct {
 	Provider  string
 	Attacker  uuid.UUID
 	Addr      netip.Addr
+	Started   time.Time     // of the call; zero if none was made
 	Took      time.Duration // of the call; zero if none was made
 	Reused    bool          // the answer was at hand
 	Known     bool          // of the finding
@@ -79,6 +91,8 @@ type LookupInfo struct {
 type SavedInfo struct {
 	// Record is the record as stored.
 	Record store.Record
+	// Started is when the work on the attacker began that the update is part of.
+	Started time.Time
 	// Answered names the providers whose findings the update stored; none if it
 	// only moved the schedule.
 	Answered []string

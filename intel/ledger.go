@@ -25,10 +25,13 @@ type ledger struct {
 	changed  []string   // providers whose finding was replaced or dropped
 	answered []string   // providers among them that have a new finding
 	moved    bool       // a schedule was changed
+	gone     bool       // a finding of a local provider was dropped
+	retires  retirement
 }
 
 // openLedger prepares a claimed record for a worker with a number of providers.
-// It drops findings about an address that is no longer the attacker's.
+// It drops findings about an address that is no longer the attacker's, and what
+// providers were told to wait for because of it.
 func openLedger(r store.Record, providers int) *ledger {
 	l := &ledger{record: r, addr: r.Addr()}
 	l.record.Entries = slices.Grow(l.record.Entries, providers)
@@ -36,6 +39,10 @@ func openLedger(r store.Record, providers int) *ledger {
 	l.changed, l.answered = names[:0:providers], names[providers:providers]
 	for i := range l.record.Entries {
 		e := &l.record.Entries[i]
+		if e.Finding == nil && e.Addr.IsValid() && e.Addr != l.addr {
+			*e = store.Entry{Provider: e.Provider}
+			l.moved = true
+		}
 		if e.Finding != nil && e.Finding.Addr != l.addr {
 			*e = store.Entry{Provider: e.Provider}
 			l.change(e.Provider)
@@ -62,36 +69,55 @@ func (l *ledger) entry(name string) *store.Entry {
 	return &l.record.Entries[i]
 }
 
-// wants reports whether s is to be looked up at now. With force, only a fresh
-// finding keeps it from that. Without force, a quota with a backlog is left to the
+// wish is what an entry needs.
+type wish uint8
+
+const (
+	nothing wish = iota
+	atHand       // an answer, if there is one at hand
+	turn         // the same, and otherwise its turn: the quota has a backlog
+	lookup       // an answer, by a call if there is none at hand
+)
+
+// wants returns what the entry of s needs at now. With force, only a fresh finding
+// keeps it from a lookup. Without force, a quota with a backlog is left to the
 // attackers that were granted its calls. Early reports whether a fresh finding is
 // to be replaced early.
-func (l *ledger) wants(s *source, now time.Time, force bool, early func(e *store.Entry) bool) bool {
+func (l *ledger) wants(s *source, now time.Time, force bool, early func(e *store.Entry) bool) wish {
 	if !s.Applies(l.addr) {
 		if e := l.entry(s.Name()); e.State != store.NotApplicable {
-			e.State, e.Due, e.Rank, e.Since = store.NotApplicable, time.Time{}, 0, time.Time{}
+			e.State, e.Due, e.Rank, e.Since, e.Error = store.NotApplicable, time.Time{}, 0, time.Time{}, ""
 			l.moved = true
 		}
-		return false
+		return nothing
 	}
 	e := l.record.Entry(s.Name())
 	if e != nil {
 		switch {
+		case e.State == store.NotApplicable && e.Error == rejected:
+			return nothing
 		case e.State == store.Fresh && e.Finding != nil && now.Before(e.Expires) && !early(e):
-			return false
+			return nothing
+		case !force && l.keeps(e, now) && !early(e):
+			l.retire(e)
+			return atHand
 		case e.State == store.Due && !force && now.Before(e.Due):
-			return false
+			return atHand
 		}
 	}
 	if !force && s.Scarce() && s.hasBacklog() && !slices.Contains(l.record.Granted, s.Name()) {
 		if e == nil || e.State != store.Fresh || !now.Before(e.Expires) {
-			l.await(l.entry(s.Name()), now)
-			s.deferred()
+			return turn
 		}
-		return false
+		return nothing
 	}
-	return true
+	return lookup
 }
+
+// rejected is the Error of an entry that is not applicable because the provider
+// itself rejected the address. Such an entry is never looked up again. An entry that
+// is not applicable for our own reasons is looked up once these no longer hold.
+var rejected = provider.ErrUnsupported.Error()
 
 // await makes an entry wait for its provider. An entry that waits already keeps
 // its Since.
@@ -129,11 +155,14 @@ func (l *ledger) settle(name string, out *gate.Outcome, retry retrySchedule) {
 		l.change(name)
 		l.answered = append(l.answered, name)
 	case errors.Is(out.Err, provider.ErrUnsupported):
-		e.State, e.Due = store.NotApplicable, time.Time{}
+		e.State, e.Due, e.Error = store.NotApplicable, time.Time{}, rejected
 	case out.Kind == gate.Failed:
 		e.Failures++
 		e.Error = provider.Kind(out.Err).Error()
 		e.State, e.Due = store.Due, time.Now().Add(retry.after(out.Err, e.Failures)).UTC()
+		if out.NotBefore.After(e.Due) {
+			e.Due = out.NotBefore
+		}
 	default:
 		e.State, e.Due = store.Due, out.NotBefore
 	}
@@ -154,6 +183,9 @@ func (l *ledger) next(names []string, now time.Time) (due time.Time) {
 		default:
 			continue
 		}
+		if l.keeps(e, at) || l.keeps(e, now) {
+			continue
+		}
 		if due.IsZero() || at.Before(due) {
 			due = at
 		}
@@ -165,6 +197,9 @@ func (l *ledger) next(names []string, now time.Time) (due time.Time) {
 func (l *ledger) pending(names []string, now time.Time) (pending []string) {
 	for _, name := range names {
 		e := l.record.Entry(name)
+		if l.keeps(e, now) {
+			continue
+		}
 		if e == nil || e.State == store.Due || e.State == store.Waiting || e.State == store.Fresh && !now.Before(e.Expires) {
 			pending = append(pending, name)
 		}
@@ -172,18 +207,30 @@ func (l *ledger) pending(names []string, now time.Time) (pending []string) {
 	return pending
 }
 
+// expiresAt returns the earliest expiry of the findings of the named providers that
+// apply, and otherwise if none expires. Findings of other providers are never
+// replaced: counting them would make a record look stale for ever.
+func (l *ledger) expiresAt(names []string, otherwise time.Time) (at time.Time) {
+	for _, name := range names {
+		if e := l.record.Entry(name); e != nil && e.State != store.NotApplicable {
+			at = earliest(at, e.Expires)
+		}
+	}
+	if at.IsZero() {
+		return otherwise
+	}
+	return at
+}
+
 // evidence returns the findings that count for the verdict at now: those of the
-// named providers, except expired ones older than maxStale.
+// named providers that are not too old.
 func (l *ledger) evidence(names []string, profiles map[string]provider.Profile, now time.Time, maxStale time.Duration) []aggregate.Evidence {
 	evidence := make([]aggregate.Evidence, 0, len(names))
 	for _, name := range names {
 		e := l.record.Entry(name)
-		if e == nil || e.Finding == nil {
-			continue
-		}
-		if !tooOld(e, now, maxStale) {
+		if e != nil && e.Finding != nil && !l.tooOld(e, now, maxStale) {
 			evidence = append(evidence, aggregate.Evidence{
-				Finding: e.Finding, Profile: profiles[name], Stale: !now.Before(e.Expires),
+				Finding: e.Finding, Profile: profiles[name], Stale: expired(e, now),
 			})
 		}
 	}
@@ -195,12 +242,20 @@ func (l *ledger) evidence(names []string, profiles map[string]provider.Profile, 
 func (l *ledger) outlived(names []string, now time.Time, maxStale time.Duration) bool {
 	return slices.ContainsFunc(names, func(name string) bool {
 		e := l.record.Entry(name)
-		return e != nil && e.Finding != nil && tooOld(e, now, maxStale)
+		return e != nil && e.Finding != nil && l.tooOld(e, now, maxStale)
 	})
 }
 
-func tooOld(e *store.Entry, now time.Time, maxStale time.Duration) bool {
-	return !now.Before(e.Expires) && now.Sub(e.Finding.ObservedAt) >= maxStale
+// expired reports whether a finding has outlived its time. What a local provider
+// says has none.
+func expired(e *store.Entry, now time.Time) bool {
+	return !e.Expires.IsZero() && !now.Before(e.Expires)
+}
+
+// tooOld reports whether the finding of an entry has expired and is maxStale old. No
+// finding about an attacker that is refreshed no more is: the last decision stands.
+func (l *ledger) tooOld(e *store.Entry, now time.Time, maxStale time.Duration) bool {
+	return expired(e, now) && now.Sub(e.Finding.ObservedAt) >= maxStale && !l.retires.by(now)
 }
 
 // retrySchedule says when a failed lookup is repeated.

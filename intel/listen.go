@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/decnet/enrich/bus"
@@ -17,24 +18,45 @@ const (
 	subscribeRetryMax = time.Second
 )
 
-// listen turns events into wakes and commands until ctx is done. If subscribing
-// fails or a subscription ends, it subscribes again after a delay; the worker
-// polls meanwhile.
+// listen turns events into wakes and commands until ctx is done. The subscriptions
+// do not depend on each other: a bus may refuse one of them.
 func (w *Worker) listen(ctx context.Context, stop func()) {
+	e := ears{Worker: w}
+	wake := func(bus.Event) { w.wake.send() }
+	var listening sync.WaitGroup
+	listening.Go(func() { e.listen(ctx, TopicObserved, wake) })
+	listening.Go(func() { e.listen(ctx, TopicScored, wake) })
+	if !w.config.IgnoreControl {
+		listening.Go(func() { e.listen(ctx, TopicControl, func(ev bus.Event) { w.obey(ev, stop) }) })
+	}
+	listening.Wait()
+}
+
+// ears are the worker's subscriptions.
+type ears struct {
+	*Worker
+
+	mu     sync.Mutex
+	warned map[string]string // the last warning about each topic that is not listened to
+}
+
+// listen handles the events on one topic until ctx is done. If subscribing fails
+// or the subscription ends, it subscribes again after a delay; the worker polls
+// meanwhile.
+func (e *ears) listen(ctx context.Context, topic string, handle func(bus.Event)) {
 	for failures := 0; ctx.Err() == nil; {
 		listened := func() {
 			if failures > 0 {
-				w.log.Info("listening to the bus again")
-				w.events.Reconnected()
+				e.recovered(topic)
 			}
 			failures = 0
 		}
-		err := safely(func() error { return w.attend(ctx, listened, stop) })
+		err := safely(func() error { return e.attend(ctx, topic, listened, handle) })
 		if ctx.Err() != nil {
 			return
 		}
 		if failures++; failures == 1 {
-			w.log.Warn("not listening to the bus; polling meanwhile", "error", err)
+			e.failed(topic, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -43,49 +65,58 @@ func (w *Worker) listen(ctx context.Context, stop func()) {
 	}
 }
 
-// attend subscribes, calls listened, and handles events until ctx is done or a
-// subscription ends.
-func (w *Worker) attend(ctx context.Context, listened, stop func()) error {
-	var subs [3]bus.Subscription
-	var events [3]<-chan bus.Event // nil, from which nothing comes, without a subscription
-	for i, topic := range []string{TopicObserved, TopicScored, TopicControl} {
-		if topic == TopicControl && w.config.IgnoreControl {
-			continue
+// failed logs that a topic is not listened to, once for all topics that fail for
+// the same reason.
+func (e *ears) failed(topic string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, other := range e.warned {
+		if other == err.Error() {
+			return
 		}
-		sub, err := w.config.Bus.Subscribe(ctx, topic)
-		if err != nil {
-			return err
-		}
-		defer sub.Close()
-		subs[i], events[i] = sub, sub.Events()
 	}
+	if e.warned == nil {
+		e.warned = make(map[string]string)
+	}
+	e.warned[topic] = err.Error()
+	e.log.Warn("not listening to the bus; polling meanwhile", "topic", topic, "error", err)
+}
+
+// recovered logs that a topic is listened to again, if its failure was logged.
+func (e *ears) recovered(topic string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, warned := e.warned[topic]; warned {
+		delete(e.warned, topic)
+		e.log.Info("listening to the bus again", "topic", topic)
+	}
+	e.events.Reconnected()
+}
+
+// attend subscribes, calls listened, and handles events until ctx is done or the
+// subscription ends.
+func (e *ears) attend(ctx context.Context, topic string, listened func(), handle func(bus.Event)) error {
+	sub, err := e.config.Bus.Subscribe(ctx, topic)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
 	listened()
-	w.wake.send() // for events published while not subscribed
+	e.wake.send() // for events published while not subscribed
 	for {
-		var ended bus.Subscription
 		select {
 		case <-ctx.Done():
 			return nil
-		case _, ok := <-events[0]:
-			if ended = subs[0]; ok {
-				w.wake.send()
-				continue
-			}
-		case _, ok := <-events[1]:
-			if ended = subs[1]; ok {
-				w.wake.send()
-				continue
-			}
-		case ev, ok := <-events[2]:
-			if ended = subs[2]; ok {
-				w.obey(ev, stop)
-				continue
+		case ev, ok := <-sub.Events():
+			switch {
+			case ok:
+				handle(ev)
+			case sub.Err() != nil:
+				return sub.Err()
+			default:
+				return errors.New("the subscription ended without a reason")
 			}
 		}
-		if err := ended.Err(); err != nil {
-			return err
-		}
-		return errors.New("the subscription ended without a reason")
 	}
 }
 

@@ -24,12 +24,14 @@ type result struct {
 }
 
 // start looks up addr at all sources at once. The record waits for those that
-// are not slow. A provider that never returns keeps only its own goroutine.
-func (l *lookups) start(ctx context.Context, pool *pool, addr netip.Addr, sources []*source) {
+// are not slow. A provider that never returns keeps only its own goroutine. A lookup
+// that was granted and gathers with others is not waited for either: while a pass
+// waits, no other attacker can join it.
+func (l *lookups) start(ctx context.Context, pool *pool, addr netip.Addr, sources []*source, granted []string) {
 	results := make(chan result, len(sources))
 	l.results, l.open = results, sources
 	for _, s := range sources {
-		awaited := !s.isSlow()
+		awaited := !s.isSlow() && !(s.Gathers() && slices.Contains(granted, s.Name()))
 		if awaited {
 			l.awaited++
 		}

@@ -3,6 +3,9 @@ package intel
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"math"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -28,10 +31,13 @@ type pass struct {
 }
 
 func newPass(w *Worker, r store.Record) *pass {
-	return &pass{
+	p := &pass{
 		w: w, ledger: openLedger(r, len(w.sources)), started: time.Now(),
 		verdict: r.Decision.Verdict, granted: r.Granted,
 	}
+	p.ledger.retires = w.config.retires(&r, p.started)
+	p.ledger.trust(&w.config, p.started)
+	return p
 }
 
 // pass works on one claimed attacker. It saves what the providers have answered
@@ -64,11 +70,11 @@ func (p *pass) attempt(r *run, part func(*run) bool) (more bool) {
 
 // first saves what is learnt in time. It reports whether lookups are left.
 func (p *pass) first(r *run) (more bool) {
-	p.start(r.lookups, r.pool, false)
+	p.start(r.lookups, r.pool, demand{})
 	p.wait(r.lookups, r.pool)
 	if len(p.lookups.open) == 0 || r.lookups.Err() != nil {
 		p.cut = p.cut || len(p.lookups.open) > 0
-		r.writer.put(p.update(false))
+		r.writer.put(p.last(r.lookups))
 		return false
 	}
 	if p.learnt() {
@@ -80,7 +86,7 @@ func (p *pass) first(r *run) (more bool) {
 // rest saves what the slow providers answer, each answer as it comes.
 func (p *pass) rest(r *run) (more bool) {
 	p.finish(r.lookups, func() { r.writer.put(p.update(true)) })
-	r.writer.put(p.update(false))
+	r.writer.put(p.last(r.lookups))
 	return false
 }
 
@@ -88,42 +94,75 @@ func (p *pass) lease() store.Lease {
 	return store.Lease{ID: p.ledger.record.ID, Fence: p.ledger.record.Fence}
 }
 
-// learnt reports whether there are findings to save.
-func (p *pass) learnt() bool { return len(p.ledger.answered) > 0 }
+// learnt reports whether there are findings to save, or one of a list that no
+// longer has the address is to be dropped.
+func (p *pass) learnt() bool { return len(p.ledger.answered) > 0 || p.ledger.gone }
 
-// start takes the answers at hand and looks up the address at all other
-// providers that are due. With force, it looks it up at those too whose finding
-// is missing or expired and that are not due.
-func (p *pass) start(ctx context.Context, pool *pool, force bool) {
+// start asks the local providers, takes the answers at hand and looks up the
+// address at all other providers that are due and that matter, or that are demanded.
+func (p *pass) start(ctx context.Context, pool *pool, d demand) {
 	w, addr := p.w, p.ledger.addr
+	if !addr.IsValid() {
+		w.noteInvalid(&p.ledger.record.Attacker)
+	}
 	due := make([]*source, 0, len(w.sources))
+	due = append(due, p.askLocal(ctx)...)
+	rank, decided := p.exempt(), !d.now && p.isDecided(p.started)
 	for _, s := range w.sources {
-		early := func(e *store.Entry) bool {
-			return w.config.early(p.ledger, e, p.started, func() gate.Status { return s.Status(ctx, p.started) })
-		}
-		if !p.ledger.wants(s, p.started, force, early) {
+		switch {
+		case s.Local(), !d.includes(s.Name()):
+			continue
+		case rank > w.profiles[s.Name()].Rank && s.Applies(addr):
+			p.ledger.spare(s, p.started)
+			continue
+		case decided && s.Applies(addr) && !slices.Contains(p.ledger.record.Granted, s.Name()) && p.deferDecided(ctx, s):
 			continue
 		}
+		again := d.repeats(s.Name())
+		early := func(e *store.Entry) bool {
+			return again || w.config.early(p.ledger, e, p.started, func() gate.Status { return s.Status(ctx, p.started) })
+		}
+		wish := p.ledger.wants(s, p.started, d.now, early)
+		if wish == nothing {
+			continue
+		}
+		if again {
+			s.Forget(addr, d.before(p.started))
+		}
 		if out, ok := s.Recent(addr, p.started); ok {
-			if p.isNew(s, &out) {
+			if p.serves(s, &out, wish) {
 				p.settle(s, &out)
 				continue
 			}
-			s.Forget(addr, out.Finding.ObservedAt)
+			if wish == lookup {
+				s.Forget(addr, out.Finding.ObservedAt)
+			}
 		}
-		if !force && p.skip(s) {
+		switch wish {
+		case atHand:
+			continue
+		case turn:
+			p.ledger.await(p.ledger.entry(s.Name()), p.started)
+			s.deferred()
+			continue
+		}
+		if !d.now && p.skip(s) {
 			continue
 		}
 		due = append(due, s)
 	}
-	p.lookups.start(ctx, pool, addr, due)
+	p.lookups.start(ctx, pool, addr, due, p.ledger.record.Granted)
 }
 
-// isNew reports whether an answer at hand is newer than the finding in the
-// ledger.
-func (p *pass) isNew(s *source, out *gate.Outcome) bool {
+// serves reports whether an answer at hand takes the place of the finding in the
+// ledger: it is newer, or it is fresh while the finding is not and a call is not to
+// be had or scarce.
+func (p *pass) serves(s *source, out *gate.Outcome, wish wish) bool {
 	e := p.ledger.record.Entry(s.Name())
-	return e == nil || e.Finding == nil || out.Finding.ObservedAt.After(e.Finding.ObservedAt)
+	if e == nil || e.Finding == nil || out.Finding.ObservedAt.After(e.Finding.ObservedAt) || e.Finding.ObservedAt.After(p.started) {
+		return true
+	}
+	return !p.started.Before(e.Expires) && out.Expires.After(p.started) && (wish != lookup || s.Scarce())
 }
 
 // skip saves a call that cannot change the verdict, if Spending.SkipDecided is
@@ -228,7 +267,11 @@ func (p *pass) settle(s *source, out *gate.Outcome) {
 		p.cut = true
 		return
 	}
-	p.ledger.settle(s.Name(), out, p.w.retry)
+	if s.Local() {
+		p.settleSlow(s, out)
+	} else {
+		p.ledger.settle(s.Name(), out, p.w.retry)
+	}
 	s.observe(out, p.w.config.Patience, p.w.config.MaxWait)
 	if p.w.config.Hooks.Lookup != nil {
 		info := LookupInfo{
@@ -236,7 +279,7 @@ func (p *pass) settle(s *source, out *gate.Outcome) {
 			Known: out.Finding != nil && out.Finding.Known, NotBefore: out.NotBefore, Waiting: out.Kind == gate.Waiting, Err: out.Err,
 		}
 		if out.Called() {
-			info.Took = out.Took
+			info.Started, info.Took = out.Started, out.Took
 		}
 		p.w.config.Hooks.Lookup(info)
 	}
@@ -259,6 +302,28 @@ func (p *pass) returnGrants() {
 	}
 }
 
+// last returns the last update. Before that it takes the answers that came to other
+// attackers during the pass: the store serves only those that wait without a lease.
+func (p *pass) last(ctx context.Context) *job {
+	l, now := p.ledger, time.Now()
+	waits := func(s *source) bool {
+		e := l.record.Entry(s.Name())
+		return e != nil && e.State == store.Waiting && s.Applies(l.addr)
+	}
+	if ctx.Err() == nil && cap(p.lookups.results) > 0 && slices.ContainsFunc(p.w.sources, waits) {
+		p.w.recall(ctx, []store.Record{l.record}, now)
+	}
+	for _, s := range p.w.sources {
+		if !waits(s) {
+			continue
+		}
+		if out, ok := s.Recent(l.addr, now); ok && p.serves(s, &out, turn) {
+			p.settle(s, &out)
+		}
+	}
+	return p.update(false)
+}
+
 // update returns what there is to save now. Without hold it is the pass's last
 // update and ends the lease.
 func (p *pass) update(hold bool) *job {
@@ -268,25 +333,32 @@ func (p *pass) update(hold bool) *job {
 		p.recheck(now)
 	}
 	u := store.Update{
-		Lease: p.lease(), IP: r.IP, Changed: l.changed, Hold: hold, Due: l.next(w.names, now),
+		Lease: p.lease(), IP: r.IP, Changed: l.changed, Hold: hold, Due: l.next(w.remote, now),
 	}
 	if !hold {
-		u.Ahead = w.config.sightingsFrom(l, w.names, now)
+		u.Ahead = w.config.sightingsFrom(l, w.remote, now)
 	}
 	if learnt {
 		r.Revision++
 		r.CachedAt, u.SavedAt = now, now
+		u.ExpiresAt = l.expiresAt(w.names, now.Add(w.config.TTL))
 	}
 	u.Revision = r.Revision
 	changed := p.decide(&u, now)
 	for i := range r.Entries {
-		if e := &r.Entries[i]; e.State == store.Waiting {
-			e.Rank = w.config.Spending.Rank(r, e.Provider)
+		e := &r.Entries[i]
+		if e.State == store.Waiting {
+			e.Rank = w.rank(l, e, now)
 		}
+		if e.Addr = l.addr; e.Finding != nil {
+			e.Addr = netip.Addr{}
+		}
+		w.explainState(l, e)
 	}
-	pending := l.pending(w.names, now)
-	if learnt && w.config.Bus != nil {
-		u.Event = enrichedEvent(r, announcement{w.names, l.answered, pending, changed}, now)
+	pending := l.pending(w.remote, now)
+	if learnt && (w.config.Bus != nil || len(w.config.Readers) > 0) {
+		u.Readers, u.NoBus = w.config.Readers, w.config.Bus == nil
+		u.Event = enrichedEvent(r, announcement{w.configured, l.answered, pending, changed}, now)
 	}
 	u.Entries = r.Entries
 	if hold { // the pass goes on changing its entries
@@ -296,13 +368,29 @@ func (p *pass) update(hold bool) *job {
 	if !learnt && len(l.changed) == 0 && !l.moved && p.cut {
 		j.kind = release
 	}
+	if !hold && w.log.Enabled(context.Background(), slog.LevelDebug) {
+		j.line = w.describe(l, pending, now)
+	}
 	if w.config.Hooks.Saved != nil {
-		j.saved = &SavedInfo{Record: *r, Answered: l.answered, Pending: pending, Changed: changed, More: hold}
+		j.saved = &SavedInfo{Record: *r, Started: p.started, Answered: l.answered, Pending: pending, Changed: changed, More: hold}
 		j.saved.Record.Entries = u.Entries
 	}
-	l.changed, l.answered, l.moved = nil, nil, false
+	l.changed, l.answered, l.moved, l.gone = nil, nil, false, false
 	return j
 }
+
+// rank returns the rank of an entry that waits. Behind all others come attackers
+// that were not seen for long, and addresses that have cost calls without an answer.
+func (w *Worker) rank(l *ledger, e *store.Entry, now time.Time) int {
+	s := w.sources.byName(e.Provider)
+	if l.retires.by(now) || s != nil && s.Failed(l.addr) {
+		return lastRank
+	}
+	return w.config.Spending.Rank(&l.record, e.Provider)
+}
+
+// lastRank is behind every rank of a Spending.
+const lastRank = math.MinInt32
 
 // decide adds a decision to an update if findings have come, gone or become too
 // old to count. It reports whether the verdict is another than before.

@@ -92,7 +92,18 @@ func derives(profiles map[string]provider.Profile, name, from string, seen map[s
 
 // evidence returns the findings of l that count for the verdict at now.
 func (w *Worker) evidence(l *ledger, now time.Time) []aggregate.Evidence {
-	return l.evidence(w.names, w.profiles, now, w.config.MaxStale)
+	evidence := l.evidence(w.names, w.profiles, now, w.config.MaxStale)
+	if len(w.remote) == len(w.names) {
+		return evidence
+	}
+	for i := range evidence {
+		e := &evidence[i]
+		if s := w.sources.byName(e.Finding.Provider); s.Local() {
+			e.Stale = w.isStale(s)
+			e.Current = !e.Stale
+		}
+	}
+	return evidence
 }
 
 // decide returns the policy's decision on l at now. Its Policy also identifies

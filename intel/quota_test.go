@@ -136,7 +136,7 @@ func TestBudgetsSurviveARestart(t *testing.T) {
 }
 
 // TestAQuotaSpentByOthers: a source whose allowance somebody else has used is
-// asked once in a window, and then as it says.
+// asked again when it says.
 func TestAQuotaSpentByOthers(t *testing.T) {
 	refusal := func(u *provider.Usage, wait time.Duration) func(context.Context, netip.Addr) (provider.Finding, error) {
 		return fails(&provider.Error{Kind: provider.ErrQuotaExhausted, StatusCode: 429, Usage: u, RetryAfter: wait})
@@ -145,8 +145,8 @@ func TestAQuotaSpentByOthers(t *testing.T) {
 		answer func(context.Context, netip.Addr) (provider.Finding, error)
 		rests  time.Duration
 	}{
-		"no word about when":  {refusal(nil, 0), provider.Week},
-		"the window":          {refusal(&provider.Usage{Limit: 25, Window: provider.Week}, 0), provider.Week},
+		"no word about when":  {refusal(nil, 0), time.Hour},
+		"the window":          {refusal(&provider.Usage{Limit: 25, Window: provider.Week}, 0), time.Hour},
 		"a wait":              {refusal(nil, 5*time.Hour), 5 * time.Hour},
 		"an absurd wait":      {refusal(nil, 1000*provider.Day), provider.Week},
 		"a wait, but no kind": {fails(&provider.Error{Kind: provider.ErrRateLimited, StatusCode: 429, RetryAfter: 5 * time.Hour}), 5 * time.Hour},

@@ -95,7 +95,7 @@ func (w *Worker) rescore(ctx context.Context, records []store.Record, done *Resc
 		return nil
 	}
 	c, err := w.config.Store.Claim(ctx, store.ClaimRequest{
-		Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: len(others), Providers: w.names, Only: others,
+		Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: len(others), Providers: w.remote, Only: others,
 	})
 	if err != nil {
 		return fmt.Errorf("claim records: %w", err)
@@ -110,7 +110,7 @@ func (w *Worker) rescore(ctx context.Context, records []store.Record, done *Resc
 		updates[i] = store.Update{
 			Lease: store.Lease{ID: r.ID, Fence: r.Fence},
 			IP:    r.IP, Entries: r.Entries, Revision: r.Revision,
-			KeepDue: true, Ahead: w.config.sightingsFrom(&ledger{record: *r}, w.names, time.Time{}),
+			KeepDue: true, Ahead: w.config.sightingsFrom(&ledger{record: *r, retires: w.config.retires(r, now)}, w.remote, time.Time{}),
 		}
 		decision, another, err := w.redecide(r, now)
 		if err != nil {
@@ -133,6 +133,7 @@ func (w *Worker) redecide(r *store.Record, now time.Time) (d aggregate.Decision,
 	own := *r
 	own.Entries = slices.Clone(r.Entries)
 	l := openLedger(own, len(w.names))
+	l.retires = w.config.retires(r, now)
 	if len(l.changed) > 0 {
 		return d, false, nil
 	}
@@ -183,8 +184,9 @@ func (w *Worker) saveRescored(ctx context.Context, claimed []store.Record, updat
 		}
 		if w.config.Hooks.Saved != nil {
 			r.Decision = *d
-			l := ledger{record: r}
-			w.config.Hooks.Saved(SavedInfo{Record: r, Pending: l.pending(w.names, time.Now()), Changed: changed})
+			now := time.Now()
+			l := ledger{record: r, retires: w.config.retires(&r, now)}
+			w.config.Hooks.Saved(SavedInfo{Record: r, Pending: l.pending(w.remote, now), Changed: changed})
 		}
 	}
 	return nil

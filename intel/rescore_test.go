@@ -547,7 +547,8 @@ func TestRescoreCountsLikeAPass(t *testing.T) {
 		require.Equal(t, provider.Malicious, rescore(intel.Config{}, silent(t, "a"), silent(t, "b"), silent(t, "c")).Decision.Verdict)
 		time.Sleep(29 * 24 * time.Hour)
 		require.Equal(t, provider.Malicious, rescore(intel.Config{}, silent(t, "a")).Decision.Verdict)
-		require.Equal(t, provider.None, rescore(intel.Config{MaxStale: 28 * 24 * time.Hour}, silent(t, "a")).Decision.Verdict)
+		require.Equal(t, provider.None, rescore(intel.Config{MaxStale: 29 * 24 * time.Hour}, silent(t, "a")).Decision.Verdict)
+		require.Equal(t, provider.Malicious, rescore(intel.Config{MaxStale: 29*24*time.Hour + 1}, silent(t, "a")).Decision.Verdict)
 	})
 }
 
@@ -609,4 +610,57 @@ func BenchmarkRescore(b *testing.B) {
 			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "records/s")
 		})
 	}
+}
+
+// ranksIgnored decides as the first version of Strongest did, which had no ranks.
+type ranksIgnored struct{}
+
+func (ranksIgnored) Name() string { return "strongest/1" }
+
+func (ranksIgnored) Decide(evidence []aggregate.Evidence, now time.Time) aggregate.Decision {
+	evidence = slices.Clone(evidence)
+	for i := range evidence {
+		evidence[i].Profile.Rank = 0
+	}
+	return aggregate.Strongest{}.Decide(evidence, now)
+}
+
+// After an upgrade, a rescore changes what the new rules change, and says how many
+// attackers that are: those on a list of scanners whose reputation is bad.
+func TestRescoreAfterAnUpgrade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, scanning = 40, 12
+		scanners := &roster{name: "scanners", verdict: provider.Benign, rank: provider.RankVerified}
+		rows := map[string]string{}
+		for _, addr := range ips(scanning) {
+			rows[addr+"/32"] = "a"
+		}
+		scanners.set(rows)
+		verdict := func(b byte) provider.Verdict { return []provider.Verdict{provider.Malicious, provider.Unknown}[b%2] }
+		old := newRig(t, intel.Config{Policy: ranksIgnored{}}, scanners, opinions("reputation", verdict))
+		ids := old.observe(ips(n)...)
+		require.NoError(t, old.worker.Drain(t.Context()))
+		before := old.records()
+
+		upgraded := newRig(t, intel.Config{Store: old.store}, scanners, silent(t, "reputation"))
+		done, err := upgraded.worker.Rescore(t.Context(), "")
+		require.NoError(t, err)
+		changed := 0
+		for i, id := range ids {
+			was, is := before[id].Decision.Verdict, old.get(id).Decision.Verdict
+			if i < scanning {
+				require.Equal(t, provider.Benign, is)
+			} else {
+				require.Equal(t, was, is)
+			}
+			if was != is {
+				changed++
+			}
+		}
+		require.Equal(t, scanning/2, changed)
+		require.Equal(t, intel.Rescored{Seen: n, Changed: n, Verdicts: changed}, done, "each decision names the policy that made it")
+		done, err = upgraded.worker.Rescore(t.Context(), "")
+		require.NoError(t, err)
+		require.Equal(t, intel.Rescored{Seen: n}, done)
+	})
 }

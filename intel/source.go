@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/intel/internal/gate"
@@ -21,17 +22,21 @@ import (
 //	clock    kept in                 delays                   until
 //	entry    store.Entry             one attacker             its finding expires, or its retry or deferral is due
 //	backlog  source.backlog          attackers without grant  a claim grants the attacker one of the quota's calls
-//	breaker  gate, breaker.go        all attackers            the pause after failures, or after a rejected key, ends
-//	                                                          and one probe has been answered
+//	breaker  gate, breaker.go        all attackers            the pause after failures that cost no call of a quota, or
+//	                                                          after a rejected key, ends and one probe has been answered
 //	pace     gate, pace.go           one attacker             a slot is free and MinInterval has passed; after MaxWait
 //	                                                          the entry becomes due later instead
-//	budget   quota.Governor          all attackers            a window of the quota has room, or the pause that the
-//	                                                          provider asked for ends
+//	budget   quota.Governor          all attackers            a window of the quota has room, the one call of a scarce
+//	                                                          quota has ended, and so has the pause that the provider
+//	                                                          asked for or that follows failures that may have been charged
+//	                                 one address              its window ends, if its failures have cost its share
 //
 // Patience is none of them: it limits how long a record waits for a lookup.
 type source struct {
 	*gate.Gate
 	log *slog.Logger
+
+	exhausted exhaustion // only the loop uses it
 
 	mu sync.Mutex // guards all fields below
 	// slow is set by a pass whose lookup took longer than Patience or waited for
@@ -55,6 +60,12 @@ type source struct {
 	// granted is how many attackers the loop has handed out with a grant of which
 	// the pass has not used it. A pass takes one off.
 	granted int
+	// late says that a local provider took too long too often; see slips, with which
+	// it changes. Passes read it without the lock.
+	late atomic.Bool
+	// slips counts the lookups of a local provider that took too long, up to
+	// localSlips. Passes add to it.
+	slips int
 	// owed is how many of the calls granted so far the attackers that have been
 	// waiting longest should have had beyond those they had. Only the loop uses it.
 	owed float64
@@ -69,6 +80,9 @@ type sourceCounts struct {
 	reused   uint64 // found an answer at hand
 	deferred uint64 // put off without a call
 	errors   [len(kinds)]uint64
+
+	lastError   string
+	lastErrorAt time.Time
 }
 
 // kinds are the kinds of failure that are counted.
@@ -119,6 +133,7 @@ func (s *source) observe(out *gate.Outcome, patience, maxWait time.Duration) {
 		s.failing, s.ledgerFailing = false, false
 	case out.Err != nil:
 		s.counts.fail(out.Err)
+		s.counts.lastError, s.counts.lastErrorAt = out.Err.Error(), time.Now().UTC()
 		s.failing = true
 	default:
 		s.counts.deferred++
@@ -255,7 +270,8 @@ func (w *Worker) recall(ctx context.Context, records []store.Record, now time.Ti
 		w.log.Warn("cannot look for answers in the store; querying the providers", "error", err)
 	}
 	for _, a := range answers {
-		if s := w.sources.byName(a.Finding.Provider); s != nil {
+		far := a.Expires.After(now.Add(w.config.ttl(*a.Finding) + clockSlack)) // by a clock that was wrong
+		if s := w.sources.byName(a.Finding.Provider); s != nil && !far {
 			s.Learn(a.Finding, a.Expires)
 		}
 	}

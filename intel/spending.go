@@ -29,6 +29,11 @@ type Spending struct {
 	// answered, according to the policy. Its record then lacks that provider's
 	// details. The question is asked again when a finding expires.
 	SkipDecided bool
+	// DeferDecided keeps the calls of a provider with quotas for attackers without a
+	// verdict: one that is decided, by lists for example, is looked up there only
+	// while more than half of each quota is left. Set it where nobody needs that
+	// provider's details on every attacker.
+	DeferDecided bool
 }
 
 // UndecidedFirst is the default of [Spending].Rank: 2 for an attacker without a

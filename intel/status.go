@@ -30,8 +30,14 @@ type Status struct {
 	Published uint64 `json:"published"`
 	// Unpublished counts the events that were lost, refused or too old.
 	Unpublished uint64 `json:"unpublished"`
+	// Invalid counts the attackers that this worker has met whose address is not an
+	// IP address. No provider is queried about them.
+	Invalid uint64 `json:"invalid"`
 	// Providers are in order of name.
 	Providers []ProviderStatus `json:"providers"`
+	// Relisting is the number of attackers that are still to be decided on after a
+	// change in a list.
+	Relisting int `json:"relisting,omitempty"`
 	// Backlog is what is left to do, for all workers of the store; nil if the
 	// store is no [store.Statistician] or failed.
 	Backlog *Backlog `json:"backlog,omitempty"`
@@ -41,8 +47,9 @@ type Status struct {
 type ProviderStatus struct {
 	Name string `json:"name"`
 	// State is "unproven" (not asked yet, or not since it was left alone),
-	// "probing" (asked for the first time), "working", or why it is being left
-	// alone: "failing", "unauthorized", "rate limited" or "quota exhausted".
+	// "probing" (asked for the first time), "working", "gathering" (it works, and
+	// addresses gather for its next call), or why it is being left alone: "failing",
+	// "unauthorized", "rate limited" or "quota exhausted".
 	State string `json:"state"`
 	// Until is for how long it is left alone; zero if it is not.
 	Until time.Time `json:"until,omitzero"`
@@ -51,7 +58,9 @@ type ProviderStatus struct {
 	Mend string `json:"mend,omitempty"`
 	// Quotas are its allowances, as declared or as the source said.
 	Quotas []QuotaStatus `json:"quotas,omitempty"`
-	// Calls counts the calls that were made.
+	// List is how the provider's list is; nil if it has none.
+	List *provider.ListStatus `json:"list,omitempty"`
+	// Calls counts the calls that were made. A lookup in memory is one.
 	Calls uint64 `json:"calls"`
 	// Answered counts the calls that brought a finding.
 	Answered uint64 `json:"answered"`
@@ -61,6 +70,10 @@ type ProviderStatus struct {
 	Deferred uint64 `json:"deferred"`
 	// Errors counts the calls that failed, by kind.
 	Errors map[string]uint64 `json:"errors,omitempty"`
+	// LastError is the text of the last error, and LastErrorAt when it came. It stays
+	// after the provider has answered again.
+	LastError   string    `json:"last_error,omitempty"`
+	LastErrorAt time.Time `json:"last_error_at,omitzero"`
 }
 
 // QuotaStatus is what is left of a quota, as far as this worker knows.
@@ -85,6 +98,10 @@ type Backlog struct {
 	Waiting map[string]int `json:"waiting,omitempty"`
 	// Outbox is the number of events to be published.
 	Outbox int `json:"outbox"`
+	// Readers is the number of events that readers of the outbox beside the bus, such
+	// as webhooks, have not read yet, by the reader's name. It has all of
+	// [Config].Readers.
+	Readers map[string]int `json:"readers,omitempty"`
 	// DrainSeconds estimates how long it takes until nothing is due and nobody
 	// waits, if nothing is added: by the rate that this worker has reached, and
 	// by the quotas. It is -1 if there is nothing to tell it by.
@@ -99,9 +116,10 @@ func (w *Worker) Status(ctx context.Context) (Status, error) {
 	s := Status{
 		Owner: w.config.Owner, Running: w.running.Load(),
 		Passes: c.passes.Load(), Enriched: c.enriched.Load(), Scheduled: c.scheduled.Load(),
-		Conflicts: c.conflicts.Load(), Unsaved: c.unsaved.Load(),
+		Conflicts: c.conflicts.Load(), Unsaved: c.unsaved.Load(), Invalid: w.invalid.count(),
 		Providers: make([]ProviderStatus, len(w.sources)),
 	}
+	s.Relisting = int(w.relisting.Load())
 	s.Published, s.Unpublished = w.events.Counts()
 	for i, source := range w.sources {
 		s.Providers[i] = source.status(ctx, now)
@@ -115,11 +133,18 @@ func (w *Worker) Status(ctx context.Context) (Status, error) {
 		return s, fmt.Errorf("intel: count the backlog: %w", err)
 	}
 	s.Backlog = &Backlog{Due: stats.Due, Leased: stats.Leased, Waiting: stats.Waiting, Outbox: stats.Outbox}
+	for _, name := range w.config.Readers {
+		if s.Backlog.Readers == nil {
+			s.Backlog.Readers = make(map[string]int, len(w.config.Readers))
+		}
+		s.Backlog.Readers[name] = stats.Readers[name]
+	}
 	s.Backlog.DrainSeconds = w.drainTime(s.Providers, s.Backlog, now)
 	return s, nil
 }
 
 func (s *source) status(ctx context.Context, now time.Time) ProviderStatus {
+	_ = s.ReadBudget(ctx, now) // then what is known has to do
 	st := s.Status(ctx, now)
 	s.mu.Lock()
 	counts := s.counts
@@ -127,12 +152,18 @@ func (s *source) status(ctx context.Context, now time.Time) ProviderStatus {
 	ps := ProviderStatus{
 		Name: s.Name(), State: string(st.State), Until: st.Until.UTC(),
 		Calls: counts.calls, Answered: counts.answered, Reused: counts.reused, Deferred: counts.deferred,
+		LastError: counts.lastError, LastErrorAt: counts.lastErrorAt,
 	}
-	if st.Until.IsZero() || st.State == gate.Probing {
+	switch st.State {
+	case gate.Unproven, gate.Probing, gate.Working: // it is not left alone, though one call at a time may be made
 		ps.Until = time.Time{}
 	}
 	if st.State == gate.Banned {
 		ps.Mend = "the provider refuses the key or the configuration: correct the API key of " + s.Name() + " and restart"
+	}
+	if s.Listing() {
+		list := s.List()
+		ps.List = &list
 	}
 	for _, q := range s.Windows(now) {
 		quota := QuotaStatus{Limit: q.Calls, Seconds: int64(q.Window / time.Second), Remaining: q.Left}
@@ -169,6 +200,9 @@ func (w *Worker) drainTime(providers []ProviderStatus, b *Backlog, now time.Time
 		}
 		if p.State == string(gate.Banned) {
 			return -1
+		}
+		if s := w.sources.byName(p.Name); s.Gathers() {
+			waiting = (waiting + s.Together() - 1) / s.Together()
 		}
 		for _, q := range p.Quotas {
 			seconds := max(0, float64(waiting-q.Remaining)) / float64(q.Limit) * float64(q.Seconds)

@@ -30,14 +30,22 @@ type Worker struct {
 	log     *slog.Logger
 	sources sources  // in order of provider name
 	names   []string // of the providers, in the same order
-	retry   retrySchedule
-	answers store.Answers // nil if the store has none
-	pruner  store.Pruner  // nil if the store has none
-	wake    signal
-	running atomic.Bool
-	counts  counts
-	rate    rate
-	events  *announce.Announcer
+	remote  []string // of those that are not local
+	// configured are the names in the order of Config.Providers, as events have them.
+	configured []string
+	retry      retrySchedule
+	answers    store.Answers // nil if the store has none
+	pruner     store.Pruner  // nil if the store has none
+	wake       signal
+	owed       owed
+	running    atomic.Bool
+	counts     counts
+	invalid    invalid
+	rate       rate
+	events     *announce.Announcer
+	// relisting is how many attackers are left to be decided on after a change in a
+	// list. Only the goroutine of followLists changes it.
+	relisting atomic.Int64
 
 	profiles map[string]provider.Profile // of the providers, by name; constant
 	policy   string                      // identifies the policy and the profiles; constant
@@ -69,6 +77,7 @@ func NewWorker(c Config) (*Worker, error) {
 		ledger = l
 	}
 	for _, id := range providers {
+		w.configured = append(w.configured, id.Name)
 		s := &source{log: w.log}
 		s.Gate = gate.New(id, gate.Config{
 			Guard:       c.Guard,
@@ -86,6 +95,9 @@ func NewWorker(c Config) (*Worker, error) {
 	slices.SortFunc(w.sources, func(a, b *source) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, s := range w.sources {
 		w.names = append(w.names, s.Name())
+		if !s.Local() {
+			w.remote = append(w.remote, s.Name())
+		}
 	}
 	w.answers, _ = store.As[store.Answers](c.Store)
 	w.pruner, _ = store.As[store.Pruner](c.Store)
@@ -108,8 +120,9 @@ func (w *Worker) announcements() announce.Config {
 func (w *Worker) Wake() { w.wake.send() }
 
 // Run enriches attackers as they become due until ctx is done or an event on
-// the control topic stops it. It then lets running lookups finish for the grace
-// period, saves what they found and releases its leases. Interrupted lookups
+// the control topic stops it. Before its first claim it waits until bulk data is
+// loaded, for half a minute at most. When it ends, it lets running lookups finish for
+// the grace period, saves what they found and releases its leases. Interrupted lookups
 // leave no trace; the next worker makes them.
 //
 // Run returns nil if ctx ended it, [ErrStopped] if the control topic did, and
@@ -121,6 +134,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		return err
 	}
 	defer r.finish()
+	r.load()
+	r.background.Go(func() { w.followLists(r.claiming, r.changed) })
 	r.lookAfter(0)
 	for {
 		wake := w.wake
@@ -135,7 +150,9 @@ func (w *Worker) Run(ctx context.Context) error {
 		case <-wake:
 		case <-r.timer.C:
 		case report := <-r.writer.reports:
-			if r.hear(report); r.failures == 0 && !report.due.IsZero() && report.due.Before(r.nextLook) {
+			r.hear(report)
+			r.reportExhausted()
+			if r.failures == 0 && !report.due.IsZero() && report.due.Before(r.nextLook) {
 				r.lookAfter(time.Until(report.due))
 			}
 			continue
@@ -144,6 +161,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		if r.claiming.Err() != nil {
 			return r.reason()
 		}
+		r.reportExhausted()
 		r.lookAfter(r.pause(claimed, next, err))
 	}
 }
@@ -157,6 +175,8 @@ func (w *Worker) Drain(ctx context.Context) error {
 		return err
 	}
 	defer r.finish()
+	r.load()
+	w.follow(r.claiming)
 	for {
 		claimed, next, err := r.claimAll()
 		switch now := time.Now(); {
@@ -166,6 +186,7 @@ func (w *Worker) Drain(ctx context.Context) error {
 			return err
 		case claimed > 0 && !next.IsZero() && !next.After(now): // more are due already
 		case !r.settle() || len(w.sources.offer(r.claiming, now, w.config.Batch, w.config.Spending.Fair).grants) == 0:
+			r.reportExhausted()
 			if w.config.KeepRaw == 0 || r.claiming.Err() != nil {
 				return nil
 			}
@@ -197,7 +218,10 @@ type run struct {
 	saves      sync.WaitGroup // the goroutine of the writer
 	background sync.WaitGroup // everything else
 
+	changed signal // one of them has changed
+
 	// Only the loop uses the fields below.
+	loading  []chan struct{} // each closed when a provider has tried to load its bulk data
 	timer    *time.Timer
 	nextLook time.Time // when the timer makes it look at the store
 	assumed  time.Time // when it last assumed that attackers wait for each provider
@@ -232,10 +256,13 @@ func (w *Worker) start(ctx context.Context, drain bool) (*run, error) {
 			r.grace(flushGrace)
 		}
 	})
+	r.changed = make(signal, 1)
 	for _, s := range w.sources {
 		s.reset()
 		if s.Refreshes() {
-			r.background.Go(func() { s.keepLoaded(r.claiming, w.config.PollInterval) })
+			first := make(chan struct{})
+			r.loading = append(r.loading, first)
+			r.background.Go(func() { s.keepLoaded(r.claiming, w.config.PollInterval, first, r.changed) })
 		}
 	}
 	if w.config.Bus != nil && !drain {
@@ -243,6 +270,9 @@ func (w *Worker) start(ctx context.Context, drain bool) (*run, error) {
 		r.background.Go(func() { w.heartbeat(r.claiming) })
 	}
 
+	if !drain {
+		r.background.Go(func() { w.watchLists(r.claiming) })
+	}
 	if w.pruner != nil && !drain {
 		r.background.Go(func() { w.pruneDaily(r.claiming) })
 	}
@@ -323,7 +353,7 @@ func (r *run) lookAfter(pause time.Duration) {
 // The delays after the store has failed.
 const (
 	storeRetryMin = 500 * time.Millisecond
-	storeRetryMax = 30 * time.Second
+	storeRetryMax = 30 * time.Second // or PollInterval, if that is shorter
 )
 
 // pause returns how long the loop waits after a round that claimed a number of
@@ -331,7 +361,7 @@ const (
 func (r *run) pause(claimed int, next time.Time, err error) time.Duration {
 	if err != nil {
 		r.failures++
-		pause := backoff.Delay(storeRetryMin, storeRetryMax, r.failures)
+		pause := backoff.Delay(storeRetryMin, max(min(storeRetryMax, r.w.config.PollInterval), storeRetryMin), r.failures)
 		r.w.log.Error("the store fails; trying again", "error", err, "in", pause)
 		return pause
 	}
@@ -406,13 +436,17 @@ func (r *run) claimAll() (claimed int, next time.Time, err error) {
 // claim queues one batch of attackers that are due. It returns how many those
 // were, when the next one is due, and whether more may be due now.
 func (r *run) claim() (claimed int, next time.Time, more bool, err error) {
+	r.w.releaseOwed(r.claiming)
 	w, now := r.w, time.Now()
 	batch, fair := w.config.Batch, w.config.Spending.Fair
 	offer := w.sources.offer(r.claiming, now, batch, fair)
 	c, err := w.config.Store.Claim(r.claiming, store.ClaimRequest{
 		Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: batch,
-		Grants: offer.grants, Providers: w.names,
+		Grants: offer.grants, Providers: w.remote, Horizon: w.config.horizon(),
 	})
+	if w.config.Hooks.Claim != nil {
+		w.config.Hooks.Claim(ClaimInfo{Claimed: len(c.Records), Took: time.Since(now), Err: err})
+	}
 	if err != nil {
 		return 0, time.Time{}, false, fmt.Errorf("claim: %w", err)
 	}

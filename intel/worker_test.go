@@ -676,6 +676,112 @@ func TestPrivateAddressesReachNobody(t *testing.T) {
 	})
 }
 
+// TestOwnNetworksChangeAtRunTime: attackers become due whose address is no longer in
+// one of the operator's networks, and nobody is asked about those that now are.
+func TestOwnNetworksChangeAtRunTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var own atomic.Pointer[[]netip.Prefix]
+		replace := func(networks ...netip.Prefix) { own.Store(&networks) }
+		replace(netip.MustParsePrefix("45.77.0.0/16"), netip.MustParsePrefix("45.78.0.0/16"))
+		a, b := newSource("a"), newSource("b").will(fails(&provider.Error{Kind: provider.ErrUnsupported}))
+		s := &failingFinder{Store: memstore.New()}
+		r := newRig(t, intel.Config{
+			Store: s, Guard: provider.Guard{OwnFunc: func() []netip.Prefix { return *own.Load() }},
+		}, a, b)
+		r.store = s.Store
+		ids := r.observe("45.77.0.9", "45.77.1.9", "45.78.0.9", ip(7))
+		r.start()
+		time.Sleep(time.Hour)
+		require.Zero(t, r.get(ids[0]).Revision)
+		require.Equal(t, provider.OwnNetwork, r.get(ids[0]).Entry("a").Reason)
+		asked, rejected := a.asked(), b.asked()
+
+		s.fail.Store(true)
+		replace(netip.MustParsePrefix("45.77.1.0/24"), netip.MustParsePrefix("45.78.0.0/16"))
+		time.Sleep(3 * time.Second)
+		require.Zero(t, r.get(ids[0]).Revision)
+		s.fail.Store(false)
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 1, r.get(ids[0]).Revision)
+		require.Zero(t, r.get(ids[1]).Revision, "in another network of our own")
+		require.Zero(t, r.get(ids[2]).Revision)
+		require.Equal(t, asked+1, a.asked())
+		require.Equal(t, rejected+1, b.asked())
+
+		replace(netip.MustParsePrefix("45.0.0.0/8"))
+		time.Sleep(time.Hour)
+		require.Equal(t, asked+1, a.asked())
+		replace()
+		time.Sleep(time.Minute)
+		require.EqualValues(t, 1, r.get(ids[1]).Revision)
+		require.EqualValues(t, 1, r.get(ids[2]).Revision)
+		require.Equal(t, rejected+3, b.asked(), "it rejected the others for good")
+		r.stop()
+	})
+}
+
+// TestOwnNetworksChangeBetweenRuns: a worker finds out which networks another one took
+// for its own.
+func TestOwnNetworksChangeBetweenRuns(t *testing.T) {
+	for name, run := range map[string]func(*rig){
+		"Drain": func(r *rig) { require.NoError(r.t, r.worker.Drain(r.t.Context())) },
+		"Run": func(r *rig) {
+			r.start()
+			time.Sleep(time.Minute)
+			r.stop()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := &failingFinder{Store: memstore.New()}
+				guard := func(networks ...string) (g provider.Guard) {
+					for _, text := range networks {
+						g.Own = append(g.Own, netip.MustParsePrefix(text))
+					}
+					return g
+				}
+				next := func(g provider.Guard) *rig {
+					r := newRig(t, intel.Config{Store: s, Guard: g}, newSource("a"))
+					r.store = s.Store
+					return r
+				}
+				r := next(guard("45.77.0.0/16", "2001:4860::/32"))
+				ids := r.observe("45.77.0.9", "45.77.1.9", "2001:4860::1")
+				run(r)
+				require.Equal(t, provider.OwnNetwork, r.get(ids[0]).Entry("a").Reason)
+
+				r = next(guard("2001:4860::/32", "45.77.1.0/24"))
+				run(r)
+				require.EqualValues(t, 1, r.get(ids[0]).Revision)
+				require.Zero(t, r.get(ids[1]).Revision)
+
+				s.fail.Store(true) // what was not dealt with is not forgotten
+				r = next(guard())
+				run(r)
+				require.Zero(t, r.get(ids[1]).Revision)
+				s.fail.Store(false)
+				run(next(guard()))
+				for _, id := range ids {
+					require.EqualValues(t, 1, r.get(id).Revision)
+				}
+			})
+		})
+	}
+}
+
+// failingFinder is a store that cannot always find attackers by address.
+type failingFinder struct {
+	*memstore.Store
+	fail atomic.Bool
+}
+
+func (f *failingFinder) ByAddress(ctx context.Context, networks []netip.Prefix) ([]uuid.UUID, error) {
+	if f.fail.Load() {
+		return nil, errors.New("the store is down")
+	}
+	return f.Store.ByAddress(ctx, networks)
+}
+
 type localSource struct{ *source }
 
 func (localSource) Limits() provider.Limits { return provider.Limits{Private: true} }
@@ -1014,7 +1120,7 @@ func (pacedSource) Limits() provider.Limits { return provider.Limits{MinInterval
 func TestStaleEvidenceCountsUntilItIsTooOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newSource("a"), newSource("b").will(says(provider.Benign))
-		r := newRig(t, intel.Config{}, a, b)
+		r := newRig(t, intel.Config{RefreshFor: -1}, a, b)
 		id := r.observe(ip(1))[0]
 		r.start()
 		a.will(fails(errors.New("retired")))
@@ -1032,7 +1138,7 @@ func TestStaleEvidenceCountsUntilItIsTooOld(t *testing.T) {
 func TestTheOnlyEvidenceBecomesTooOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newSource("a")
-		r := newRig(t, intel.Config{}, a)
+		r := newRig(t, intel.Config{RefreshFor: -1}, a)
 		id := r.observe(ip(1))[0]
 		r.start()
 		a.will(fails(errors.New("retired")))

@@ -29,6 +29,7 @@ type job struct {
 	kind   jobKind
 	update store.Update
 	saved  *SavedInfo // for Hooks.Saved; nil without that hook
+	line   []any      // for the log at Debug; nil if it is not wanted
 	after  string     // ID of the attacker's event that was in the outbox when it was claimed, or ""
 }
 
@@ -194,7 +195,11 @@ func (wr *writer) do(ctx context.Context, jobs []*job) (due time.Time) {
 			wr.w.log.Warn("lost the lease on an attacker before its record was saved; the worker that has it now goes on", "attacker", id)
 		default:
 			wr.w.counts.unsaved.Add(1)
-			wr.w.log.Error("cannot save a record; trying again later", "attacker", id, "error", err)
+			if errors.Is(err, store.ErrLocked) {
+				wr.w.log.Warn("another client of the database keeps an attacker locked; the record waits and the others are saved", "attacker", id, "error", err)
+			} else {
+				wr.w.log.Error("cannot save a record; trying again later", "attacker", id, "error", err)
+			}
 			n := wr.fails(id)
 			leases[n] = append(leases[n], j.update.Lease)
 		}
@@ -270,6 +275,9 @@ func (w *Worker) stored(j *job) {
 	if w.sources.waiting(j.update.Entries) {
 		w.wake.send()
 	}
+	if j.line != nil {
+		w.log.Debug("enriched", j.line...)
+	}
 	if j.saved != nil {
 		w.config.Hooks.Saved(*j.saved)
 	}
@@ -278,6 +286,7 @@ func (w *Worker) stored(j *job) {
 // release ends leases, whose attackers are then due at a given time.
 func (w *Worker) release(ctx context.Context, due time.Time, leases ...store.Lease) {
 	if err := w.config.Store.Release(ctx, due, leases...); err != nil {
-		w.log.Warn("cannot release leases; they will expire", "leases", len(leases), "error", err)
+		w.log.Warn("cannot release leases; trying again before the next claim", "leases", len(leases), "error", err)
+		w.owed.add(leases)
 	}
 }
