@@ -1,0 +1,5 @@
+//go:build !race
+
+package sighting
+
+const raceEnabled = false
