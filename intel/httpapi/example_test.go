@@ -1,9 +1,7 @@
 package httpapi_test
 
 import (
-	"cmp"
 	"context"
-	"crypto/subtle"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -23,17 +21,8 @@ func Example() {
 		panic(err)
 	}
 
-	const token = "Bearer correct-horse"
-	o := httpapi.Options{Authorize: func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if subtle.ConstantTimeCompare([]byte(r.Header.Get("Authorization")), []byte(token)) == 0 {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				w.WriteHeader(http.StatusUnauthorized)
-				return
-			}
-			next.ServeHTTP(w, r)
-		})
-	}}
+	const token = "correct-horse"
+	o := httpapi.Options{Authorize: httpapi.BearerToken(token), Hosts: []string{"enrich.example"}}
 	server := httpapi.NewServer(httpapi.New(attackers, o), nil)
 	server.Addr = ":8089"
 	if err := o.CheckListen(server.Addr, false); err != nil {
@@ -41,14 +30,14 @@ func Example() {
 	}
 	// A service would now call server.ListenAndServe.
 
-	for _, header := range []string{"", token} {
+	for _, header := range []string{"", "Bearer " + token} {
 		r := httptest.NewRequest(http.MethodGet, "/api/v1/attackers/"+id.String()+"/intel", http.NoBody)
 		r.Header.Set("Authorization", header)
 		w := httptest.NewRecorder()
 		server.Handler.ServeHTTP(w, r)
-		fmt.Println(w.Code, cmp.Or(w.Body.String(), "nothing"))
+		fmt.Println(w.Code, w.Body)
 	}
 	// Output:
-	// 401 nothing
+	// 401 {"detail":"Send the token in the header Authorization: Bearer TOKEN"}
 	// 404 {"detail":"No intel cached for this attacker"}
 }
