@@ -9,32 +9,44 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
+	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/bus/unixbus"
 )
 
 const usage = `Usage: busd [flags]
 
 Runs DECNET's bus on a UNIX socket until SIGTERM or Ctrl-C. Clients are then told
-so and get what is still on its way to them, for up to a second; a second signal
-ends the program at once.
+so and get what is still on its way to them, as long as they read and for up to
+ten seconds; a second signal ends the program at once. It takes the place of
+"decnet bus".
 
 Flags:
-  -socket PATH   where to listen; default: $DECNET_BUS_SOCKET, or
-                 /run/decnet/bus.sock if that is there or can be made, or
-                 ~/.decnet/bus.sock
-  -name NAME     what to call this bus in the log; default: busd
-  -v             log clients that come and go
-  -h             print this text
+  -s, -socket PATH     where to listen; default: $DECNET_BUS_SOCKET, or
+                       /run/decnet/bus.sock if that is there or can be made, or
+                       ~/.decnet/bus.sock
+  -g, -group GROUP     the group that may connect besides the owner; default:
+                       $DECNET_BUS_GROUP, or decnet
+  -heartbeat SECONDS   time between two events system.bus.health, by which
+                       DECNET's dashboard sees that the bus runs; 0: none;
+                       default 10; a duration, like 10s, is accepted
+  -d, -daemon          accepted because "decnet bus" has it; no effect
+  -name NAME           what to call this bus in the log; default: busd
+  -v                   log clients that come and go
+  -h                   print this text
 
-The socket is open to its owner and to the group decnet, if there is one. The
+If there is no such group, the socket is open to the group of the process. The
 file of a bus that is gone is replaced; if another bus is running there, this one
-refuses to start. The log goes to standard error, as JSON. The exit code is 0, 1
-if the bus cannot run, and 2 if the arguments make no sense.
+refuses to start. If the socket is removed or replaced while the bus runs, it says
+so and ends. The log goes to standard error, as JSON. The exit code is 0, 1 if the
+bus cannot run, and 2 if the arguments make no sense.
 `
 
 // The exit codes.
@@ -59,7 +71,21 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet("busd", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	socket := fs.String("socket", "", "")
+	o := unixbus.ServerOptions{Group: os.Getenv("DECNET_BUS_GROUP")}
+	for _, flag := range []string{"s", "socket"} {
+		fs.StringVar(&o.Path, flag, "", "")
+	}
+	for _, flag := range []string{"g", "group"} {
+		fs.StringVar(&o.Group, flag, o.Group, "")
+	}
+	heartbeat := 10 * time.Second
+	fs.Func("heartbeat", "", func(text string) (err error) {
+		heartbeat, err = parseInterval(text)
+		return err
+	})
+	for _, flag := range []string{"d", "daemon"} {
+		fs.Bool(flag, false, "")
+	}
 	name := fs.String("name", "busd", "")
 	verbose := fs.Bool("v", false, "")
 	err := fs.Parse(args)
@@ -78,27 +104,64 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if *verbose {
 		level = slog.LevelDebug
 	}
-	log := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})).With("bus", *name)
-	if err := serve(ctx, unixbus.ServerOptions{Path: *socket, Log: log}); err != nil {
-		log.Error("the bus cannot run", "error", err)
+	o.Log = slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})).With("bus", *name)
+	if err := serve(ctx, o, heartbeat); err != nil {
+		o.Log.Error("the bus cannot run", "error", err)
 		return exitFailed
 	}
 	return exitOK
 }
 
+// parseInterval reads a number of seconds, as "decnet bus" takes it, or a duration.
+func parseInterval(text string) (time.Duration, error) {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		seconds, err := strconv.ParseFloat(text, 64)
+		if err != nil || !(seconds <= math.MaxInt32) {
+			return 0, errors.New("it is neither a number of seconds nor a duration, like 10s")
+		}
+		d = time.Duration(seconds * float64(time.Second))
+	}
+	if d != 0 && d < minHeartbeat {
+		return 0, fmt.Errorf("it must be 0, for no events, or %v or more", minHeartbeat)
+	}
+	return d, nil
+}
+
+// minHeartbeat is the shortest time between two events about health.
+const minHeartbeat = 10 * time.Millisecond
+
 // serve runs a bus until ctx is done.
-func serve(ctx context.Context, o unixbus.ServerOptions) error {
+func serve(ctx context.Context, o unixbus.ServerOptions, heartbeat time.Duration) error {
 	s := unixbus.NewServer(o)
-	ctx, stop := context.WithCancel(ctx)
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		tell(ctx, s, o.Log)
-	}()
+	beating, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { tell(beating, s, o.Log) })
+	if heartbeat > 0 {
+		running.Go(func() { beat(beating, s, heartbeat) })
+	}
 	err := s.Serve(ctx)
 	stop()
-	<-told
+	running.Wait()
 	return err
+}
+
+// beat publishes that the bus is alive until ctx is done.
+func beat(ctx context.Context, s *unixbus.Server, interval time.Duration) {
+	started := time.Now()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		now := time.Now()
+		payload := fmt.Appendf(nil, `{"pid":%d,"uptime_sec":%.3f,"ts":%.6f}`,
+			os.Getpid(), now.Sub(started).Seconds(), float64(now.UnixMicro())/1e6)
+		_ = s.Publish(bus.Event{Topic: "system.bus.health", Type: "bus.health", Payload: payload}) // it is valid
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // tell says from time to time, and in the end, what the bus has done.

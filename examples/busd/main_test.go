@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"os"
@@ -174,9 +175,61 @@ func TestUsage(t *testing.T) {
 	require.Equal(t, exitOK, run(t.Context(), []string{"-h"}, &stdout, &stderr))
 	require.Equal(t, usage, stdout.String())
 	require.Empty(t, stderr.String())
-	for _, args := range [][]string{{"-unknown"}, {"-socket"}, {"bus.sock"}} {
+	for _, args := range [][]string{{"-unknown"}, {"-socket"}, {"bus.sock"}, {"--heartbeat", "soon"}, {"--heartbeat", "-1"}, {"--heartbeat", "NaN"}} {
 		stderr.Reset()
 		require.Equal(t, exitUsage, run(t.Context(), args, io.Discard, &stderr))
 		require.True(t, strings.HasPrefix(stderr.String(), "busd: ") && strings.HasSuffix(stderr.String(), "-h for help.\n"), &stderr)
 	}
+}
+
+// TestLikeDecnet: busd takes the flags of "decnet bus" and publishes its health.
+func TestLikeDecnet(t *testing.T) {
+	socket := socketFile(t)
+	t.Setenv("DECNET_BUS_GROUP", "no-such-group")
+	p := startBus(t, "ignored", "-s", socket, "-g", "also-no-group", "--heartbeat", "0.05", "-d")
+	b := client(t, socket)
+	sub, err := b.Subscribe(t.Context(), "system.*.health")
+	require.NoError(t, err)
+	for range 2 {
+		ev := <-sub.Events()
+		require.Equal(t, "system.bus.health", ev.Topic)
+		require.Equal(t, "bus.health", ev.Type)
+		var payload map[string]float64
+		require.NoError(t, json.Unmarshal(ev.Payload, &payload))
+		require.Len(t, payload, 3)
+		require.EqualValues(t, p.Process.Pid, payload["pid"])
+		require.InDelta(t, 15, payload["uptime_sec"], 15)
+		require.InDelta(t, time.Now().Unix(), payload["ts"], 30)
+	}
+	require.Equal(t, exitOK, p.end(t, syscall.SIGTERM))
+}
+
+// TestGroup: the group comes from the flag, or else from the variable.
+func TestGroup(t *testing.T) {
+	for _, c := range []struct {
+		variable string
+		args     []string
+		want     string
+	}{
+		{"", nil, "group=decnet"}, {"from-variable", nil, "from-variable"}, {"from-variable", []string{"--group", "from-flag"}, "from-flag"},
+	} {
+		t.Setenv("DECNET_BUS_GROUP", c.variable)
+		var stderr bytes.Buffer
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.Equal(t, exitOK, run(ctx, append(c.args, "-s", socketFile(t), "-v"), io.Discard, &stderr))
+		if strings.Contains(stderr.String(), "keeps the group") {
+			require.Contains(t, strings.ReplaceAll(stderr.String(), `"group":"`, "group="), c.want)
+		}
+	}
+}
+
+// TestPathLost: a bus whose socket is gone is of no use, and says so.
+func TestPathLost(t *testing.T) {
+	socket := socketFile(t)
+	p := startBus(t, socket)
+	require.NoError(t, os.Remove(socket))
+	line := p.until(t, "the bus cannot run")
+	require.Contains(t, line["error"], socket+" was removed")
+	require.Equal(t, exitFailed, p.end(t, syscall.Signal(0)))
 }

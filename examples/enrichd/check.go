@@ -35,6 +35,7 @@ func check(ctx context.Context, o options, c config, wrong error, stdout io.Writ
 	rows := checkConfig(c, wrong)
 	if wrong == nil {
 		rows = append(rows, checkAll(ctx, o, c)...)
+		rows = append(rows, checkLists(ctx, c)...)
 	}
 	code := exitOK
 	table := tabwriter.NewWriter(stdout, 0, 0, 2, ' ', 0)
@@ -81,8 +82,9 @@ func checkAll(ctx context.Context, o options, c config) []row {
 	checks := []func(context.Context) row{
 		c.database.check,
 		func(ctx context.Context) row { return c.bus.check(ctx, o) },
-		func(ctx context.Context) row { return checkListen(ctx, o) },
+		func(ctx context.Context) row { return checkListen(ctx, "http", "-listen", o.listen) },
 	}
+	checks = append(checks, inputChecks(o, c)...)
 	for _, s := range c.sources {
 		checks = append(checks, s.check)
 	}
@@ -99,16 +101,16 @@ func checkAll(ctx context.Context, o options, c config) []row {
 	return rows
 }
 
-func checkListen(ctx context.Context, o options) row {
-	l, err := listen(ctx, o.listen)
+func checkListen(ctx context.Context, what, flag, address string) row {
+	l, err := listen(ctx, flag, address)
 	switch {
 	case err != nil:
-		return row{"http", checkNote, err.Error() + " (or is enrichd running?)"}
+		return row{what, checkNote, err.Error() + " (or is enrichd running?)"}
 	case l == nil:
-		return row{"http", checkOK, "off"}
+		return row{what, checkOK, "off"}
 	}
 	_ = l.Close()
-	return row{"http", checkOK, o.listen}
+	return row{what, checkOK, address}
 }
 
 func (c busConfig) check(ctx context.Context, o options) row {

@@ -10,51 +10,62 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/decnet/enrich/store/sqlstore"
 )
 
 // check looks at the database and changes nothing in it.
 func (d database) check(ctx context.Context) row {
-	detail, err := d.look(ctx)
-	if err != nil {
+	detail, advice, err := d.look(ctx)
+	switch {
+	case err != nil:
 		return failed("database", fmt.Errorf("%v: %w", d, err))
+	case len(advice) > 0:
+		return row{"database", checkNote, d.String() + ": " + detail + "; " + strings.Join(advice, "; ")}
 	}
 	return row{"database", checkOK, d.String() + ": " + detail}
 }
 
-func (d database) look(ctx context.Context) (string, error) {
+// look returns in what state the database is, and what would make it work better.
+func (d database) look(ctx context.Context) (detail string, advice []string, err error) {
 	if d.isMissing() && !d.mustExist {
-		return "the first start will make it", writable(filepath.Dir(d.path))
+		return "the first start will make it", nil, writable(filepath.Dir(d.path))
 	}
 	tables, err := d.existingTables(ctx)
 	switch {
 	case err != nil:
-		return "", err
+		return "", nil, err
 	case d.mustExist && !slices.Contains(tables, "attackers"):
-		return "", errNoAttackers
+		return "", nil, errNoAttackers
 	}
 	db, err := d.existing()
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer db.Close()
 	records, err := sqlstore.New(db, sqlstore.Options{Dialect: d.dialect})
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	plan, err := records.Plan(ctx)
+	if err == nil {
+		err = records.CheckPrivileges(ctx)
+	}
+	if err == nil {
+		advice, err = records.Advice(ctx)
+	}
 	switch {
 	case err != nil:
-		return "", err
+		return "", nil, err
 	case len(plan) == 0:
-		return "prepared", records.Validate(ctx)
+		return "prepared", advice, records.Validate(ctx)
 	case !slices.Contains(tables, "attackers"):
-		return "the first start will make the tables", nil
+		return "the first start will make the tables", advice, nil
 	case !slices.Contains(tables, "enrich_ledger"):
-		return "made by DECNET; the first start will add tables named enrich_*", nil
+		return "made by DECNET; the first start will add tables named enrich_*", advice, nil
 	}
-	return "the next start will bring the tables up to date", nil
+	return "the next start will bring the tables up to date", advice, nil
 }
 
 // isMissing reports whether the database is an SQLite file that is not there.
@@ -107,6 +118,16 @@ func (d database) tablesIn(ctx context.Context, db *sql.DB) (names []string, err
 		return nil, err
 	}
 	defer func() { _ = tx.Rollback() }()
+	if d.schema != "" {
+		var schema string
+		if err := tx.QueryRowContext(ctx, d.schema).Scan(&schema); err != nil {
+			return nil, err
+		}
+		if schema == "" {
+			return nil, errors.New("search_path names no schema that exists, or none that this role may use: " +
+				"correct it in the URL or with ALTER ROLE ... SET search_path, or GRANT USAGE ON SCHEMA ... TO the role")
+		}
+	}
 	rows, err := tx.QueryContext(ctx, d.tables)
 	if err != nil {
 		return nil, err

@@ -36,6 +36,7 @@ func pinged(right string) http.Handler {
 			http.NotFound(w, r)
 		case r.Header.Get("Key") != right:
 			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = w.Write([]byte(`{"message":"unauthorized"}`))
 		default:
 			_, _ = w.Write([]byte(`{"message":"pong"}`))
 		}
@@ -58,7 +59,7 @@ func TestCheck(t *testing.T) {
 	require.Equal(t, [2]string{"note", "reachable; whether it accepts the key, only a lookup can tell"}, rows["abuseipdb"])
 	require.Equal(t, "note", rows["threatfox"][0])
 	require.Equal(t, [2]string{"ok", "reachable; it needs no key"}, rows["feodo"])
-	require.Len(t, rows, 8)
+	require.Len(t, rows, 8+11, "with the built-in lists")
 	require.NotContains(t, r.stdout, secret)
 
 	require.Zero(t, s.calls(), "lookups")
@@ -98,6 +99,19 @@ func TestCheckFails(t *testing.T) {
 			require.NotContains(t, r.stdout, secret)
 		})
 	}
+}
+
+// TestCheckMeetsAPage: a page from somebody in between says nothing about the key.
+func TestCheckMeetsAPage(t *testing.T) {
+	s := newSite(t, upstream.Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte("<!DOCTYPE html>blocked"))
+	})})
+	r := runWith(t, s.env, "-check")
+	details := table(t, r.stdout)["greynoise"][1]
+	require.Contains(t, details, "the service fails", r.stdout)
+	require.NotContains(t, details, "correct")
 }
 
 // TestCheckWithoutBus: a bus that is not there yet is worth a note, for the
@@ -140,7 +154,7 @@ func TestCheckWithoutProviders(t *testing.T) {
 // TestCheckOfPings: what the answers of GreyNoise's /ping mean.
 func TestCheckOfPings(t *testing.T) {
 	for status, want := range map[int]string{
-		200: checkOK, 401: checkFailed, 403: checkFailed, 404: checkNote, 429: checkNote, 302: checkNote, 500: checkFailed, 503: checkFailed,
+		200: checkOK, 401: checkFailed, 403: checkFailed, 404: checkNote, 429: checkNote, 302: checkFailed, 500: checkFailed, 503: checkFailed,
 	} {
 		s := newSite(t, upstream.Options{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Location", "/elsewhere")

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/decnet/enrich/intel"
+	"github.com/decnet/enrich/intel/export"
 )
 
 // config is what the environment says.
@@ -14,10 +15,13 @@ type config struct {
 	enabled  bool
 	database database
 	bus      busConfig
-	sources  []source       // the providers to query; none if none is wanted
-	chosen   string         // the flag or variable that names them; empty for the default
-	own      []netip.Prefix // networks that no provider is asked about
-	warnings []string       // for the log
+	sources  []source // the providers to query; none if none is wanted
+	chosen   string   // the flag or variable that names them; empty for the default
+	lists    listConfig
+	webhooks []export.WebhookOptions // without the outboxes
+	own      []netip.Prefix          // networks that no provider is asked about
+	token    string                  // that what is answered over HTTP asks for; empty for none
+	warnings []string                // for the log
 }
 
 // providers returns the providers to query.
@@ -51,10 +55,17 @@ func readConfig(o options, lookup lookup) (config, error) {
 		database: e.database(o),
 		bus:      e.bus(),
 	}
+	var err error
+	if o.unknown && c.bus.kind == busOff {
+		e.refuse("-adopt-unknown needs a bus, and DECNET_BUS_ENABLED switches it off")
+	}
 	list := e.providerList(o)
-	c.sources, c.chosen = e.sources(list, o.abuseipdbDays), list.chosen
+	keep := e.keeping(o, c.database)
+	c.sources, c.chosen = e.sources(list, o.abuseipdbDays, keep), list.chosen
+	c.webhooks = e.webhooks(o)
+	c.lists = e.lists(o, keep, list.text != "")
+	c.sources = slices.DeleteFunc(c.sources, func(s source) bool { return c.lists.answersFor(s.name) })
 	if o.own != "" {
-		var err error
 		if c.own, err = ownNetworks(o.own); err != nil {
 			e.refuse("-own: %w", err)
 		}
@@ -62,6 +73,7 @@ func readConfig(o options, lookup lookup) (config, error) {
 	if o.daemon {
 		e.warn("-d has no effect: enrichd stays in the foreground; let systemd run it")
 	}
+	c.token = e.token()
 	c.warnings = e.warnings
 	return c, errors.Join(e.errs...)
 }
@@ -97,7 +109,7 @@ func (l providerList) names() (names []string) {
 }
 
 // sources reads how to query the providers in a list.
-func (e *environment) sources(list providerList, days int) (sources []source) {
+func (e *environment) sources(list providerList, days int, keep keeping) (sources []source) {
 	if list.text == "" {
 		e.warn("no provider is queried: %s is set and empty; remove it to query all", list.chosen)
 		return nil
@@ -122,7 +134,7 @@ func (e *environment) sources(list providerList, days int) (sources []source) {
 		if s.key == "" && s.ping != "" {
 			e.warn("asking %s without a key, which allows only a few lookups a week: %s is not set", name, s.variable("API_KEY"))
 		}
-		if err := s.configure(e, days); err != nil {
+		if err := s.configure(e, days, keep); err != nil {
 			e.errs = append(e.errs, err)
 			continue
 		}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/provider"
 )
 
 // result is what a run of the program inside the test leaves behind.
@@ -146,6 +148,8 @@ func TestBadEnvironment(t *testing.T) {
 		{map[string]string{"DECNET_INTEL_PROVIDERS": ","}, "no provider is left to ask"},
 		{map[string]string{"DECNET_GREYNOISE_API_KEY": secret + "\n" + secret}, "DECNET_GREYNOISE_API_KEY"},
 		{map[string]string{"DECNET_GREYNOISE_QUOTA": "many"}, "DECNET_GREYNOISE_QUOTA"},
+		{map[string]string{"DECNET_GREYNOISE_BATCH": "many"}, `DECNET_GREYNOISE_BATCH is "many"; it must be true or false`},
+		{map[string]string{"DECNET_GREYNOISE_BATCH": "true", "DECNET_GREYNOISE_URL": "https://h/x"}, "BaseURL does not end in /community"},
 		{map[string]string{"DECNET_FEODO_URL": "https://user:" + secret + "@example.org"}, "DECNET_FEODO_URL"},
 		{map[string]string{"DECNET_FEODO_URL": "https://example.org/#part"}, "has a fragment"},
 		{map[string]string{"DECNET_BUS_ENABLED": "2"}, "DECNET_BUS_ENABLED"},
@@ -361,7 +365,7 @@ func TestDriversConnect(t *testing.T) {
 			var got string
 			require.NoError(t, db.QueryRowContext(t.Context(), query).Scan(&got))
 			require.Equal(t, "enrichd "+d.name, got)
-			detail, err := d.look(t.Context())
+			detail, _, err := d.look(t.Context())
 			require.NoError(t, err)
 			require.NotEmpty(t, detail)
 		})
@@ -416,7 +420,7 @@ func TestSQLiteChecks(t *testing.T) {
 	for name, want := range map[string]string{
 		"empty.db":   "the first start will make the tables",
 		"decnet.db":  "made by DECNET",
-		"strange.db": "table attackers is not as this program needs it",
+		"strange.db": "the table attackers belongs to another application",
 		"old.db":     "table attacker_intel is not as this program needs it",
 		"newer.db":   "the tables are of version 99",
 		"text.db":    "not a database",
@@ -433,4 +437,14 @@ func TestSQLiteChecks(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	require.NoError(t, err)
 	require.Len(t, entries, 6, "nothing is left behind")
+}
+
+func TestGreyNoiseBatch(t *testing.T) {
+	for value, most := range map[string]int{"": 1, "false": 1, "true": 1000} {
+		c, err := readConfig(options{}, setting(map[string]string{
+			"DECNET_INTEL_PROVIDERS": "greynoise", "DECNET_GREYNOISE_API_KEY": "k", "DECNET_GREYNOISE_BATCH": value,
+		}))
+		require.NoError(t, err)
+		require.Equal(t, most, c.sources[0].Provider.(provider.Batcher).Batch(), value)
+	}
 }

@@ -43,7 +43,7 @@ func get(t *testing.T, url string) (int, map[string]any) {
 }
 
 // freePort returns an address of this machine that nobody listens on.
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -32,6 +32,7 @@ type engine struct {
 	open    func(database) (*sql.DB, error)
 	conns   int    // connections at once
 	tables  string // query for the names of all tables
+	schema  string // query for the schema they are in, empty text if there is none; empty if it cannot be missing
 }
 
 // engines are all there are.
@@ -45,6 +46,7 @@ var engines = []engine{
 		title: "PostgreSQL", schemes: []string{"postgres", "postgresql"}, port: "5432", dialect: sqlstore.PostgreSQL,
 		open: openPostgres, conns: 8,
 		tables: "SELECT table_name FROM information_schema.tables WHERE table_schema = current_schema()",
+		schema: "SELECT coalesce(current_schema(), '')",
 	},
 	{
 		title: "MySQL", schemes: []string{"mysql", "mariadb"}, port: "3306", dialect: sqlstore.MySQL,

@@ -36,6 +36,12 @@ const asProgram = "ENRICHD_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	defaultInstallDir, defaultINI = "/nowhere/decnet", "/nowhere/decnet.ini" // whatever is on this machine
+	if finished := os.Getenv("ENRICHD_TEST_BARE"); finished != "" {
+		if err := bare(finished, os.Getenv("DECNET_DB_URL")); err != nil {
+			panic(err)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(asProgram) != "" {
 		main()
 	}
@@ -249,6 +255,18 @@ func (p *process) logged(message string) map[string]any {
 		}
 	}
 	return nil
+}
+
+// all returns the lines of the log with a message.
+func (p *process) all(message string) (lines []map[string]any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.lines {
+		if line["msg"] == message {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 // until waits for a message in the log and returns its line.

@@ -68,7 +68,13 @@ func newDatabase(tb testing.TB, eng *engine) string {
 	_, err = db.Exec("CREATE DATABASE " + name)
 	require.NoError(tb, err)
 	tb.Cleanup(func() {
-		_, err := db.Exec("DROP DATABASE " + name)
+		force := map[string]string{"PostgreSQL": " WITH (FORCE)"}[eng.title] // connections may linger
+		if eng.title == "MySQL" {
+			db.SetMaxOpenConns(1)
+			_, err = db.Exec("SET lock_wait_timeout = 60") // by default a day
+			require.NoError(tb, err)
+		}
+		_, err := db.Exec("DROP DATABASE " + name + force)
 		require.NoError(tb, err)
 		require.NoError(tb, db.Close())
 	})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/decnet/enrich/provider"
@@ -80,49 +78,9 @@ func ownNetworks(path string) ([]netip.Prefix, error) {
 		return nil, err
 	}
 	defer f.Close()
-	own, err := parseNetworks(f)
+	own, err := provider.ParseNetworks(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return own, nil
-}
-
-// parseNetworks reads a network or an address from each line; a # begins a
-// comment. IPv4 networks may be written as IPv6 ones, mapped or as NAT64 does it.
-func parseNetworks(r io.Reader) (own []netip.Prefix, err error) {
-	in := bufio.NewScanner(r)
-	for n := 1; in.Scan(); n++ {
-		text, _, _ := strings.Cut(in.Text(), "#")
-		if text = strings.TrimSpace(text); text == "" {
-			continue
-		}
-		network, err := parseNetwork(text)
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %.60q is neither a network, like 192.0.2.0/24, nor an address", n, text)
-		}
-		own = append(own, network)
-	}
-	if in.Err() != nil {
-		return nil, errors.New("a line is too long")
-	}
-	return own, nil
-}
-
-// wrapping are the first 96 bits of IPv6 addresses that stand for the IPv4 address
-// in their last 32: mapped ones, and those of NAT64.
-var wrapping = [][12]byte{{10: 0xff, 11: 0xff}, {1: 0x64, 2: 0xff, 3: 0x9b}}
-
-func parseNetwork(text string) (netip.Prefix, error) {
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		addr, err := provider.ParseAddr(text)
-		if err != nil {
-			return p, err
-		}
-		p = netip.PrefixFrom(addr, addr.BitLen())
-	}
-	if b := p.Addr().As16(); p.Addr().Is6() && p.Bits() >= 96 && slices.Contains(wrapping, [12]byte(b[:12])) {
-		p = netip.PrefixFrom(netip.AddrFrom4([4]byte(b[12:])), p.Bits()-96)
-	}
-	return p.Masked(), nil
 }

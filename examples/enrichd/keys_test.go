@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -67,18 +66,6 @@ func TestBadKeys(t *testing.T) {
 }
 
 func TestOwnNetworks(t *testing.T) {
-	own, err := parseNetworks(strings.NewReader("# ours\n45.9.148.3/24 # office\n\n193.32.162.7\n2a10:1fc0::/32\n::ffff:71.6.135.0/120\n64:ff9b::5.6.7.0/120\n::ffff:0:0/90\n2a10:1fc0:6::2\n"))
-	require.NoError(t, err)
-	var got []string
-	for _, p := range own {
-		got = append(got, p.String())
-	}
-	require.Equal(t, []string{"45.9.148.0/24", "193.32.162.7/32", "2a10:1fc0::/32", "71.6.135.0/24", "5.6.7.0/24", "::ffc0:0:0/90", "2a10:1fc0:6::2/128"}, got)
-	for _, text := range []string{"nonsense", "1.2.3.4/33", "1.2.3.4-1.2.3.9", "fe80::/10%eth0", "1.2.3"} {
-		_, err := parseNetworks(strings.NewReader("1.2.3.4\n" + text))
-		require.ErrorContains(t, err, "line 2: ")
-		require.ErrorContains(t, err, text)
-	}
 	r := runWith(t, nil, "-own", "/nowhere/own", "-once")
 	require.Equal(t, exitUsage, r.code)
 	require.Contains(t, r.stderr, "-own: open /nowhere/own")
@@ -95,21 +82,6 @@ func TestOwnNetworksStayHere(t *testing.T) {
 	require.Equal(t, []string{"45.9.0.2"}, s.column("SELECT attacker_ip FROM attacker_intel"))
 	require.Equal(t, 1, s.up.Calls(upstream.AbuseIPDB))
 	require.Contains(t, s.up.Requests(upstream.AbuseIPDB)[0].URI, "45.9.0.2")
-}
-
-func FuzzNetworks(f *testing.F) {
-	f.Add("45.9.148.3/24 # office\n2a10::/32\n::ffff:1.2.3.4/120")
-	f.Fuzz(func(t *testing.T, text string) {
-		own, err := parseNetworks(strings.NewReader(text))
-		if err != nil {
-			return
-		}
-		for _, p := range own {
-			require.Equal(t, p.Masked(), p)
-			require.True(t, p.IsValid() && !p.Addr().Is4In6() || p.Bits() < 96, p)
-			require.Equal(t, netip.PrefixFrom(p.Addr(), p.Bits()), p)
-		}
-	})
 }
 
 // TestTuning: the flags for AbuseIPDB's window, the lookup timeout and the policy

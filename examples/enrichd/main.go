@@ -1,7 +1,8 @@
 // Enrichd does the work of DECNET's service "decnet enrich": it waits for
 // attackers on DECNET's bus and in its database, asks threat-intelligence
-// services about them, and stores and announces what they say. Run it with -h to
-// see how to use it.
+// services about them, and stores and announces what they say. With a command it
+// is the operator's tool for the same database. Run it with -h to see how to use
+// it.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 )
 
@@ -23,7 +25,25 @@ const (
 )
 
 func main() {
+	tuneGC(os.LookupEnv)
 	os.Exit(run(untilSignal(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
+}
+
+// The live heap is small, a few megabytes, so collecting garbage less often takes
+// little memory and saves processor time. A large heap is collected as usual.
+const (
+	gcPercent   = 400
+	memoryLimit = 512 << 20
+)
+
+// tuneGC sets up the garbage collector, unless GOGC or GOMEMLIMIT do.
+func tuneGC(lookup lookup) {
+	if _, set := lookup("GOGC"); !set {
+		debug.SetGCPercent(gcPercent)
+	}
+	if _, set := lookup("GOMEMLIMIT"); !set {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 }
 
 // untilSignal returns a context that the first signal ends. The second one ends
@@ -32,6 +52,7 @@ func untilSignal() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(hangups, syscall.SIGHUP)
 	go func() {
 		<-signals
 		cancel()
@@ -43,6 +64,11 @@ func untilSignal() context.Context {
 // run is the whole program: it works until ctx is done and returns the exit
 // code. It reads its environment with lookup, as with os.LookupEnv.
 func run(ctx context.Context, args []string, lookup lookup, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		if c := commandNamed(args[0]); c != nil {
+			return c.run(ctx, args[1:], lookup, stdout, stderr)
+		}
+	}
 	o, err := parseFlags(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -55,6 +81,9 @@ func run(ctx context.Context, args []string, lookup lookup, stdout, stderr io.Wr
 		return exitOK
 	}
 	c, err := readConfig(o, lookup)
+	if err := guardListen(o, c.token); err != nil {
+		return misused(stderr, err)
+	}
 	switch {
 	case o.check:
 		return check(ctx, o, c, err, stdout)
@@ -75,6 +104,9 @@ func run(ctx context.Context, args []string, lookup lookup, stdout, stderr io.Wr
 	}
 	if err != nil {
 		log.Error("enrichd cannot go on", "error", err)
+		if errors.As(err, new(usageError)) {
+			return exitUsage
+		}
 		return exitFailed
 	}
 	return exitOK

@@ -34,10 +34,18 @@ func (p *pulse) hooks() intel.Hooks {
 			defer p.mu.Unlock()
 			p.last, p.looked, p.err = time.Now(), true, i.Err
 		},
+		// A pass over a million attackers takes long.
+		Claim: func(i intel.ClaimInfo) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.last = time.Now(); !p.looked || i.Err != nil {
+				p.looked, p.err = true, i.Err
+			}
+		},
 		Saved: func(intel.SavedInfo) {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.last = time.Now()
+			p.last, p.err = time.Now(), nil
 		},
 	}
 }

@@ -191,8 +191,10 @@ func TestDatabaseOfSomebodyElse(t *testing.T) {
 	decnet, err := sql.Open("sqlite", sqlstore.SQLiteDSN(file))
 	require.NoError(t, err)
 	defer decnet.Close()
-	_, err = decnet.Exec("BEGIN IMMEDIATE;" + decnetSchema + ";COMMIT")
-	require.NoError(t, err)
+	eventually(t, "the tables are there", func() bool { // the daemon looks at the file just then
+		_, err := decnet.Exec("BEGIN IMMEDIATE;" + decnetSchema + ";COMMIT")
+		return err == nil
+	})
 	now, ip := "2026-11-29 00:00:00.000000", notorious(s.up, 1)
 	_, err = decnet.Exec("INSERT INTO attackers (uuid, ip, first_seen, last_seen, event_count, services, updated_at) VALUES (?, ?, ?, ?, 1, '[]', ?)",
 		uuid.NewString(), ip, now, now, now)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/abuseipdb"
@@ -23,9 +24,12 @@ type service struct {
 
 // serviceOptions is how a service is configured.
 type serviceOptions struct {
-	key, origin string
-	quotas      []provider.Quota
-	days        int // how many days back reports to AbuseIPDB count
+	key    func() string
+	origin string
+	quotas []provider.Quota
+	days   int  // how many days back reports to AbuseIPDB count
+	batch  bool // GreyNoise is asked about many addresses at a time
+	keep   keeping
 }
 
 // services are all there are, in the order in which they are asked for by
@@ -34,25 +38,25 @@ var services = []service{
 	{
 		name: greynoise.Name, origin: "https://api.greynoise.io", ping: "/ping",
 		open: func(o serviceOptions) (provider.Provider, error) {
-			return greynoise.New(greynoise.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas})
+			return greynoise.New(greynoise.Options{KeyFunc: o.key, BaseURL: o.origin, Quotas: o.quotas, Batch: o.batch})
 		},
 	},
 	{
 		name: abuseipdb.Name, origin: "https://api.abuseipdb.com", needsKey: true,
 		open: func(o serviceOptions) (provider.Provider, error) {
-			return abuseipdb.New(abuseipdb.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas, MaxAgeDays: o.days})
+			return abuseipdb.New(abuseipdb.Options{KeyFunc: o.key, BaseURL: o.origin, Quotas: o.quotas, MaxAgeDays: o.days})
 		},
 	},
 	{
 		name: feodo.Name, origin: "https://feodotracker.abuse.ch",
 		open: func(o serviceOptions) (provider.Provider, error) {
-			return feodo.New(feodo.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin})
+			return feodo.New(feodo.Options{KeyFunc: o.key, BaseURL: o.origin, Dir: o.keep.dir, ReadOnly: o.keep.readOnly})
 		},
 	},
 	{
 		name: threatfox.Name, origin: "https://threatfox-api.abuse.ch", needsKey: true,
 		open: func(o serviceOptions) (provider.Provider, error) {
-			return threatfox.New(threatfox.Options{KeyFunc: func() string { return o.key }, BaseURL: o.origin, Quotas: o.quotas})
+			return threatfox.New(threatfox.Options{KeyFunc: o.key, BaseURL: o.origin, Quotas: o.quotas})
 		},
 	},
 }
@@ -75,18 +79,23 @@ func (s *service) variable(what string) string {
 type source struct {
 	*service
 	provider.Provider
-	key   string
-	asked string // the origin that is asked
+	key   string                  // as it was at the start
+	live  *atomic.Pointer[string] // the key that is used
+	asked string                  // the origin that is asked
 }
 
 // configure makes the provider, as its other variables say.
-func (s *source) configure(e *environment, days int) error {
+func (s *source) configure(e *environment, days int, keep keeping) error {
 	quotas, err := provider.ParseQuotas(e.text(s.variable("QUOTA")))
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.variable("QUOTA"), err)
 	}
 	base := e.text(s.variable("URL"))
-	if s.Provider, err = s.open(serviceOptions{s.key, base, quotas, days}); err != nil {
+	s.live = new(atomic.Pointer[string])
+	s.live.Store(&s.key)
+	key := func() string { return *s.live.Load() }
+	batch := s.name == greynoise.Name && e.text(s.variable("BATCH")) != "" && e.boolean(s.variable("BATCH"))
+	if s.Provider, err = s.open(serviceOptions{key, base, quotas, days, batch, keep}); err != nil {
 		return fmt.Errorf("%s or %s: %w", s.variable("API_KEY"), s.variable("URL"), err)
 	}
 	s.asked = s.origin

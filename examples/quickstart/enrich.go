@@ -3,25 +3,14 @@ package main
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/decnet/enrich/intel"
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
-
-// namespace is where the UUIDs of attackers are derived in.
-var namespace = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/decnet/enrich/examples/quickstart"))
-
-// attackerID derives an attacker's UUID from its address, so that a later run
-// finds it again.
-func attackerID(addr netip.Addr) uuid.UUID {
-	return uuid.NewSHA1(namespace, []byte(addr.String()))
-}
 
 // registerAtOnce is how many attackers are handed to the store in one call.
 const registerAtOnce = 1000
@@ -36,7 +25,7 @@ func (p *program) register(ctx context.Context) error {
 	for chunk := range slices.Chunk(p.addrs, registerAtOnce) {
 		attackers = attackers[:0]
 		for _, addr := range chunk {
-			attackers = append(attackers, store.Attacker{ID: attackerID(addr), IP: addr.String(), LastSeen: seen.UTC()})
+			attackers = append(attackers, store.Attacker{ID: store.AttackerID(addr), IP: addr.String(), LastSeen: seen.UTC()})
 			seen = seen.Add(-time.Microsecond)
 		}
 		if err := p.db.Observe(ctx, attackers...); err != nil {
@@ -73,6 +62,7 @@ func (p *program) enrich(ctx context.Context) (*tally, error) {
 	w, err := intel.NewWorker(intel.Config{
 		Store:     p.db.recordStore,
 		Providers: p.sources.providers,
+		Guard:     provider.Guard{Own: p.ownNetworks},
 		Logger:    slog.New(slog.NewTextHandler(p.term, &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Hooks: intel.Hooks{
 			Lookup: t.lookup,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -9,6 +10,9 @@ import (
 	"strings"
 
 	"golang.org/x/term"
+
+	"github.com/decnet/enrich/intel/sighting"
+	"github.com/decnet/enrich/provider"
 )
 
 // sample are the addresses that are asked about if none are given.
@@ -25,18 +29,15 @@ var sample = []string{
 	"192.168.1.5",
 }
 
-// input returns the addresses to ask about, each once, in the order in which
-// they are first named. It takes some 60 bytes of memory for each.
+// input returns the addresses to query about, each once, in the order in which
+// they are first named, and what the text held besides. It takes some 60 bytes of
+// memory for each.
 func input(ctx context.Context, o options, stdin io.Reader, log io.Writer) ([]netip.Addr, error) {
-	var list addressList
+	list := addressList{own: provider.Guard{Own: o.ownNetworks}}
 	for _, arg := range o.addresses {
-		if _, err := list.read(ctx, strings.NewReader(arg)); err != nil {
+		if err := list.argument(ctx, arg); err != nil {
 			return nil, err
 		}
-		if list.named == 0 {
-			return nil, notAnAddress(arg)
-		}
-		list.named = 0
 	}
 	from, r := o.file, stdin
 	switch {
@@ -58,17 +59,29 @@ func input(ctx context.Context, o options, stdin io.Reader, log io.Writer) ([]ne
 		defer f.Close() // only read
 		r = f
 	}
-	size, err := list.read(ctx, r)
+	before := len(list.addrs)
+	report, size, err := list.read(ctx, r)
+	left := report.Left()
+	_, isBinary := errors.AsType[*sighting.BinaryError](err)
 	switch {
+	case isBinary:
+		return nil, usageError{fmt.Errorf("read %s: %w", from, err)}
 	case err != nil:
 		return nil, fmt.Errorf("read %s: %w", from, err)
 	case size == 0 && o.file == "":
 		return useSample(log), nil
-	case len(list.addrs) == 0:
+	case len(list.addrs) == 0 && left == "":
 		return nil, usageError{fmt.Errorf("there is no IP address in %s; any text with addresses in it will do", from)}
+	case len(list.addrs) == 0 && report.WithoutAddress.N == report.Lines:
+		return nil, usageError{fmt.Errorf("there is no IP address in %s (%s); any text with addresses in it will do", from, left)}
+	case len(list.addrs) == 0:
+		return nil, usageError{fmt.Errorf("no address was taken from %s; left out: %s", from, left)}
 	}
-	fmt.Fprintf(log, "Read %s from %s; skipped %s without one.\n",
-		count(len(list.addrs), "address", "addresses"), from, count(list.skipped, "line", "lines"))
+	fmt.Fprintf(log, "Read %s from %s; skipped %s without one.\n", count(len(list.addrs)-before, "address", "addresses"), from,
+		count(int(report.WithoutAddress.N), "line", "lines"))
+	if left != "" {
+		fmt.Fprintf(log, "Left out: %s.\n", left)
+	}
 	return list.addrs, nil
 }
 
@@ -81,8 +94,11 @@ func useSample(log io.Writer) []netip.Addr {
 	return addrs
 }
 
-func notAnAddress(arg string) error {
+func notAnAddress(arg string, report sighting.Report) error {
 	err := fmt.Errorf("there is no IP address in %q", arg)
+	if left := report.Left(); report.WithoutAddress.N == 0 && left != "" {
+		err = fmt.Errorf("no address was taken from %q; left out: %s", arg, left)
+	}
 	if _, statErr := os.Stat(arg); statErr == nil {
 		err = fmt.Errorf("%w; to read the file of that name, use -f", err)
 	}
@@ -91,34 +107,56 @@ func notAnAddress(arg string) error {
 
 // addressList collects addresses, each once.
 type addressList struct {
-	addrs   []netip.Addr
-	seen    map[netip.Addr]struct{}
-	named   int // addresses found, repeated ones included
-	skipped int // lines
+	own   provider.Guard
+	addrs []netip.Addr
+	seen  map[netip.Addr]struct{}
 }
 
-// read adds the addresses in a text and returns its size. It returns early,
-// with the context's error, if ctx ends: reading then goes on in vain until the
-// reader returns, and the list must not be used.
-func (l *addressList) read(ctx context.Context, r io.Reader) (size int64, err error) {
-	counted := &countingReader{r: r}
-	done := make(chan struct{})
+// argument adds what an argument holds: an address as it is, or the addresses in
+// a text.
+func (l *addressList) argument(ctx context.Context, arg string) error {
+	if addr, err := provider.ParseAddr(strings.TrimSpace(arg)); err == nil {
+		l.add(addr)
+		return nil
+	}
+	report, _, err := l.read(ctx, strings.NewReader(arg))
+	if err == nil && report.Sightings == 0 {
+		err = notAnAddress(arg, report)
+	}
+	return err
+}
+
+// read adds the attackers' addresses in a text and returns a report and the size
+// of the text. It returns early, with the context's error, if ctx ends: reading
+// then goes on in vain until the reader returns, and the list must not be used.
+func (l *addressList) read(ctx context.Context, r io.Reader) (report sighting.Report, size int64, err error) {
+	type result struct {
+		report sighting.Report
+		size   int64
+		err    error
+	}
+	done := make(chan result, 1)
 	go func() {
-		defer close(done)
-		var skipped int
-		skipped, err = extract(counted, l.add)
-		l.skipped += skipped
+		counted := &countingReader{r: r}
+		in := sighting.NewReader(counted, sighting.Options{Allow: l.own.Allows})
+		s, err := in.Next()
+		for ; err == nil; s, err = in.Next() {
+			l.add(s.Addr)
+		}
+		if errors.Is(err, io.EOF) {
+			err = nil
+		}
+		done <- result{in.Report(), counted.n, err}
 	}()
 	select {
-	case <-done:
-		return counted.n, err
+	case r := <-done:
+		return r.report, r.size, r.err
 	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+		return sighting.Report{}, 0, context.Cause(ctx)
 	}
 }
 
 func (l *addressList) add(addr netip.Addr) {
-	l.named++
 	if _, ok := l.seen[addr]; ok {
 		return
 	}

@@ -251,11 +251,48 @@ func TestLiveWithoutKeys(t *testing.T) {
 
 func TestPrivateAddressesStayHere(t *testing.T) {
 	server := imitate(t)
-	r := ok(t, "192.168.1.5 fe80::1%eth0 203.0.113.9", "-live")
+	r := ok(t, "", "-live", "192.168.1.5", "fe80::1%eth0", "203.0.113.9")
+	require.Len(t, r.lines(), 1+3)
 	for _, line := range r.lines()[1:] {
 		require.Equal(t, 5, strings.Count(line, notAsked), line)
 	}
 	require.Zero(t, server.Calls(upstream.GreyNoise)+server.Calls(upstream.AbuseIPDB)+server.Calls(upstream.ThreatFox))
+}
+
+// From a log only the attackers are taken, and what is left out is said.
+func TestOnlyAttackersAreTaken(t *testing.T) {
+	log := `{"eventid":"cowrie.direct-tcpip.request","src_ip":"45.148.10.240","dst_ip":"8.8.8.8","sensor":"5.9.1.2"}
+{"eventid":"cowrie.session.connect","src_ip":"5.9.1.7","dst_ip":"5.9.1.2"}
+{"eventid":"cowrie.session.connect","src_ip":"192.168.1.5","dst_ip":"5.9.1.2"}
+Nov 28 08:09:10 bait sshd[1]: Failed password for root from 77.90.185.20 port 4711 ssh2
+10.0.0.0/8
+`
+	file := filepath.Join(t.TempDir(), "own")
+	require.NoError(t, os.WriteFile(file, []byte("5.9.1.0/24 # office\n"), 0o600))
+	for _, own := range []string{"5.9.1.0/24", file, "192.0.2.0/24,5.9.1.0/24"} {
+		r := ok(t, log, "-json", "-own", own)
+		require.Equal(t, []string{"45.148.10.240", "77.90.185.20"}, addressesIn(r))
+		require.Contains(t, r.stderr, `guarded addresses (private, special or your own): 2 (first in line 2: "5.9.1.7")`)
+		require.Contains(t, r.stderr, `networks: 1 (first in line 5: "10.0.0.0/8")`)
+	}
+
+	r := runText(t.Context(), "10.0.0.0/8\n10.1.1.1\n")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.stderr, "no address was taken from standard input; left out: networks: 1")
+	r = runText(t.Context(), "\xd4\xc3\xb2\xa1\x02\x00\x04\x00")
+	require.Equal(t, exitUsage, r.code)
+	require.Contains(t, r.stderr, "the input is pcap, not text")
+
+	server := imitate(t)
+	r = ok(t, "", "-live", "-own", "45.148.0.0/16", "45.148.10.240")
+	require.Equal(t, 5, strings.Count(r.lines()[1], notAsked))
+	require.Zero(t, calls(server)-server.Calls(upstream.Feodo))
+
+	for own, want := range map[string]string{"nowhere": "-own: open nowhere", "1.2.3.4/33": "-own: ", "": "-own names no file"} {
+		r := runText(t.Context(), "", "-own="+own)
+		require.Equal(t, exitUsage, r.code)
+		require.Contains(t, r.stderr, want)
+	}
 }
 
 func TestProvidersThatFail(t *testing.T) {
@@ -343,7 +380,7 @@ func TestAnotherRunHasAnAddress(t *testing.T) {
 	db, err := openDatabase(t.Context(), options{db: path})
 	require.NoError(t, err)
 	addr := netip.MustParseAddr("8.8.4.4")
-	require.NoError(t, db.Observe(t.Context(), store.Attacker{ID: attackerID(addr), IP: addr.String()}))
+	require.NoError(t, db.Observe(t.Context(), store.Attacker{ID: store.AttackerID(addr), IP: addr.String()}))
 	claimed, err := db.Claim(t.Context(), store.ClaimRequest{Now: time.Now(), Owner: "killed", Lease: time.Hour, Limit: 1})
 	require.NoError(t, err)
 	require.Len(t, claimed.Records, 1)

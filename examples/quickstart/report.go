@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/decnet"
 )
@@ -46,7 +48,7 @@ func (p *program) report(ctx context.Context, w io.Writer) (*totals, error) {
 		row := table.row(&r)
 		t.add(&r, row, p.started)
 		if p.json {
-			_, err = out.Write(append(decnet.RowJSON(&r), '\n'))
+			err = printJSON(out, &r)
 		} else {
 			err = table.print(out, row)
 		}
@@ -60,10 +62,28 @@ func (p *program) report(ctx context.Context, w io.Writer) (*totals, error) {
 	return t, nil
 }
 
+// printJSON prints the columns of a record's row and, as reasons, the opinions
+// behind the verdict.
+func printJSON(w io.Writer, r *store.Record) error {
+	why := struct {
+		Explanation string             `json:"explanation"`
+		Reasons     []aggregate.Reason `json:"reasons"`
+	}{r.Decision.String(), r.Decision.Reasons}
+	if why.Reasons == nil {
+		why.Reasons = []aggregate.Reason{} // not null
+	}
+	text, err := json.Marshal(why)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s,%s\n", bytes.TrimSuffix(decnet.RowJSON(r), []byte{'}'}), text[1:])
+	return err
+}
+
 // record returns the record of an address, which is empty if the run was
 // interrupted before the address was registered.
 func (p *program) record(ctx context.Context, addr netip.Addr) (store.Record, error) {
-	id := attackerID(addr)
+	id := store.AttackerID(addr)
 	r, err := p.db.Get(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return store.Record{Attacker: store.Attacker{ID: id, IP: addr.String()}}, nil

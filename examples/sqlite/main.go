@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -38,8 +39,9 @@ func run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	file := filepath.Join(dir, "enrich.db")
-	id := uuid.New()
-	if err := enrich(ctx, file, store.Attacker{ID: id, IP: "45.155.205.233"}); err != nil {
+	addr := netip.MustParseAddr("45.155.205.233")
+	id := store.AttackerID(addr)
+	if err := enrich(ctx, file, store.Attacker{ID: id, IP: addr.String()}); err != nil {
 		return err
 	}
 	return show(ctx, file, id)
