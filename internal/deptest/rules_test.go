@@ -59,20 +59,24 @@ var rules = []rule{
 	{packages: "intel/internal/...", contracts: true, inside: []string{"intel/internal/...", "internal/..."}, outside: outside},
 
 	{packages: "intel/intelmock", contracts: true, outside: append([]string{"go.uber.org/mock"}, outside...)},
+	{packages: "intel/dashboard", contracts: true, inside: []string{"store/decnet", "intel", "intel/httpapi", "intel/internal/...", "internal/..."}, outside: outside},
+	{packages: "intel/intake", contracts: true, inside: []string{"intel/sighting", "internal/..."}, outside: outside},
 	{packages: "intel/*", contracts: true, inside: []string{"store/decnet", "intel", "intel/internal/...", "internal/..."}, outside: outside},
 
 	{packages: "provider/providertest/upstream"},
 	{packages: "provider/providertest", inside: []string{"provider", "provider/providertest/upstream"}, outside: outside},
+	{packages: "provider/lists", inside: []string{"provider", "provider/rest", "provider/feed", "provider/threatfox", "internal/..."}, outside: outside},
 	{packages: "provider/*", inside: []string{"provider", "provider/rest", "provider/feed", "internal/..."}, outside: outside},
 
-	{packages: "store/storetest", contracts: true, inside: []string{"store/decnet", "store/memstore"}, outside: outside},
+	{packages: "store/storetest", contracts: true, inside: []string{"store/decnet", "store/memstore", "internal/netset"}, outside: outside},
 	{packages: "store/...", contracts: true, inside: []string{"store/decnet", "internal/..."}, outside: outside},
 
-	{packages: "bus/natsbus", inside: []string{"bus"}, outside: client},
-	{packages: "bus/*", inside: []string{"bus", "internal/..."}, outside: outside},
+	{packages: "bus/natsbus", inside: []string{"bus", "bus/reconnect", "internal/backoff"}, outside: client}, // backoff through reconnect
+	{packages: "bus/*", inside: []string{"bus", "bus/reconnect", "internal/..."}, outside: outside},
 
 	{packages: text},
 	{packages: "internal/lenient"},
+	{packages: "internal/abusech", inside: []string{"provider", "provider/rest", "internal/..."}, outside: outside},
 	{packages: "internal/sources", inside: []string{"provider", "internal/lenient"}},
 	{packages: "internal/...", contracts: true, inside: []string{"internal/..."}, outside: outside},
 }

@@ -117,6 +117,9 @@ func child(task, kind, dsn string) error {
 	if task == "work" || task == "serve" {
 		return work(s, task == "serve")
 	}
+	if task == "announce" || task == "settle" {
+		return announce(s, task == "settle")
+	}
 	for {
 		now := time.Now().UTC()
 		c, err := s.Claim(ctx, store.ClaimRequest{Now: now, Owner: fmt.Sprint(os.Getpid()), Lease: time.Hour, Limit: 20})

@@ -16,6 +16,7 @@ import (
 	_ "github.com/go-sql-driver/mysql"
 	"github.com/google/uuid"
 	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "github.com/ncruces/go-sqlite3/driver"
 	"github.com/stretchr/testify/require"
 	_ "modernc.org/sqlite"
 
@@ -42,8 +43,12 @@ var (
 // if there is one.
 var restart = os.Getenv("ENRICH_TEST_RESTART")
 
+// sqliteDriver is the driver of SQLite under test: "sqlite" is modernc.org/sqlite,
+// "sqlite3" is github.com/ncruces/go-sqlite3. ENRICH_TEST_SQLITE_DRIVER chooses.
+var sqliteDriver = cmp.Or(os.Getenv("ENRICH_TEST_SQLITE_DRIVER"), "sqlite")
+
 var (
-	onSQLite   = &database{Dialect: sqlstore.SQLite, driver: "sqlite"}
+	onSQLite   = &database{Dialect: sqlstore.SQLite, driver: sqliteDriver}
 	onPostgres = &database{
 		Dialect: sqlstore.PostgreSQL, driver: "pgx", server: postgresAddr,
 		admin: "postgres://postgres@" + postgresAddr + "/postgres?sslmode=disable",
@@ -97,8 +102,12 @@ func (on *database) create(tb testing.TB) string {
 		return sqlstore.SQLiteDSN(filepath.Join(tb.TempDir(), "enrich.db"))
 	}
 	name := "enrich_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	admin := on.admin
+	if on == onMySQL {
+		admin += "&lock_wait_timeout=60" // by default a day
+	}
 	run := func(text string) {
-		db, err := sql.Open(on.driver, on.admin)
+		db, err := sql.Open(on.driver, admin)
 		require.NoError(tb, err)
 		defer db.Close()
 		_, err = db.ExecContext(context.Background(), text)
@@ -185,6 +194,17 @@ func (on *database) harness(t *testing.T) storetest.Harness {
 			dsn, _ := dsns.Load(s)
 			return at(tb, dsn.(string))
 		},
+		Shift: func(tb testing.TB, s store.Store, by time.Duration) {
+			dsn, _ := dsns.Load(s)
+			db := on.open(tb, dsn.(string))
+			for _, text := range []string{
+				"UPDATE enrich_ledger SET wake_at = wake_at + %d WHERE state = 2", "UPDATE enrich_turn SET until_at = until_at + %d",
+				"UPDATE enrich_outbox SET saved_at = saved_at + %d", "UPDATE enrich_cursor SET moved_at = moved_at + %d",
+			} {
+				_, err := db.ExecContext(tb.Context(), fmt.Sprintf(text, by.Microseconds()))
+				require.NoError(tb, err)
+			}
+		},
 	}
 }
 
@@ -193,7 +213,7 @@ func (on *database) empty(tb testing.TB, dsn string) {
 	db := on.open(tb, dsn)
 	for _, text := range []string{
 		"DELETE FROM attacker_intel", "DELETE FROM attackers", "DELETE FROM enrich_ledger", "DELETE FROM enrich_queue",
-		"DELETE FROM enrich_address", "DELETE FROM enrich_raw", "DELETE FROM enrich_outbox", "DELETE FROM enrich_quota",
+		"DELETE FROM enrich_address", "DELETE FROM enrich_raw", "DELETE FROM enrich_outbox", "DELETE FROM enrich_delivery", "DELETE FROM enrich_quota",
 		"UPDATE enrich_cursor SET at = '', uuid = '', moved_at = 0", "DELETE FROM enrich_turn",
 	} {
 		_, err := db.ExecContext(tb.Context(), text)
@@ -203,4 +223,11 @@ func (on *database) empty(tb testing.TB, dsn string) {
 
 func TestStoreConforms(t *testing.T) {
 	onEach(t, func(t *testing.T, d *database) { storetest.Run(t, d.harness(t)) })
+	t.Run("other driver of SQLite", func(t *testing.T) {
+		other := &database{Dialect: sqlstore.SQLite, driver: "sqlite3"}
+		if sqliteDriver == other.driver {
+			other.driver = "sqlite"
+		}
+		storetest.Run(t, other.harness(t))
+	})
 }

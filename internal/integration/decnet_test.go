@@ -457,6 +457,22 @@ func testWhatIsCommittedLateIsNoticed(t *testing.T, on *database) {
 	require.Equal(t, []string{little}, idsOf(d.claim()))
 }
 
+// TestCursorsInTheFuture: a database whose clock was years ahead has left its cursors
+// there. What comes after the correction is found at once.
+func TestCursorsInTheFuture(t *testing.T) { onEach(t, testCursorsInTheFuture) }
+
+func testCursorsInTheFuture(t *testing.T, on *database) {
+	d := newDECNET(t, on)
+	d.profile(uuid.NewString(), "45.9.0.1", d.now)
+	require.Len(t, d.claim(), 1)
+	d.exec("UPDATE enrich_cursor SET at = ? WHERE name IN ('lead', 'trail')", sqlalchemy(d.now.AddDate(9, 0, 0)))
+	d.now = d.now.Add(time.Second)
+	d.exec("UPDATE enrich_cursor SET moved_at = ? WHERE name = 'sweep'", d.now.UnixMicro()) // which would find it later
+	late := uuid.NewString()
+	d.profile(late, "45.9.0.2", d.now)
+	require.Equal(t, []string{late}, idsOf(d.claim()))
+}
+
 func idsOf(recs []store.Record) []string {
 	ids := []string{}
 	for _, r := range recs {

@@ -114,11 +114,11 @@ func testPoisonousUpdateAloneIsNotStored(t *testing.T, on *database) {
 	require.NoError(t, s.Save(t.Context(), updates[4]))
 }
 
-// TestValueBeyondItsColumnIsPoison: whether the database refuses it, or the driver
-// already does.
-func TestValueBeyondItsColumnIsPoison(t *testing.T) { onEach(t, testValueBeyondItsColumnIsPoison) }
+// TestValueBeyondItsColumnIsLeftOut: whether the database refuses it, or the driver
+// already does. The rest of the record is stored, and the ledger has the value.
+func TestValueBeyondItsColumnIsLeftOut(t *testing.T) { onEach(t, testValueBeyondItsColumnIsLeftOut) }
 
-func testValueBeyondItsColumnIsPoison(t *testing.T, on *database) {
+func testValueBeyondItsColumnIsLeftOut(t *testing.T, on *database) {
 	db := on.open(t, on.create(t))
 	for _, text := range decnetSchema(on) {
 		text = strings.Replace(text, "abuseipdb_score INTEGER", "abuseipdb_score SMALLINT CHECK (abuseipdb_score < 32768)", 1)
@@ -128,14 +128,19 @@ func testValueBeyondItsColumnIsPoison(t *testing.T, on *database) {
 	s := on.newStore(t, db)
 	updates := claimed(t, s, 3)
 	updates[1].Entries[0].Finding.Attrs["score"] = int64(40000)
-	for n := 2; n >= 1; n-- { // among others, and alone
-		failed := unsaved(t, s.Save(t.Context(), updates[2-n:2]...))
-		require.Len(t, failed, 1)
-		require.Error(t, failed[updates[1].ID])
-		require.NotContains(t, failed[updates[1].ID].Error(), "40000")
+	updates[2].Entries[0].Finding.Attrs["score"] = int64(40001)
+	require.NoError(t, s.Save(t.Context(), updates[:2]...)) // among others
+	require.NoError(t, s.Save(t.Context(), updates[2]))     // alone
+	for i, want := range []any{nil, int64(40000), int64(40001)} {
+		rec, err := s.Get(t.Context(), updates[i].ID)
+		require.NoError(t, err)
+		row := on.plain(t, db, "attacker_intel", "attacker_uuid", updates[i].ID.String())
+		require.Equal(t, rec.Decision.Verdict.String(), row["aggregate_verdict"])
+		if want != nil {
+			require.Equal(t, want, rec.Entries[0].Finding.Attrs["score"])
+			require.Equal(t, "null", row["abuseipdb_score"])
+		}
 	}
-	require.NoError(t, s.Save(t.Context(), updates[2]))
-	require.Len(t, contents(t, db, "attacker_intel"), 2)
 }
 
 func TestPoisonAndConflictAreBothReported(t *testing.T) {
@@ -172,7 +177,7 @@ func testBrokenDatabaseFailsTheWholeSave(t *testing.T, on *database) {
 }
 
 func TestClosedDatabaseFailsTheWholeSave(t *testing.T) {
-	db, err := sql.Open("sqlite", sqlstore.SQLiteDSN(filepath.Join(t.TempDir(), "enrich.db")))
+	db, err := sql.Open(sqliteDriver, sqlstore.SQLiteDSN(filepath.Join(t.TempDir(), "enrich.db")))
 	require.NoError(t, err)
 	s := newStore(t, db)
 	updates := claimed(t, s, 2)
@@ -185,7 +190,7 @@ func TestDamagedLedgerIsNotQuoted(t *testing.T) { onEach(t, testDamagedLedgerIsN
 func testDamagedLedgerIsNotQuoted(t *testing.T, on *database) {
 	s, db := on.openStore(t)
 	u := claimed(t, s, 1)[0]
-	_, err := db.Exec("UPDATE enrich_ledger SET entries = 'secret'")
+	_, err := db.Exec("UPDATE enrich_ledger SET ledger = 'secret'")
 	require.NoError(t, err)
 	_, err = s.Get(t.Context(), u.ID)
 	require.ErrorContains(t, err, u.ID.String())
@@ -216,7 +221,7 @@ func testDamagedRecordsAreMended(t *testing.T, on *database) {
 		require.NoError(t, d.store.Save(t.Context(), u))
 	}
 	entries, decision, both, sound := recs[0].ID, recs[1].ID, recs[2].ID, recs[3].ID
-	d.exec("UPDATE enrich_ledger SET entries = '{\"secret' WHERE attacker_uuid IN (?, ?)", entries.String(), both.String())
+	d.exec("UPDATE enrich_ledger SET ledger = '{\"secret' WHERE attacker_uuid IN (?, ?)", entries.String(), both.String())
 	d.exec("UPDATE enrich_ledger SET decision = 'secret' WHERE attacker_uuid IN (?, ?)", decision.String(), both.String())
 	d.exec("DELETE FROM attacker_intel WHERE attacker_uuid = ?", both.String())
 
@@ -304,7 +309,7 @@ func lock(t *testing.T, path string) (unlock func()) {
 func TestBusyDatabaseIsTriedUntilTheContextEnds(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "enrich.db")
 	newStore(t, open(t, path))
-	impatient, err := sql.Open("sqlite", "file:"+path) // whose connections do not wait for locks
+	impatient, err := sql.Open(sqliteDriver, "file:"+path) // whose connections do not wait for locks
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, impatient.Close()) })
 	s, err := sqlstore.New(impatient, sqlstore.Options{Dialect: sqlstore.SQLite})
@@ -339,7 +344,7 @@ func TestWritersWaitWhateverTheDataSourceNameSays(t *testing.T) {
 	var stores []*sqlstore.Store
 	refused := 0 // with a code, so that the transaction is tried again
 	for range 2 {
-		db, err := sql.Open("sqlite", dsn)
+		db, err := sql.Open(sqliteDriver, dsn)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		s, err := sqlstore.New(db, sqlstore.Options{Dialect: sqlstore.SQLite, Code: func(error) (string, bool) {
@@ -371,7 +376,7 @@ func TestWritersWaitWhateverTheDataSourceNameSays(t *testing.T) {
 func TestCallerTellsTheCodesOfAnotherDriver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "enrich.db")
 	newStore(t, open(t, path))
-	impatient, err := sql.Open("sqlite", "file:"+path)
+	impatient, err := sql.Open(sqliteDriver, "file:"+path)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, impatient.Close()) })
 	asked := 0
@@ -382,7 +387,7 @@ func TestCallerTellsTheCodesOfAnotherDriver(t *testing.T) {
 	require.NoError(t, err)
 	defer lock(t, path)()
 	require.ErrorContains(t, s.Observe(t.Context(), crowd(1)...), "begin a transaction")
-	require.Equal(t, 2, asked, "times for a code: to decide on another try, and on the text")
+	require.GreaterOrEqual(t, asked, 2, "times for a code: to decide on another try, and on the text")
 }
 
 func TestOneConnectionIsEnough(t *testing.T) { onEach(t, testOneConnectionIsEnough) }

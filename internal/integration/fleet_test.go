@@ -96,30 +96,37 @@ func (f *fleet) run(workers int) time.Duration {
 // have to end, and publishes what is left in the outbox.
 func (f *fleet) finish() {
 	f.Helper()
+	missing := ""
 	for start := time.Now(); time.Since(start) < 2*time.Minute; {
 		f.run(1)
-		if f.answered() {
+		if missing = f.unanswered(); missing == "" {
 			return
 		}
 	}
-	f.Fatal("some attackers are not enriched")
+	f.Fatal("some attackers are not enriched: " + missing)
 }
 
-// answered reports whether every provider has answered about every attacker.
-func (f *fleet) answered() bool {
+// unanswered describes an entry without an answer, and is empty if every provider has
+// answered about every attacker.
+func (f *fleet) unanswered() string {
 	f.Helper()
 	for req := (store.ListRequest{Limit: 500}); ; {
 		page, err := f.store.List(f.Context(), req)
 		require.NoError(f, err)
 		for i := range page.Records {
+			r := &page.Records[i]
 			for name := range sources {
-				if e := page.Records[i].Entry(name); e == nil || e.Finding == nil {
-					return false
+				if e := r.Entry(name); e == nil || e.Finding == nil {
+					var states []string
+					for _, text := range []string{"state", "wake_at", "due_at", "owner", "queues"} {
+						states = append(states, text+" "+strings.Join(column[string](f, f.db, "SELECT "+text+" FROM enrich_ledger WHERE attacker_uuid = '"+r.ID.String()+"'"), ""))
+					}
+					return fmt.Sprintf("%s has not answered about %s: %+v; %s", name, r.IP, e, strings.Join(states, ", "))
 				}
 			}
 		}
 		if req.Cursor = page.Next; page.Next == "" {
-			return true
+			return ""
 		}
 	}
 }

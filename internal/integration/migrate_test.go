@@ -68,7 +68,7 @@ func (on *database) schema(t *testing.T, db *sql.DB) (all []string) {
 		for _, table := range []string{"attackers", "attacker_intel"} {
 			all = append(all, texts(t, db, "SHOW CREATE TABLE "+table)[0]["Create Table"])
 		}
-		all = append(all, column[string](t, db, "SELECT trigger_name FROM information_schema.triggers WHERE trigger_schema = DATABASE()")...)
+		all = append(all, fmt.Sprint(texts(t, db, "SHOW TRIGGERS"))) // information_schema.triggers waits for the locks in all databases
 	}
 	require.NotEmpty(t, all)
 	return all
@@ -128,13 +128,16 @@ func testValidateLooksAtEveryTable(t *testing.T, on *database) {
 			map[*database]string{onPostgres: "current_schema()", onMySQL: "DATABASE()"}[on]
 	}
 	tables := column[string](t, db, query)
-	require.Len(t, tables, 9)
+	require.Len(t, tables, 11)
 	for _, table := range tables {
 		_, err := db.Exec("ALTER TABLE " + table + " RENAME TO away")
 		require.NoError(t, err)
 		err = s.Validate(t.Context())
 		require.ErrorIs(t, err, store.ErrSchema, table)
-		if table != "enrich_migrations" { // without which nothing is known about the others
+		switch table {
+		case "enrich_migrations": // without which nothing is known about the others
+		case "enrich_position", "enrich_delivery": // which a program of before does not create
+		default:
 			require.ErrorContains(t, err, "table "+table)
 		}
 		_, err = db.Exec("ALTER TABLE away RENAME TO " + table)
@@ -201,7 +204,7 @@ func testHandlesMigrateTogether(t *testing.T, on *database) {
 // migrated fails the test unless every migration was recorded once.
 func (on *database) migrated(t *testing.T, db *sql.DB) {
 	t.Helper()
-	require.Equal(t, []int{1, 2}, column[int](t, db, "SELECT version FROM enrich_migrations ORDER BY version"))
+	require.Equal(t, []int{1, 2, 3}, column[int](t, db, "SELECT version FROM enrich_migrations ORDER BY version"))
 }
 
 func TestPlanSaysWhatMigrateDoes(t *testing.T) { onEach(t, testPlanSaysWhatMigrateDoes) }
@@ -251,7 +254,7 @@ func testPlanLooksAtWhatIsThere(t *testing.T, on *database) {
 	require.NoError(t, err)
 	_, err = s.Plan(t.Context())
 	require.ErrorIs(t, err, store.ErrSchema)
-	require.ErrorContains(t, err, "table attackers is not as this program needs it")
+	require.ErrorContains(t, err, "the table attackers belongs to another application")
 	require.ErrorIs(t, s.Migrate(t.Context()), store.ErrSchema)
 }
 

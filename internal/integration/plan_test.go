@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -67,4 +68,44 @@ func TestPlansOfSmallTablesServeLargeOnes(t *testing.T) {
 		work()
 	}
 	require.Less(t, read()-before, rounds*many/2, "rows read in %d rounds of work on 50 of %d attackers", rounds, many)
+}
+
+// TestAnswersReadFewRows: MariaDB must not look at every attacker for an answer about
+// one address.
+func TestAnswersReadFewRows(t *testing.T) {
+	const many = 3000
+	s, db := onMySQL.openStore(t)
+	db.SetMaxOpenConns(1)
+	require.NoError(t, s.Observe(t.Context(), crowd(many)...))
+	now := time.Now().UTC()
+	c, err := s.Claim(t.Context(), store.ClaimRequest{Now: now, Owner: "test", Lease: time.Hour, Limit: 50})
+	require.NoError(t, err)
+	var (
+		updates []store.Update
+		addrs   []netip.Addr
+	)
+	for _, rec := range c.Records {
+		updates, addrs = append(updates, enriched(rec, now)), append(addrs, rec.Addr())
+	}
+	require.NoError(t, s.Save(t.Context(), updates...))
+	read := func() (n int) {
+		rows, err := db.QueryContext(t.Context(), "SHOW SESSION STATUS LIKE 'Handler\\_read\\_%'")
+		require.NoError(t, err)
+		defer rows.Close()
+		for rows.Next() {
+			var (
+				name  string
+				count int
+			)
+			require.NoError(t, rows.Scan(&name, &count))
+			n += count
+		}
+		require.NoError(t, rows.Err())
+		return n
+	}
+	before := read()
+	answers, err := s.Answers(t.Context(), now, addrs...)
+	require.NoError(t, err)
+	require.Len(t, answers, 4*len(addrs))
+	require.Less(t, read()-before, many, "rows read for answers about %d addresses", len(addrs))
 }

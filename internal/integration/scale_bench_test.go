@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"database/sql"
 	"fmt"
 	"os"
@@ -153,9 +154,9 @@ func (on *database) cpu(b *testing.B, db *sql.DB) (used time.Duration) {
 	return used
 }
 
-func median(times []time.Duration) time.Duration {
-	times = slices.Sorted(slices.Values(times))
-	return times[len(times)/2]
+func median[T cmp.Ordered](values []T) T {
+	values = slices.Sorted(slices.Values(values))
+	return values[len(values)/2]
 }
 
 // crowded is a store with many attackers.
@@ -234,8 +235,8 @@ func (on *database) fill(b *testing.B, s *sqlstore.Store, db *sql.DB, n int, all
 	run("INSERT INTO attackers (uuid, ip, first_seen, last_seen, updated_at) SELECT " +
 		strings.Join([]string{id, ip, at, at, at}, ", ") + " FROM (" + numbers + ") AS n")
 	run(`INSERT INTO enrich_ledger (attacker_uuid, ip, addr, verdict, last_seen, state, wake_at, due_at, ahead_at, fence, owner, queues,
-		revision, cached_at, entries, decision) SELECT ` + strings.Join([]string{
-		id, ip, ip, "t.verdict", seen, "0", wake, wake, "t.ahead_at", "7", "''", "''", "1", "t.cached_at", "t.entries", "t.decision",
+		revision, cached_at, ledger, decision) SELECT ` + strings.Join([]string{
+		id, ip, ip, "t.verdict", seen, "0", wake, wake, "t.ahead_at", "7", "''", "''", "1", "t.cached_at", "t.ledger", "t.decision",
 	}, ", ") + " FROM (" + numbers + ") AS n, (SELECT * FROM enrich_ledger LIMIT 1) AS t")
 	run("UPDATE enrich_cursor SET at = '" + sqlalchemy(now) + "' WHERE name IN ('lead', 'trail')")
 	run("UPDATE enrich_cursor SET at = 'end' WHERE name = 'past'")

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 // open returns a pool of connections to a database file.
 func open(tb testing.TB, path string) *sql.DB {
 	tb.Helper()
-	db, err := sql.Open("sqlite", sqlstore.SQLiteDSN(path))
+	db, err := sql.Open(sqliteDriver, sqlstore.SQLiteDSN(path))
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, db.Close()) })
 	return db

@@ -7,23 +7,30 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/bus/membus"
 	"github.com/decnet/enrich/intel"
+	"github.com/decnet/enrich/intel/otelintel"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/abuseipdb"
 	"github.com/decnet/enrich/provider/feodo"
@@ -77,7 +84,7 @@ func BenchmarkWorkerHTTP(b *testing.B) {
 			attackers := crowd(c.backlog)
 			var ours, bare, used time.Duration
 			for b.Loop() {
-				took, spent, written := runWorker(b, up, attackers)
+				took, spent, written := runWorker(b, up, attackers, intel.Hooks{})
 				ours, used = ours+took, used+spent
 				bare += runBare(b, up, attackers, written)
 			}
@@ -95,6 +102,84 @@ func BenchmarkWorkerHTTP(b *testing.B) {
 	}
 }
 
+// BenchmarkTraces drains backlogs as BenchmarkWorkerHTTP does without latency, in rounds:
+// without traces, with traces, and with as many empty spans of the SDK, which is the
+// least that traces can cost. Spans are exported to nowhere in batches. It reports the
+// medians of the ratios to the run without traces of the same round, of the rate and of
+// the processor time, and how many of the spans were exported and not dropped.
+func BenchmarkTraces(b *testing.B) {
+	const rounds, backlog = 15, 2000
+	exporter := new(countingExporter)
+	ended := &countingProcessor{SpanProcessor: sdktrace.NewBatchSpanProcessor(exporter)}
+	spans := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(ended))
+	telemetry, err := otelintel.New(otelintel.Options{TracerProvider: spans})
+	require.NoError(b, err)
+	up, err := upstream.Start(upstream.Options{})
+	require.NoError(b, err)
+	defer up.Close()
+	attackers := crowd(backlog)
+	hooks := []intel.Hooks{{}, emptySpans(spans.Tracer("empty"), len(theFour(b, up))), telemetry.Hooks(intel.Hooks{})}
+	rates, processor := make([][]float64, len(hooks)), make([][]float64, len(hooks)) // in percent, of each round
+	for b.Loop() {
+		for range rounds {
+			took, used := make([]float64, len(hooks)), make([]float64, len(hooks))
+			for _, i := range rand.Perm(len(hooks)) {
+				runtime.GC() // so that no run pays for what another has left
+				t, u, _ := runWorker(b, up, attackers, hooks[i])
+				took[i], used[i] = t.Seconds(), u.Seconds()
+			}
+			for i := range hooks {
+				rates[i] = append(rates[i], 100*took[0]/took[i])
+				processor[i] = append(processor[i], 100*used[i]/used[0])
+			}
+		}
+	}
+	require.NoError(b, spans.Shutdown(b.Context()))
+	b.ReportMetric(median(rates[1]), "empty-%of-off")
+	b.ReportMetric(median(processor[1]), "empty-%of-cpu")
+	b.ReportMetric(median(rates[2]), "%of-off")
+	b.ReportMetric(median(processor[2]), "%of-cpu")
+	b.ReportMetric(100*float64(exporter.spans)/float64(ended.spans.Load()), "%exported")
+	b.ReportMetric(0, "ns/op")
+}
+
+// emptySpans returns hooks that make a span, with children, for each attacker.
+func emptySpans(tracer trace.Tracer, children int) intel.Hooks {
+	return intel.Hooks{Saved: func(i intel.SavedInfo) {
+		if i.More {
+			return
+		}
+		ctx, span := tracer.Start(context.Background(), "enrich")
+		for range children {
+			_, child := tracer.Start(ctx, "lookup")
+			child.End()
+		}
+		span.End()
+	}}
+}
+
+// countingExporter drops the spans that are exported.
+type countingExporter struct {
+	tracetest.NoopExporter
+	spans int
+}
+
+func (e *countingExporter) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) error {
+	e.spans += len(spans)
+	return nil
+}
+
+// countingProcessor counts the spans that end.
+type countingProcessor struct {
+	sdktrace.SpanProcessor
+	spans atomic.Int64
+}
+
+func (p *countingProcessor) OnEnd(s sdktrace.ReadOnlySpan) {
+	p.spans.Add(1)
+	p.SpanProcessor.OnEnd(s)
+}
+
 // rows are what a run left in the database, to be written again by the bare
 // loop.
 type rows struct {
@@ -104,7 +189,7 @@ type rows struct {
 	intelColumns  []string
 }
 
-func runWorker(b *testing.B, up *upstream.Server, attackers []store.Attacker) (took, used time.Duration, w rows) {
+func runWorker(b *testing.B, up *upstream.Server, attackers []store.Attacker, hooks intel.Hooks) (took, used time.Duration, w rows) {
 	db := open(b, filepath.Join(b.TempDir(), "ours.db"))
 	s := newStore(b, db)
 	require.NoError(b, s.Observe(b.Context(), attackers...))
@@ -113,7 +198,7 @@ func runWorker(b *testing.B, up *upstream.Server, attackers []store.Attacker) (t
 	sub, err := mb.Subscribe(b.Context(), intel.TopicEnriched)
 	require.NoError(b, err)
 	worker, err := intel.NewWorker(intel.Config{
-		Store: s, Bus: mb, Providers: theFour(b, up), Logger: slog.New(slog.DiscardHandler),
+		Store: s, Bus: mb, Providers: theFour(b, up), Logger: slog.New(slog.DiscardHandler), Hooks: hooks,
 	})
 	require.NoError(b, err)
 

@@ -38,6 +38,7 @@ func TestEachSourceFailsAlone(t *testing.T) {
 	for name, source := range sources {
 		for failure := upstream.Hang; failure <= upstream.Redirect; failure++ {
 			t.Run(name+" "+failure.String(), func(t *testing.T) {
+				t.Parallel() // a list that does not come delays Drain
 				up := startUpstream(t)
 				up.Fail(source, failure)
 				s, _ := openStore(t)
@@ -153,7 +154,7 @@ func TestNothingLeaks(t *testing.T) {
 		}
 	}
 	require.NotContains(t, logged.String(), benchKey)
-	_, ledger := dump(t, db, "SELECT attacker_uuid, entries, decision FROM enrich_ledger", "attacker_uuid")
+	_, ledger := dump(t, db, "SELECT attacker_uuid, ledger, decision FROM enrich_ledger", "attacker_uuid")
 	for _, row := range ledger {
 		require.NotContains(t, row[1].(string)+row[2].(string), benchKey)
 	}
