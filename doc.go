@@ -34,7 +34,7 @@
 // # Packages
 //
 //   - intel: the Worker, its configuration, hooks, topics and payload.
-//     intel/httpapi serves records over HTTP. intel/intelmock has mocks of the
+//     intel/sighting reads attackers from logs. intel/httpapi serves records over HTTP. intel/intelmock has mocks of the
 //     interfaces.
 //   - provider: what a source of intelligence is. provider/greynoise,
 //     provider/abuseipdb, provider/feodo and provider/threatfox are built in.
@@ -45,7 +45,7 @@
 //     rows.
 //   - bus: what carries events. bus/membus works inside one process, bus/unixbus
 //     is DECNET's bus over a UNIX socket, bus/natsbus is a bus over NATS and a
-//     module of its own.
+//     module of its own. bus/reconnect is for authors of transports.
 //   - aggregate: policies that turn findings into a verdict.
 //   - provider/providertest, store/storetest and bus/bustest: conformance suites
 //     for your own implementations, and fakes.
