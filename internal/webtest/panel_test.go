@@ -236,6 +236,52 @@ func TestPanelKeyboard(t *testing.T) {
 	b.clean()
 }
 
+// TestPanelRawAnswer: a raw answer that was asked for shows, though the panel loads anew
+// meanwhile, and it stays when it does so later. One that could not be loaded can be
+// asked for again.
+func TestPanelRawAnswer(t *testing.T) {
+	const right, wrong, never = 0, 1, 2 // how a request for raw answers is answered
+	var answers atomic.Int64
+	answers.Store(wrong)
+	held := make(chan struct{}, 10)
+	s := newSite(t, 2, func(s *site, _ *httpapi.Options) {
+		s.wrap = func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				how := answers.Load()
+				switch {
+				case r.URL.Query().Get("raw") != "true" || how == right:
+					next.ServeHTTP(w, r)
+				case how == wrong:
+					_, _ = io.WriteString(w, "[]")
+				default:
+					held <- struct{}{}
+					<-r.Context().Done()
+				}
+			})
+		}
+	})
+	b := openTab(t, s.URL)
+	b.open(s.page(1))
+	b.until(settled)
+	<-s.streaming
+	b.until(settled)
+	js[bool](b, panel+`.shadowRoot.querySelector(".more").open = true`)
+	js[bool](b, panel+`.shadowRoot.querySelector("button").click(), true`)
+	b.until(panelText + `.includes("Raw answer: try again")`)
+	answers.Store(never)
+	js[bool](b, panel+`.shadowRoot.querySelector("button").focus(), true`)
+	js[bool](b, panel+`.shadowRoot.querySelector("button").click(), true`)
+	<-held
+	answers.Store(right)
+	s.turn(t, 1, provider.Malicious)
+	raw := panel + `.shadowRoot.querySelector("pre")?.innerText.includes("source")`
+	b.until(panelText + `.includes("MALICIOUS") && ` + raw)
+	require.Equal(t, "PRE", js[string](b, panel+`.shadowRoot.activeElement.tagName`))
+	s.turn(t, 1, provider.Suspicious)
+	b.until(panelText + `.includes("SUSPICIOUS") && ` + raw)
+	b.clean()
+}
+
 // TestPanelElsewhere: a page of another origin, like DECNET's, shows the panel with a
 // token, and no other page can read the API.
 func TestPanelElsewhere(t *testing.T) {

@@ -269,7 +269,8 @@ class IntelPanel extends HTMLElement {
   #load = null; // AbortController of the request under way
   #live = null;
   #data = null;
-  #raws = new Map();
+  #raws = new Set(); // keys of the sources whose raw answer is wanted
+  #hasRaws = false; // whether the data has raw answers
   #again = 0;
   #ticker = 0;
 
@@ -325,6 +326,7 @@ class IntelPanel extends HTMLElement {
   #restart() {
     this.#data = null;
     this.#raws.clear();
+    this.#hasRaws = false;
     this.#live?.leave(this);
     this.#live = null;
     this.#body.replaceChildren(el("p", { class: "soft" }, "Loading…"));
@@ -348,10 +350,11 @@ class IntelPanel extends HTMLElement {
     const timeout = setTimeout(() => load.abort(), 30000);
     try {
       if (!this.uuid) throw new Error("This panel has no UUID.");
-      const x = await this.#ask("", load.signal);
+      const raws = this.#raws.size > 0;
+      const x = await this.#ask(raws ? "?raw=true" : "", load.signal);
       if (load !== this.#load) return; // too late: another one was asked for
-      if (!x || this.#data?.revision !== x.revision) this.#raws.clear();
       this.#data = x;
+      this.#hasRaws = raws;
       this.#show(x);
     } catch (err) {
       if (load !== this.#load) return;
@@ -380,6 +383,7 @@ class IntelPanel extends HTMLElement {
   #fail(err) {
     const message = "The intel could not be loaded. " + (err instanceof SyntaxError ? "The answer makes no sense." : err instanceof TypeError ? "The server cannot be reached." : err.message);
     if (this.#data) { // what is shown stays
+      this.#show(this.#data);
       this.#enter(this.state, message);
       return;
     }
@@ -446,39 +450,26 @@ class IntelPanel extends HTMLElement {
         el("summary", { "data-key": "s" + key }, "Details", el("span", { class: "hidden" }, " of ", shown(name, 64))), dl);
       if (open.has(key)) more.open = true;
       if (attrs.length > maxList) more.append(el("p", { class: "soft" }, "and " + (attrs.length - maxList) + " more"));
-      more.append(this.#rawButton(name, key));
+      more.append(this.#raw(s, key));
       item.append(more);
     }
     return item;
   }
 
-  // rawButton returns what loads, or shows, the raw answer of a source.
-  #rawButton(name, key) {
-    const box = el("div");
-    const show = () => {
-      const raw = this.#raws.get(name);
-      if (raw === undefined) return false;
-      box.replaceChildren(raw === "" ? el("p", { class: "soft" }, "No raw answer is kept.")
-        : el("pre", { tabindex: "0", role: "region", "aria-label": "Raw answer of " + shown(name, 64), "data-key": "r" + key }, raw));
-      return true;
-    };
-    if (show()) return box;
-    const button = el("button", { type: "button", "data-key": "b" + key, onclick: async () => {
-      button.textContent = "Loading…";
-      try {
-        const x = await this.#ask("?raw=true");
-        for (const s of list(object(x).sources).map(object)) {
-          this.#raws.set(text(s.provider), s.raw === undefined || s.raw === null ? "" : shown(JSON.stringify(s.raw, null, 1), maxRaw));
-        }
-        if (!this.#raws.has(name)) this.#raws.set(name, "");
-        show();
-        box.querySelector("pre")?.focus();
-      } catch {
-        button.textContent = "Raw answer: try again";
-      }
-    } }, "Raw answer");
-    box.append(button);
-    return box;
+  // raw returns a source's raw answer if it was asked for, else a button that asks.
+  #raw(s, key) {
+    const asked = this.#raws.has(key);
+    if (!asked || !this.#hasRaws) {
+      const button = el("button", { type: "button", "data-key": "r" + key, onclick: () => {
+        button.textContent = "Loading…";
+        this.#raws.add(key);
+        this.#fetch();
+      } }, asked ? "Raw answer: try again" : "Raw answer");
+      return button;
+    }
+    if (s.raw === undefined || s.raw === null) return el("p", { class: "soft", tabindex: "-1", "data-key": "r" + key }, "No raw answer is kept.");
+    return el("pre", { tabindex: "0", role: "region", "aria-label": "Raw answer of " + shown(text(s.provider), 64), "data-key": "r" + key },
+      shown(JSON.stringify(s.raw, null, 1), maxRaw));
   }
 
   // age brings relative times up to date.
