@@ -18,6 +18,18 @@ func Canonical(addr netip.Addr) netip.Addr {
 	return addr
 }
 
+// CanonicalPrefix returns p masked, as the prefix of addresses in their [Canonical]
+// form: a prefix of IPv4-mapped or NAT64 addresses becomes the IPv4 prefix that it
+// wraps. An invalid Prefix stays invalid.
+func CanonicalPrefix(p netip.Prefix) netip.Prefix {
+	if p.Addr().Is6() && p.Bits() >= 96 {
+		if v4 := Canonical(p.Addr()); v4.Is4() {
+			p = netip.PrefixFrom(v4, p.Bits()-96)
+		}
+	}
+	return p.Masked()
+}
+
 // ParseAddr parses the text of an IP address and returns the address's
 // [Canonical] form. It accepts nothing else: no port, no prefix length, no
 // surrounding space.
@@ -94,19 +106,8 @@ func (g Guard) Refuses(addr netip.Addr) (why string) {
 
 // owns reports whether addr is in a network of the operator's own.
 func (g Guard) owns(addr netip.Addr) bool {
-	within := func(p netip.Prefix) bool { return canonicalPrefix(p).Contains(addr) }
+	within := func(p netip.Prefix) bool { return CanonicalPrefix(p).Contains(addr) }
 	return slices.ContainsFunc(g.Own, within) || g.OwnFunc != nil && slices.ContainsFunc(g.OwnFunc(), within)
-}
-
-// canonicalPrefix returns the IPv4 prefix that p wraps, and p if it wraps none.
-func canonicalPrefix(p netip.Prefix) netip.Prefix {
-	if p.Bits() < 96 || p.Addr().Is4() {
-		return p
-	}
-	if v4 := Canonical(p.Addr()); v4.Is4() {
-		return netip.PrefixFrom(v4, p.Bits()-96)
-	}
-	return p
 }
 
 // special4 are the IPv4 blocks that are not globally reachable; global

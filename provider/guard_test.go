@@ -95,6 +95,16 @@ func TestCanonical(t *testing.T) {
 	require.Equal(t, netip.Addr{}, provider.Canonical(netip.Addr{}))
 }
 
+func TestCanonicalPrefix(t *testing.T) {
+	for text, want := range map[string]string{
+		"8.8.8.8/24": "8.8.8.0/24", "::ffff:8.8.8.8/120": "8.8.8.0/24", "64:ff9b::8.8.8.8/128": "8.8.8.8/32", "::ffff:0:0/96": "0.0.0.0/0",
+		"2A0E::1/64": "2a0e::/64", "64:ff9b:1::8.8.8.8/128": "64:ff9b:1::8.8.8.8/128",
+	} {
+		require.Equal(t, netip.MustParsePrefix(want), provider.CanonicalPrefix(netip.MustParsePrefix(text)), text)
+	}
+	require.False(t, provider.CanonicalPrefix(netip.Prefix{}).IsValid())
+}
+
 func TestParseAddrRefusesAllButAddresses(t *testing.T) {
 	for _, text := range []string{"", " 8.8.8.8", "8.8.8.8 ", "8.8.8.8:80", "8.8.8.0/24", "[2a0e::1]", "008.8.8.8", "8.8.8", "host.example", "8.8.8.8\x00"} {
 		addr, err := provider.ParseAddr(text)

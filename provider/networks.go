@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"strings"
 )
 
@@ -42,10 +41,6 @@ func ParseNetworks(r io.Reader) ([]netip.Prefix, error) {
 	return networks, nil
 }
 
-// wrapping are the first 96 bits of IPv6 addresses that stand for the IPv4 address
-// in their last 32: mapped ones, and those of NAT64.
-var wrapping = [][12]byte{{10: 0xff, 11: 0xff}, {1: 0x64, 2: 0xff, 3: 0x9b}}
-
 func parseNetwork(text string) (netip.Prefix, error) {
 	p, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -55,8 +50,5 @@ func parseNetwork(text string) (netip.Prefix, error) {
 		}
 		p = netip.PrefixFrom(addr, addr.BitLen())
 	}
-	if b := p.Addr().As16(); p.Addr().Is6() && p.Bits() >= 96 && slices.Contains(wrapping, [12]byte(b[:12])) {
-		p = netip.PrefixFrom(netip.AddrFrom4([4]byte(b[12:])), p.Bits()-96)
-	}
-	return p.Masked(), nil
+	return CanonicalPrefix(p), nil
 }

@@ -169,7 +169,8 @@ type Outbox interface {
 // An address is no identity: several attackers may have it.
 type ByAddress interface {
 	// ByAddress returns the attackers whose address is in one of the networks, each
-	// once, the most recently seen first. It may take time that grows with the
+	// once, the most recently seen first. Networks, like addresses, may be spelled in
+	// any way; see [provider.CanonicalPrefix]. It may take time that grows with the
 	// number of networks. Attackers that no claim has come across yet may be
 	// missing: they are due anyway.
 	ByAddress(ctx context.Context, networks []netip.Prefix) ([]uuid.UUID, error)

@@ -13,7 +13,8 @@ type Set struct {
 	lengths  [2][]int // of IPv4 and IPv6 prefixes
 }
 
-// Of returns the set of the given networks. Invalid ones are left out.
+// Of returns the set of the given networks, each in its canonical form; see
+// [provider.CanonicalPrefix]. Invalid ones are left out.
 func Of(networks []netip.Prefix) *Set {
 	s := &Set{networks: make(map[netip.Prefix]struct{}, len(networks))}
 	var seen [2][129]bool
@@ -21,7 +22,7 @@ func Of(networks []netip.Prefix) *Set {
 		if !p.IsValid() {
 			continue
 		}
-		p = p.Masked()
+		p = provider.CanonicalPrefix(p)
 		s.networks[p] = struct{}{}
 		family := familyOf(p.Addr())
 		if !seen[family][p.Bits()] {

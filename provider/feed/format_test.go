@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/provider"
 )
 
 // shown returns the rows of a list: networks, and fields after a colon.
@@ -240,7 +242,7 @@ func FuzzNetworks(f *testing.F) {
 		require.Equal(t, err == nil, len(list) > 0)
 		for _, p := range list {
 			require.True(t, p.IsValid())
-			require.Equal(t, canonical(p), p)
+			require.Equal(t, provider.CanonicalPrefix(p), p)
 		}
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"net/netip"
 	"strings"
+
+	"github.com/decnet/enrich/provider"
 )
 
 var errNoNetwork = errors.New("neither an address, a network, a range nor an address with a port")
@@ -13,10 +15,10 @@ var errNoNetwork = errors.New("neither an address, a network, a range nor an add
 // CIDR notation, a range, or an address with a port. It appends them to list.
 func parseNetworks(list []netip.Prefix, text string) ([]netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
-		return append(list, canonical(whole(addr))), nil
+		return append(list, provider.CanonicalPrefix(whole(addr))), nil
 	}
 	if p, err := netip.ParsePrefix(text); err == nil {
-		return append(list, canonical(p)), nil
+		return append(list, provider.CanonicalPrefix(p)), nil
 	}
 	if first, last, ok := strings.Cut(text, "-"); ok {
 		from, err := netip.ParseAddr(strings.TrimSpace(first))
@@ -31,7 +33,7 @@ func parseNetworks(list []netip.Prefix, text string) ([]netip.Prefix, error) {
 		return appendRange(list, from, to), nil
 	}
 	if ap, err := netip.ParseAddrPort(text); err == nil {
-		return append(list, canonical(whole(ap.Addr()))), nil
+		return append(list, provider.CanonicalPrefix(whole(ap.Addr()))), nil
 	}
 	return list, errNoNetwork
 }
@@ -48,7 +50,7 @@ func appendRange(list []netip.Prefix, from, to netip.Addr) []netip.Prefix {
 			length++
 			p = netip.PrefixFrom(from, length)
 		}
-		list = append(list, canonical(p))
+		list = append(list, provider.CanonicalPrefix(p))
 		last := lastOf(p)
 		if last == to {
 			return list

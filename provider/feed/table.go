@@ -102,7 +102,7 @@ func newTable[T any](rows iter.Seq2[netip.Prefix, T], n int) (*Table[T], error) 
 			return nil, fmt.Errorf("feed: a table holds at most %d rows", MaxRows)
 		}
 		values = append(values, value)
-		if p := canonical(prefix); p.Addr().Is4() {
+		if p := provider.CanonicalPrefix(prefix); p.Addr().Is4() {
 			b := p.Addr().As4()
 			keys4 = append(keys4, uint64(binary.BigEndian.Uint32(b[:]))<<32|uint64(p.Bits())<<26|uint64(i))
 		} else {
@@ -113,16 +113,6 @@ func newTable[T any](rows iter.Seq2[netip.Prefix, T], n int) (*Table[T], error) 
 	t.v4.build(keys4, values)
 	t.v6.build(keys6, values)
 	return t, nil
-}
-
-// canonical returns the prefix masked and, if it wraps an IPv4 prefix, that.
-func canonical(p netip.Prefix) netip.Prefix {
-	if p.Addr().Is6() && p.Bits() >= 96 {
-		if v4 := provider.Canonical(p.Addr()); v4.Is4() {
-			p = netip.PrefixFrom(v4, p.Bits()-96)
-		}
-	}
-	return netip.PrefixFrom(p.Addr().WithZone(""), p.Bits()).Masked()
 }
 
 // key6 orders IPv6 rows by start, length and number.

@@ -104,14 +104,15 @@ func (s *Store) ByAddress(ctx context.Context, networks []netip.Prefix) ([]uuid.
 // with.
 func addressTexts(networks []netip.Prefix) (texts, beginnings []string) {
 	for _, p := range networks {
+		p = provider.CanonicalPrefix(p)
 		switch {
 		case !p.IsValid():
 		case p.IsSingleIP():
 			texts = append(texts, p.Addr().String())
 		case p.Addr().Is4():
-			beginnings = appendBeginnings4(beginnings, p.Masked())
+			beginnings = appendBeginnings4(beginnings, p)
 		default:
-			beginnings = append(beginnings, beginning6(p.Masked()))
+			beginnings = append(beginnings, beginning6(p))
 		}
 	}
 	for _, list := range []*[]string{&texts, &beginnings} {

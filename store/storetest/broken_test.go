@@ -43,7 +43,8 @@ type broken struct {
 	budget      func(provider string) ([]byte, uint64, error)
 	swap        func(provider string, version uint64, doc []byte) (bool, error)
 	list        func(store.ListRequest) (store.Page, error)
-	found       func(ids []uuid.UUID) []uuid.UUID // changes what ByAddress returns
+	found       func(ids []uuid.UUID) []uuid.UUID   // changes what ByAddress returns
+	within      func([]netip.Prefix) []netip.Prefix // changes what it is asked for
 	count       func(store.CountRequest) ([]store.Count, error)
 	stats       func(time.Time) (store.Stats, error)
 	prune       func(before time.Time) (store.Pruned, error)
@@ -250,6 +251,9 @@ func (b *broken) SwapBudget(ctx context.Context, provider string, version uint64
 }
 
 func (b *broken) ByAddress(ctx context.Context, networks []netip.Prefix) ([]uuid.UUID, error) {
+	if b.within != nil {
+		networks = b.within(networks)
+	}
 	ids, err := b.Store.ByAddress(b.context(ctx, "ByAddress"), networks)
 	if b.found != nil {
 		ids = b.found(ids)

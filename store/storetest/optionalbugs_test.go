@@ -394,6 +394,11 @@ var optionalBugs = bugs{
 		"nobody": func(b *broken) {
 			b.found = func([]uuid.UUID) []uuid.UUID { return nil }
 		},
+		"networks only as they are spelled": func(b *broken) {
+			b.within = func(networks []netip.Prefix) []netip.Prefix {
+				return slices.DeleteFunc(slices.Clone(networks), func(p netip.Prefix) bool { return p != provider.CanonicalPrefix(p) })
+			}
+		},
 	},
 	"ListFiltered": {
 		"verdicts ignored": listing(func(req *store.ListRequest) { req.Verdicts = nil }),
