@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -213,11 +214,14 @@ func TestOneRequestForEachInterval(t *testing.T) {
 	}
 }
 
+// refused is the error of a connection that could not be made.
+var refused = &net.OpError{Op: "dial", Net: "tcp", Err: &os.SyscallError{Syscall: "connect", Err: syscall.ECONNREFUSED}}
+
 // A request that was never sent is soon made again.
 func TestUnsentRequestsAreSoonRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		p := &publisher{err: &os.SyscallError{Syscall: "connect", Err: syscall.ECONNREFUSED}}
+		p := &publisher{err: refused}
 		f := newFeed(t, options(p))
 		require.ErrorIs(t, f.Refresh(t.Context()), provider.ErrUnavailable)
 		time.Sleep(30 * time.Second)
@@ -227,6 +231,51 @@ func TestUnsentRequestsAreSoonRepeated(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		require.NoError(t, f.Refresh(t.Context()))
 		requireListed(t, f)
+	})
+}
+
+// A publisher that may have seen a request is left alone for as long as it wants,
+// whatever became of the requests to others.
+func TestSpacingAfterAnyRequestThatWasSent(t *testing.T) {
+	t.Parallel()
+	limited := func(p *publisher) { p.status, p.header = 429, http.Header{"Retry-After": {"2400"}} }
+	for name, c := range map[string]struct {
+		fail func(a, b *publisher)
+		wait time.Duration
+	}{
+		"a connection broke":         {func(a, b *publisher) { a.err, b.err = errors.New("http2: stream closed"), refused }, 10 * time.Minute},
+		"the other one answered":     {func(a, _ *publisher) { a.err = refused }, 10 * time.Minute},
+		"the other one asks to wait": {func(a, b *publisher) { a.err = refused; limited(b) }, 40 * time.Minute},
+		"both answered":              {func(a, b *publisher) { a.status = 503; limited(b) }, 40 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := &publisher{body: oneRow}, &publisher{body: oneRow}
+				c.fail(a, b)
+				o := options(nil)
+				o.Sources = []feed.Source{{URL: "https://a.example/"}, {URL: "https://b.example/"}}
+				o.Transport, o.Spacing = route{"a.example": a, "b.example": b}, 10*time.Minute
+				f := newFeed(t, o)
+				for range int(c.wait / time.Minute) {
+					require.Error(t, f.Refresh(t.Context()))
+					require.Equal(t, 1, b.calls())
+					time.Sleep(time.Minute)
+				}
+			})
+		})
+	}
+	t.Run("a file cannot be read", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			p := &publisher{body: oneRow}
+			o := options(p)
+			o.Sources = append(o.Sources, feed.Source{File: t.TempDir()})
+			f := newFeed(t, o)
+			for range 59 {
+				require.ErrorContains(t, f.Refresh(t.Context()), "not a regular file")
+				require.Equal(t, 1, p.calls())
+				time.Sleep(time.Minute)
+			}
+		})
 	})
 }
 

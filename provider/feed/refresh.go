@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -285,7 +284,7 @@ func (f *Feed[T]) take(s *state[T], now time.Time, results []*fetched, stamps ma
 		next.failures, next.due = 0, now.Add(f.o.Interval)
 		if next.err != nil {
 			next.failures = s.failures + 1
-			next.due = now.Add(f.retry(next.err, next.failures))
+			next.due = now.Add(f.retry(results, next.failures))
 		}
 		f.keep(&next)
 	}
@@ -340,31 +339,25 @@ func (p *part) accept(r *fetched, keep bool) {
 	}
 }
 
-// retry returns how long after a failure the next download is due.
-func (f *Feed[T]) retry(err error, failures int) time.Duration {
-	e, ok := errors.AsType[*provider.Error](err)
-	if ok && e.StatusCode == 0 && unsent(err) {
+// retry returns how long after a failure the next download is due. All sources are
+// then asked again, so it is soon only if no request has reached a publisher, and no
+// sooner than any of them wants.
+func (f *Feed[T]) retry(results []*fetched, failures int) time.Duration {
+	asked, wait := false, f.o.Spacing
+	for i, p := range f.parts {
+		r := results[i]
+		if p.client == nil || r == nil {
+			continue
+		}
+		asked = asked || !provider.Unsent(r.err)
+		if e, ok := errors.AsType[*provider.Error](r.err); ok {
+			wait = max(wait, min(e.RetryAfter, f.o.Interval))
+		}
+	}
+	if !asked {
 		return backoff.Delay(min(unsentRetry, f.o.Interval), f.o.Interval, failures)
 	}
-	wait := max(f.o.Spacing, backoff.Delay(f.o.Spacing, f.o.Interval, failures))
-	if ok {
-		wait = max(wait, min(e.RetryAfter, f.o.Interval))
-	}
-	return wait
-}
-
-// unsent reports whether a request with no answer certainly did not reach the
-// publisher.
-func unsent(err error) bool {
-	if no, ok := errors.AsType[syscall.Errno](err); ok {
-		switch no {
-		case syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EADDRNOTAVAIL:
-			return true
-		}
-		return false
-	}
-	return !errors.Is(err, provider.ErrBadResponse) && !errors.Is(err, io.ErrUnexpectedEOF) &&
-		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, os.ErrDeadlineExceeded)
+	return max(wait, backoff.Delay(f.o.Spacing, f.o.Interval, failures))
 }
 
 // fetch reads a source.
