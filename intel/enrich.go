@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
@@ -118,7 +119,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record, d demand) (err erro
 			w.release(saving, time.Now().UTC(), p.lease())
 		}
 	}()
-	return safely(func() error {
+	return panics.Catch(func() error {
 		if d.since.IsZero() { // an older answer that lives longer would take the place of the one that is demanded
 			w.recall(ctx, []store.Record{r}, p.started)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/intel/internal/panics"
 )
 
 // counts are what a worker has done since it was made.
@@ -70,7 +71,7 @@ func (w *Worker) heartbeat(ctx context.Context) {
 	ticker := time.NewTicker(w.config.HealthInterval)
 	defer ticker.Stop()
 	for {
-		err := safely(func() error { return w.config.Bus.Publish(ctx, w.health(ctx)) })
+		err := panics.Catch(func() error { return w.config.Bus.Publish(ctx, w.health(ctx)) })
 		if err != nil && ctx.Err() == nil {
 			w.log.Debug("no heartbeat", "error", err)
 		}

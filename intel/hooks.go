@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/store"
 )
 
@@ -47,11 +47,11 @@ func guarded[Info any](log *slog.Logger, name string, hook func(Info)) func(Info
 	}
 	var once sync.Once
 	return func(info Info) {
-		err := safely(func() error {
+		err := panics.Catch(func() error {
 			hook(info)
 			return nil
 		})
-		if p, ok := errors.AsType[*gate.PanicError](err); ok {
+		if p, ok := errors.AsType[*panics.Error](err); ok {
 			once.Do(func() { log.Error("a hook panics", "hook", name, "error", p, "stack", string(p.Stack)) })
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/internal/backoff"
 )
 
@@ -51,7 +52,7 @@ func (e *ears) listen(ctx context.Context, topic string, handle func(bus.Event))
 			}
 			failures = 0
 		}
-		err := safely(func() error { return e.attend(ctx, topic, listened, handle) })
+		err := panics.Catch(func() error { return e.attend(ctx, topic, listened, handle) })
 		if ctx.Err() != nil {
 			return
 		}

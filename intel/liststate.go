@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/provider"
 )
 
@@ -33,7 +34,7 @@ func (w *Worker) watchLists(ctx context.Context) {
 		}
 		for _, name := range w.names {
 			if l := lists[name]; l != nil {
-				_ = safely(func() error {
+				_ = panics.Catch(func() error {
 					l.note(w, name, l.list.List(), time.Now())
 					return nil
 				})

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/store"
 )
 
@@ -17,7 +18,7 @@ const ownPosition = "intel: own networks"
 func (w *Worker) ownNetworks() (own []netip.Prefix) {
 	own = slices.Clone(w.config.Guard.Own)
 	if w.config.Guard.OwnFunc != nil {
-		_ = safely(func() error {
+		_ = panics.Catch(func() error {
 			own = append(own, w.config.Guard.OwnFunc()...)
 			return nil
 		})

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -57,7 +58,7 @@ func (p *pass) attempt(r *run, part func(*run) bool) (more bool) {
 		if v := recover(); v != nil {
 			id := p.ledger.record.ID
 			p.w.log.Error("panic while enriching an attacker; trying again later",
-				"attacker", id, "panic", (&gate.PanicError{Value: v}).Error(), "stack", string(debug.Stack()))
+				"attacker", id, "panic", (&panics.Error{Value: v}).Error(), "stack", string(debug.Stack()))
 			r.writer.put(&job{update: store.Update{Lease: p.lease()}, kind: panicked})
 			more = false
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/store"
 )
 
@@ -39,7 +40,7 @@ func (w *Worker) prune(ctx context.Context) error {
 		before = time.Now().Add(-w.config.KeepRaw).UTC()
 	}
 	var pruned store.Pruned
-	err := safely(func() (err error) {
+	err := panics.Catch(func() (err error) {
 		pruned, err = w.pruner.Prune(ctx, before)
 		return err
 	})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/store"
 )
@@ -209,7 +210,7 @@ func (w *Worker) relistBatch(ctx context.Context, ids []uuid.UUID) (changed int,
 	updates := make([]store.Update, 0, len(c.Records))
 	for _, r := range c.Records {
 		p := newPass(w, r)
-		err := safely(func() error {
+		err := panics.Catch(func() error {
 			w.relistPass(ctx, p)
 			j := p.update(false)
 			j.kind = save

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/aggregate"
-	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/store"
 )
 
@@ -137,11 +137,11 @@ func (w *Worker) redecide(r *store.Record, now time.Time) (d aggregate.Decision,
 	if len(l.changed) > 0 {
 		return d, false, nil
 	}
-	err = safely(func() error {
+	err = panics.Catch(func() error {
 		d = w.decide(l, now)
 		return nil
 	})
-	if p, ok := errors.AsType[*gate.PanicError](err); ok {
+	if p, ok := errors.AsType[*panics.Error](err); ok {
 		w.log.Error("panic while deciding on an attacker", "attacker", r.ID, "error", p, "stack", string(p.Stack))
 	}
 	return d, err == nil && !alike(&r.Decision, &d), err

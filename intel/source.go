@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -161,7 +162,7 @@ func (c *sourceCounts) fail(err error) {
 // warn logs the first failure in a row.
 func (s *source) warn(err error) {
 	attrs := []any{"provider", s.Name(), "error", err}
-	if p, ok := errors.AsType[*gate.PanicError](err); ok {
+	if p, ok := errors.AsType[*panics.Error](err); ok {
 		attrs = append(attrs, "stack", string(p.Stack))
 	}
 	switch provider.Kind(err) {

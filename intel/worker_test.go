@@ -360,8 +360,8 @@ func (oddNamed) Name() string { panic(booby{}) }
 func TestNewWorkerSurvivesProviders(t *testing.T) {
 	var none *source
 	_, err := intel.NewWorker(intel.Config{Store: memstore.New(), Providers: []intel.Provider{newSource("a"), none, oddNamed{}}})
-	require.ErrorContains(t, err, "intel: Config.Providers: number 2: Name of a *intel_test.source: panic: ")
-	require.ErrorContains(t, err, "intel: Config.Providers: number 3: Name of a intel_test.oddNamed: panic")
+	require.ErrorContains(t, err, "intel: Config.Providers: number 2: its method Name fails: panic: ")
+	require.ErrorContains(t, err, "intel: Config.Providers: number 3: its method Name fails: panic")
 }
 
 func TestAHugeRawIsCut(t *testing.T) {

@@ -41,7 +41,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/decnet/enrich/intel"
-	"github.com/decnet/enrich/intel/internal/gate"
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/decnet"
 )
@@ -253,7 +253,7 @@ func (a *api) limit(next http.Handler) http.Handler {
 				panic(v)
 			default:
 				a.log.Error("a request panicked", "method", r.Method, "path", r.URL.Path,
-					"panic", (&gate.PanicError{Value: v}).Error(), "stack", string(debug.Stack()))
+					"panic", (&panics.Error{Value: v}).Error(), "stack", string(debug.Stack()))
 				Fail(w, r, http.StatusInternalServerError, "Internal server error")
 			}
 		}()

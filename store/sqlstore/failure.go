@@ -112,7 +112,7 @@ func (s *Store) statementFailed(purpose string, err error) error {
 	if _, ok := s.code(err); ok || harmless(err) {
 		return s.failed(purpose, err)
 	}
-	return &refusal{fmt.Sprintf("sqlstore: %s: the driver fails with an error (%T) whose text may quote values", purpose, err), err, true}
+	return &refusal{fmt.Sprintf("sqlstore: %s: the driver fails with an error that is not shown, because it may quote values", purpose), err, true}
 }
 
 // harmless reports whether an error is about connections or contexts.

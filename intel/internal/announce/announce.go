@@ -14,13 +14,13 @@ package announce
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/decnet/enrich/bus"
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/store"
 )
 
@@ -271,11 +271,10 @@ func (a *Announcer) attempt(ctx context.Context, ev *bus.Event) error {
 // publish reports, besides an error, whether the bus refuses the event for ever. It
 // turns a panic of the bus, or of the error's own methods, into an error.
 func publish(ctx context.Context, b bus.Bus, ev *bus.Event) (invalid bool, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			invalid, err = false, fmt.Errorf("panic of the bus: %T", v)
-		}
-	}()
-	err = b.Publish(ctx, *ev)
-	return errors.Is(err, bus.ErrInvalid), err
+	err = panics.Catch(func() error {
+		err := b.Publish(ctx, *ev)
+		invalid = errors.Is(err, bus.ErrInvalid)
+		return err
+	})
+	return invalid, err
 }

@@ -3,9 +3,8 @@ package gate
 import (
 	"errors"
 	"fmt"
-	"runtime"
-	"runtime/debug"
 
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/provider"
 )
 
@@ -31,7 +30,7 @@ func OwnError(name string, err error) error {
 	e := &provider.Error{Provider: name, Kind: kind}
 	switch {
 	case broken != nil:
-		e.Kind, e.Err = provider.ErrUnavailable, fmt.Errorf("an error of type %T is broken: %w", err, broken)
+		e.Kind, e.Err = provider.ErrUnavailable, fmt.Errorf("the provider's error cannot be read: %w", broken)
 		return e
 	case typed == nil:
 		e.Unsent = unsent
@@ -89,28 +88,8 @@ func (f *foreign) As(target any) (as bool) {
 
 // guard calls f and returns its panic, if any, as an error.
 func guard(f func()) (panicked error) {
-	defer func() {
-		if v := recover(); v != nil {
-			panicked = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	f()
-	return nil
-}
-
-// PanicError is a panic, turned into an error.
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error returns what the run time found wrong. Of a value that a provider chose
-// itself it gives only the type, for that may hold a key or a piece of an
-// answer; the stack says where it was.
-func (e *PanicError) Error() string {
-	text := fmt.Sprintf("panic with a %T", e.Value)
-	if err, ok := e.Value.(runtime.Error); ok {
-		_ = guard(func() { text = "panic: " + err.Error() })
-	}
-	return text
+	return panics.Catch(func() error {
+		f()
+		return nil
+	})
 }

@@ -226,9 +226,9 @@ func TestIdentify(t *testing.T) {
 		message string
 	}{
 		{odd{}, ""},
-		{odd{name: true}, "Name of a gate.odd: panic with a gate.mine"},
-		{odd{limits: true}, "Limits of a gate.odd: panic with a gate.mine"},
-		{odd{unwrap: true}, "Unwrap of a gate.odd: panic with a gate.mine"},
+		{odd{name: true}, "its method Name fails: panic; its value is not shown, because it may quote a key"},
+		{odd{limits: true}, "its method Limits fails: panic; its value is not shown, because it may quote a key"},
+		{odd{unwrap: true}, "its method Unwrap fails: panic; its value is not shown, because it may quote a key"},
 	} {
 		id, err := Identify(c.odd)
 		if c.message == "" {

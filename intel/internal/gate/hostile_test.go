@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/provider"
 )
 
@@ -81,7 +82,7 @@ func TestHostileErrors(t *testing.T) {
 					require.NotEmpty(t, out.Err.Error())
 					require.NotNil(t, provider.Kind(out.Err))
 					require.NotErrorIs(t, out.Err, context.Canceled)
-					_, _ = errors.AsType[*PanicError](out.Err)
+					_, _ = errors.AsType[*panics.Error](out.Err)
 				}
 			})
 		})
@@ -93,7 +94,7 @@ func TestHostilePanics(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			g := newGate(&source{answer: func(context.Context, netip.Addr) (provider.Finding, error) { panic(value) }})
 			out := lookup(t.Context(), g, addr)
-			require.Contains(t, out.Err.Error(), "source: unavailable: panic with a ")
+			require.Contains(t, out.Err.Error(), "source: unavailable: panic; ")
 		})
 	}
 }

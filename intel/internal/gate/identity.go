@@ -59,7 +59,7 @@ func Identify(p provider.Provider) (id Identity, err error) {
 		}},
 	} {
 		if panicked := guard(ask.of); panicked != nil {
-			return Identity{}, fmt.Errorf("%s of a %T: %w", ask.what, p, panicked)
+			return Identity{}, fmt.Errorf("its method %s fails: %w", ask.what, panicked)
 		}
 	}
 	return id, nil

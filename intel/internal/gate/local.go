@@ -3,7 +3,6 @@ package gate
 import (
 	"context"
 	"net/netip"
-	"runtime/debug"
 	"time"
 
 	"github.com/decnet/enrich/provider"
@@ -39,12 +38,11 @@ func (g *Gate) LookupLocal(ctx context.Context, addr netip.Addr, now time.Time) 
 
 // askLocal calls the provider and returns its panic as an error.
 func (g *Gate) askLocal(ctx context.Context, addr netip.Addr) (f provider.Finding, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = g.fail(provider.ErrUnavailable, &PanicError{Value: v, Stack: debug.Stack()})
-		}
-	}()
-	return g.provider.Lookup(ctx, addr)
+	panicked := guard(func() { f, err = g.provider.Lookup(ctx, addr) })
+	if panicked != nil {
+		return f, g.fail(provider.ErrUnavailable, panicked)
+	}
+	return f, err
 }
 
 // Listing reports whether the provider answers from a list.
