@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net/http"
 	"runtime/pprof"
 	"slices"
 	"strings"
@@ -41,12 +42,23 @@ var ends = []upstream.Failure{
 	upstream.Unavailable, upstream.Redirect,
 }
 
+// statuses are others that a source, or what is in front of it, may answer with. What
+// is to be done with them does not depend on the source.
+var statuses = []int{
+	http.StatusAccepted, http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusPermanentRedirect,
+	http.StatusBadRequest, http.StatusNotFound, http.StatusRequestTimeout, http.StatusGone, http.StatusUnprocessableEntity,
+	http.StatusBadGateway, http.StatusGatewayTimeout,
+}
+
 // eachEnd calls check for every way in which a lookup can end. Check makes the
 // lookup and returns what was wrong with it. So that a machine that is busy is no
 // fault of the provider, only what is wrong three times in a row counts.
 func eachEnd(tb testing.TB, h Harness, check func(r *rig, lookup func(context.Context)) (wrong string)) {
-	attempt := func(f upstream.Failure, known bool) string {
+	attempt := func(f upstream.Failure, status int, known bool) string {
 		r := newRig(tb, h)
+		if r.tap != nil {
+			r.tap.status = status
+		}
 		if f != upstream.Well && !r.fail(tb, f) || !known && !r.Unknown.IsValid() {
 			return ""
 		}
@@ -61,20 +73,32 @@ func eachEnd(tb testing.TB, h Harness, check func(r *rig, lookup func(context.Co
 			}
 		})
 	}
-	end := func(f upstream.Failure, known bool) (wrong string) {
+	end := func(f upstream.Failure, status int, known bool) (wrong string) {
 		for range 3 {
-			if wrong = attempt(f, known); wrong == "" {
+			if wrong = attempt(f, status, known); wrong == "" {
 				break
 			}
 		}
 		return wrong
 	}
 	for _, f := range ends {
-		if wrong := end(f, true); wrong != "" {
+		if wrong := end(f, 0, true); wrong != "" {
 			tb.Fatalf("Lookup of a source that is %v: %s", f, wrong)
 		}
 	}
-	if wrong := end(upstream.Well, false); wrong != "" {
+	for _, status := range statuses {
+		if h.Source == upstream.None {
+			break
+		}
+		f := upstream.ServerError
+		if status < http.StatusBadRequest {
+			f = upstream.Redirect
+		}
+		if wrong := end(f, status, true); wrong != "" {
+			tb.Fatalf("Lookup of a source that answers with status %d: %s", status, wrong)
+		}
+	}
+	if wrong := end(upstream.Well, 0, false); wrong != "" {
 		tb.Fatalf("Lookup of an address that the source does not have: %s", wrong)
 	}
 }

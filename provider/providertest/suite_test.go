@@ -60,10 +60,10 @@ func TestSuiteCatches(t *testing.T) {
 		"Known":     {"never known", "invalid finding", "wrong provider", "wrong address", "no time", "local time", "future", "big raw"},
 		"NotKnown":  {"always known", "innocent when absent", "absence is an error"},
 		"Transport": {"own transport"},
-		"NoSleep":   {"sleeps after 429", "sleeps after 503", "sleeps after 200", "sleeps after 404", "sleeps before"},
+		"NoSleep":   {"sleeps after 429", "sleeps after 503", "sleeps after 200", "sleeps after 404", "sleeps after 302", "sleeps after 502", "sleeps before"},
 		"Bodies": {
 			"leaves bodies of 200 open", "leaves bodies of 404 open", "leaves bodies of 401 open", "leaves bodies of 402 open",
-			"leaves bodies of 307 open", "leaves bodies of 503 open",
+			"leaves bodies of 307 open", "leaves bodies of 503 open", "leaves bodies of 302 open", "leaves bodies of 502 open",
 		},
 		"Goroutines":     {"leaks a goroutine", "leaks when canceled"},
 		"Remote":         {"claims to be local", "claims to be private"},

@@ -16,6 +16,7 @@ import (
 type tap struct {
 	base   *http.Transport
 	origin string
+	status int           // of every response in place of its own; 0 for its own
 	sent   chan struct{} // receives when a request has been written
 	heard  chan struct{} // receives when the head of a response has arrived
 
@@ -99,6 +100,9 @@ func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
 	})
 	resp, err := t.base.RoundTrip(req.WithContext(ctx))
 	if err == nil {
+		if t.status != 0 {
+			resp.StatusCode, resp.Status = t.status, ""
+		}
 		t.watch(resp)
 		signal(t.heard)
 	}
