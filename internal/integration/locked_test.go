@@ -405,3 +405,69 @@ func TestLockedRowStopsNoRemoval(t *testing.T) {
 		})
 	}
 }
+
+// TestLockedRowStopsNoOtherForAReader: a role that may not lock attackers cannot ask
+// which of them others have locked.
+func TestLockedRowStopsNoOtherForAReader(t *testing.T) {
+	dsn := onPostgres.create(t)
+	db := onPostgres.open(t, dsn)
+	updates := claimed(t, onPostgres.newStore(t, db), 40)
+	role := "enrich_test_" + strings.ReplaceAll(uuid.NewString(), "-", "")
+	for _, text := range []string{
+		"CREATE ROLE " + role + " LOGIN", "GRANT USAGE ON SCHEMA public TO " + role,
+		"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO " + role, "REVOKE INSERT, UPDATE, DELETE ON attackers FROM " + role,
+	} {
+		_, err := db.Exec(text)
+		require.NoError(t, err)
+	}
+	t.Cleanup(func() {
+		for _, text := range []string{"DROP OWNED BY " + role, "DROP ROLE " + role} {
+			_, err := db.Exec(text)
+			require.NoError(t, err)
+		}
+	})
+	s, err := sqlstore.New(onPostgres.open(t, strings.Replace(dsn, "//postgres", "//"+role, 1)), sqlstore.Options{Dialect: sqlstore.PostgreSQL})
+	require.NoError(t, err)
+	require.NoError(t, s.CheckPrivileges(t.Context()))
+	theirs, err := db.Begin()
+	require.NoError(t, err)
+	defer theirs.Rollback()
+	locked := updates[20].ID
+	require.NoError(t, theirs.QueryRow("SELECT uuid FROM attackers WHERE uuid = '"+locked.String()+"' FOR UPDATE").Scan(new(string)))
+	failed := unsaved(t, s.Save(t.Context(), updates...))
+	require.Len(t, failed, 1)
+	require.ErrorIs(t, failed[locked], store.ErrLocked)
+}
+
+// TestPruneGivesUpOnALockedTable rather than try each of its rows.
+func TestPruneGivesUpOnALockedTable(t *testing.T) {
+	for _, on := range []*database{onPostgres, onMySQL} {
+		t.Run(on.String(), func(t *testing.T) {
+			s, db := on.openStore(t)
+			const n = 2500
+			require.NoError(t, s.Observe(t.Context(), crowd(n)...))
+			_, err := db.Exec("DELETE FROM attackers")
+			require.NoError(t, err)
+			theirs, err := db.Conn(t.Context())
+			require.NoError(t, err)
+			defer theirs.Close()
+			lock, unlock := []string{"LOCK TABLES enrich_ledger READ"}, "UNLOCK TABLES"
+			if on == onPostgres { // as CREATE INDEX does
+				lock, unlock = []string{"BEGIN", "LOCK TABLE enrich_ledger IN SHARE MODE"}, "COMMIT"
+			}
+			for _, text := range lock {
+				_, err = theirs.ExecContext(t.Context(), text)
+				require.NoError(t, err)
+			}
+			pruned, err := s.Prune(t.Context(), time.Now())
+			require.ErrorIs(t, err, store.ErrLocked)
+			require.ErrorContains(t, err, "1000 rows of enrich_ledger, and those after them, are not pruned")
+			require.Zero(t, pruned)
+			_, err = theirs.ExecContext(t.Context(), unlock)
+			require.NoError(t, err)
+			pruned, err = s.Prune(t.Context(), time.Now())
+			require.NoError(t, err)
+			require.Equal(t, store.Pruned{Orphans: n}, pruned)
+		})
+	}
+}

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -95,8 +95,7 @@ func (i *isolation[T]) run(ctx context.Context, items []T, m mode) {
 
 // leaveOutLocked returns the items about attackers of which no row is seen to be
 // locked, and fails the others with the given error. What is next to each other in an
-// index is then next to each other. It returns an error, and all items, if the
-// database does not tell.
+// index is then next to each other. It returns the error of lockedOf, and then all items.
 func (i *isolation[T]) leaveOutLocked(ctx context.Context, items []T, err error) (free []T, unknown error) {
 	ids := make([]uuid.UUID, len(items))
 	for n := range items {
@@ -117,41 +116,55 @@ func (i *isolation[T]) leaveOutLocked(ctx context.Context, items []T, err error)
 	return free, unknown
 }
 
-// lockedOf returns those of the attackers of which another client has locked a row.
-// It returns an error if that cannot be told.
+// lockedOf returns those of the attackers of which another client is seen to have
+// locked a row. It returns an error that wraps store.ErrLocked if a whole table is
+// locked, or that of an interruption. Rows that cannot be asked about, as those of a
+// table that this user may only read, count as not locked.
 func (s *Store) lockedOf(ctx context.Context, ids []uuid.UUID) (locked map[uuid.UUID]bool, err error) {
 	texts := spellings(ids)
 	slices.Sort(texts)
-	err = s.writeUnlessLocked(ctx, writing, func(t *tx) error {
-		rows := make(map[string]bool)
-		for _, in := range [][2]string{{"attackers", "uuid"}, {"attacker_intel", "attacker_uuid"}, {"enrich_ledger", "attacker_uuid"}} {
-			for _, lock := range []string{"", t.s.d.skip} {
-				for chunk := range slices.Chunk(texts, maxParams) {
-					among, args := t.among(chunk)
-					err := t.query("look for locked rows", "SELECT "+in[1]+" FROM "+in[0]+" WHERE "+in[1]+" "+among+lock, args,
-						func(scan func(...any) error) error {
-							var uuid string
-							err := scan(&uuid)
-							if lock == "" {
-								rows[in[0]+" "+uuid] = true
-							} else {
-								delete(rows, in[0]+" "+uuid)
-							}
-							return err
-						})
-					if err != nil {
-						return err
-					}
-				}
-			}
+	locked = make(map[uuid.UUID]bool)
+	for _, in := range [][2]string{{"attackers", "uuid"}, {"attacker_intel", "attacker_uuid"}, {"enrich_ledger", "attacker_uuid"}} {
+		var rows []string
+		err := s.writeUnlessLocked(ctx, writing, func(t *tx) (err error) {
+			rows, err = t.lockedIn(in[0], in[1], texts)
+			return err
+		})
+		switch {
+		case err == nil:
+		case errors.Is(err, store.ErrLocked), s.interrupted(ctx, err):
+			return nil, err
 		}
-		locked = make(map[uuid.UUID]bool)
-		for row := range rows {
-			_, text, _ := strings.Cut(row, " ")
+		for _, text := range rows {
 			id, _ := parseUUID(text) // spelled as we asked for it
 			locked[id] = true
 		}
-		return nil
-	})
-	return locked, err
+	}
+	return locked, nil
+}
+
+// lockedIn returns those of the keys of which another client has locked the row in a
+// table.
+func (t *tx) lockedIn(table, column string, keys []string) ([]string, error) {
+	rows := make(map[string]bool)
+	for _, lock := range []string{"", t.s.d.skip} {
+		for chunk := range slices.Chunk(keys, maxParams) {
+			among, args := t.among(chunk)
+			err := t.query("look for locked rows", "SELECT "+column+" FROM "+table+" WHERE "+column+" "+among+lock, args,
+				func(scan func(...any) error) error {
+					var key string
+					err := scan(&key)
+					if lock == "" {
+						rows[key] = true
+					} else {
+						delete(rows, key)
+					}
+					return err
+				})
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return slices.Collect(maps.Keys(rows)), nil
 }

@@ -22,7 +22,7 @@ const keepDeliveries = 30 * 24 * time.Hour
 // the rows of our own tables, and those of attacker_intel that this package added.
 // It looks at everything, in short transactions. It prunes the others and returns an
 // error that wraps [store.ErrLocked] if another client keeps rows locked for more than
-// a second.
+// a second. It goes on to the next table where all of a thousand rows are locked.
 func (s *Store) Prune(ctx context.Context, before time.Time) (pruned store.Pruned, err error) {
 	for _, step := range []struct {
 		table, key string
@@ -36,7 +36,7 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (pruned store.Prune
 			return store.Pruned{Raws: n}, err
 		}},
 	} {
-		kept := 0
+		kept, after := 0, ""
 		var why error
 		for last := ""; ; {
 			keys, err := s.keysAfter(ctx, step.table, step.key, last)
@@ -62,13 +62,17 @@ func (s *Store) Prune(ctx context.Context, before time.Time) (pruned store.Prune
 			if work.run(ctx, keys, writing); work.stopped {
 				return pruned, work.err
 			}
+			if !work.done && len(keys) == pruneBatch && errors.Is(why, store.ErrLocked) { // a whole table is locked
+				after = ", and those after them,"
+				break
+			}
 			if len(keys) < pruneBatch {
 				break
 			}
 			last = keys[len(keys)-1]
 		}
 		if why != nil {
-			err = errors.Join(err, fmt.Errorf("sqlstore: %d rows of %s are not pruned: %w", kept, step.table, why))
+			err = errors.Join(err, fmt.Errorf("sqlstore: %d rows of %s%s are not pruned: %w", kept, step.table, after, why))
 		}
 	}
 	return pruned, errors.Join(err, s.write(ctx, func(t *tx) error {
