@@ -1,54 +1,120 @@
 package intel
 
 import (
+	"bytes"
 	"context"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/decnet/enrich/intel/internal/panics"
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
-// ownPosition is where a store.Positions keeps the networks of our own, one a line, by
-// which a worker has decided: the next one may have others.
+// ownPosition is where a store.Positions keeps the networks of our own by which workers
+// have decided, one a line: the next worker may have others.
 const ownPosition = "intel: own networks"
+
+// ownKept is how long a network is kept that is no longer one of our own: other workers
+// that share the store may go on deciding by it until they are restarted.
+const ownKept = 30 * 24 * time.Hour
+
+// ownRecord are the networks by which workers have decided, and since when each is no
+// longer one of our own; the zero time if it still is.
+type ownRecord map[netip.Prefix]time.Time
 
 // ownNetworks returns the networks of our own as they are now.
 func (w *Worker) ownNetworks() (own []netip.Prefix) {
-	own = slices.Clone(w.config.Guard.Own)
+	add := func(networks []netip.Prefix) {
+		for _, p := range networks {
+			if p = provider.CanonicalPrefix(p); p.IsValid() {
+				own = append(own, p)
+			}
+		}
+	}
+	add(w.config.Guard.Own)
 	if w.config.Guard.OwnFunc != nil {
 		_ = panics.Catch(func() error {
-			own = append(own, w.config.Guard.OwnFunc()...)
+			add(w.config.Guard.OwnFunc())
 			return nil
 		})
 	}
-	return slices.DeleteFunc(own, func(p netip.Prefix) bool { return !p.IsValid() })
+	return own
 }
 
-// storedOwn returns those that a worker has stored, in the end.
-func (w *Worker) storedOwn(ctx context.Context) (own []netip.Prefix, err error) {
+// storedOwn returns the record of the workers before, also of those that have crashed.
+func (w *Worker) storedOwn(ctx context.Context) (ownRecord, error) {
+	record := make(ownRecord)
 	positions, ok := store.As[store.Positions](w.config.Store)
 	if !ok {
-		return w.ownNetworks(), nil // as if there had been no others
+		return record, nil // as if there had been no others
 	}
 	doc, err := positions.Position(ctx, ownPosition)
-	for line := range strings.FieldsSeq(string(doc)) {
-		if p, err := netip.ParsePrefix(line); err == nil {
-			own = append(own, p)
+	for line := range strings.Lines(string(doc)) {
+		network, since, _ := strings.Cut(strings.TrimSpace(line), " ")
+		p, err := netip.ParsePrefix(network)
+		if err != nil {
+			continue
+		}
+		record[p] = time.Time{}
+		if seconds, err := strconv.ParseInt(since, 10, 64); err == nil {
+			record[p] = time.Unix(seconds, 0)
 		}
 	}
-	return own, err
+	return record, err
 }
 
-func (w *Worker) storeOwn(ctx context.Context, own []netip.Prefix) error {
+// storeOwn replaces the record, if it was another.
+func (w *Worker) storeOwn(ctx context.Context, was, is ownRecord) error {
 	positions, ok := store.As[store.Positions](w.config.Store)
-	if !ok {
-		return nil
+	if doc := is.doc(); ok && !bytes.Equal(doc, was.doc()) {
+		return positions.ObserveAt(ctx, ownPosition, doc)
 	}
-	var doc []byte
+	return nil
+}
+
+// with returns the record with our own networks added.
+func (r ownRecord) with(own []netip.Prefix) ownRecord {
+	is := make(ownRecord)
+	for p, since := range r {
+		is[p] = since
+	}
 	for _, p := range own {
-		doc = append(append(doc, p.String()...), '\n')
+		is[p] = time.Time{}
 	}
-	return positions.ObserveAt(ctx, ownPosition, doc)
+	return is
+}
+
+// only returns the record of these networks, and of the others as no longer our own.
+func (r ownRecord) only(own []netip.Prefix, now time.Time) ownRecord {
+	is := make(ownRecord)
+	for p, since := range r {
+		if since.IsZero() {
+			since = now
+		}
+		if now.Sub(since) < ownKept {
+			is[p] = since
+		}
+	}
+	return is.with(own)
+}
+
+// doc returns the record as it is stored.
+func (r ownRecord) doc() (doc []byte) {
+	lines := make([]string, 0, len(r))
+	for p, since := range r {
+		line := p.String()
+		if !since.IsZero() {
+			line += " " + strconv.FormatInt(since.Unix(), 10)
+		}
+		lines = append(lines, line+"\n")
+	}
+	slices.Sort(lines)
+	for _, line := range lines {
+		doc = append(doc, line...)
+	}
+	return doc
 }

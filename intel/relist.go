@@ -3,6 +3,7 @@ package intel
 import (
 	"context"
 	"errors"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,7 +29,7 @@ const (
 // followed is what was seen of what decides on attackers by their address.
 type followed struct {
 	lists map[*source]uint64 // versions
-	own   []netip.Prefix     // networks of our own
+	own   []netip.Prefix     // networks of our own, and at first those of the workers before
 	begun bool               // own was read from the store
 }
 
@@ -99,12 +100,24 @@ func (w *Worker) followOnce(ctx context.Context, finder store.ByAddress, seen *f
 // catchUp is followOnce with the error.
 func (w *Worker) catchUp(ctx context.Context, finder store.ByAddress, seen *followed) error {
 	own := w.ownNetworks()
-	if !seen.begun {
+	var record ownRecord // by which attackers may have been decided
+	if !seen.begun || !slices.Equal(own, seen.own) {
 		before, err := w.storedOwn(ctx)
 		if err != nil {
 			return err
 		}
-		seen.lists, seen.own, seen.begun = make(map[*source]uint64), before, true
+		record = before.with(own) // in case the rest is not reached
+		if err := w.storeOwn(ctx, before, record); err != nil {
+			return err
+		}
+		if !seen.begun {
+			seen.lists, seen.own, seen.begun = make(map[*source]uint64), slices.Collect(maps.Keys(before)), true
+		}
+	}
+	for _, p := range own { // they are no change, and one if they are replaced before all is done
+		if !slices.Contains(seen.own, p) {
+			seen.own = append(seen.own, p)
+		}
 	}
 	networks := slices.DeleteFunc(slices.Clone(seen.own), func(p netip.Prefix) bool { return slices.Contains(own, p) })
 	versions := make(map[*source]uint64)
@@ -127,8 +140,8 @@ func (w *Worker) catchUp(ctx context.Context, finder store.ByAddress, seen *foll
 		seen.lists[s] = version
 		s.Settled(version)
 	}
-	if !slices.Equal(own, seen.own) {
-		if err := w.storeOwn(ctx, own); err != nil {
+	if record != nil {
+		if err := w.storeOwn(ctx, record, record.only(own, time.Now())); err != nil {
 			return err
 		}
 		seen.own = own

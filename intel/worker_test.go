@@ -708,8 +708,19 @@ func TestOwnNetworksChangeAtRunTime(t *testing.T) {
 		require.Equal(t, asked+1, a.asked())
 		require.Equal(t, rejected+1, b.asked())
 
+		s.fail.Store(true)
+		replace(netip.MustParsePrefix("45.0.0.0/8"), netip.MustParsePrefix("62.0.0.0/8"))
+		time.Sleep(3 * time.Second)
+		other := r.observe("62.1.0.9")[0]
+		r.worker.Wake()
+		time.Sleep(3 * time.Second)
+		require.Equal(t, provider.OwnNetwork, r.get(other).Entry("a").Reason)
 		replace(netip.MustParsePrefix("45.0.0.0/8"))
+		time.Sleep(3 * time.Second)
+		s.fail.Store(false)
 		time.Sleep(time.Hour)
+		require.EqualValues(t, 1, r.get(other).Revision)
+		asked, rejected = asked+1, rejected+1
 		require.Equal(t, asked+1, a.asked())
 		replace()
 		time.Sleep(time.Minute)
@@ -767,6 +778,61 @@ func TestOwnNetworksChangeBetweenRuns(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestOwnNetworksOfACrash: a worker that did not live to deal with a change has decided
+// by its networks all the same.
+func TestOwnNetworksOfACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &failingFinder{Store: memstore.New()}
+		next := func(networks ...netip.Prefix) *rig {
+			r := newRig(t, intel.Config{Store: s, Guard: provider.Guard{Own: networks}}, newSource("a"))
+			r.store = s.Store
+			return r
+		}
+		require.NoError(t, next(netip.MustParsePrefix("45.76.0.0/16")).worker.Drain(t.Context()))
+		s.fail.Store(true)
+		r := next(netip.MustParsePrefix("::ffff:45.77.0.0/112"))
+		id := r.observe("45.77.0.9")[0]
+		r.start()
+		time.Sleep(time.Minute)
+		r.stop()
+		require.Equal(t, provider.OwnNetwork, r.get(id).Entry("a").Reason)
+		s.fail.Store(false)
+		require.NoError(t, next().worker.Drain(t.Context()))
+		require.EqualValues(t, 1, r.get(id).Revision)
+	})
+}
+
+// TestOwnNetworksOfAFleet: of the workers that share a store, one that was started
+// before still decides by networks that the next one has no more.
+func TestOwnNetworksOfAFleet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		next := func(networks ...netip.Prefix) *rig {
+			r := newRig(t, intel.Config{Store: s, Guard: provider.Guard{Own: networks}, Owner: uuid.NewString()}, newSource("a"))
+			r.store = s
+			return r
+		}
+		first := next(netip.MustParsePrefix("45.77.0.0/16"))
+		first.start()
+		synctest.Wait()
+		require.NoError(t, next().worker.Drain(t.Context()))
+		id := first.observe("45.77.0.9")[0]
+		first.worker.Wake()
+		time.Sleep(24 * time.Hour)
+		require.Equal(t, provider.OwnNetwork, first.get(id).Entry("a").Reason)
+		first.stop()
+		require.NoError(t, next().worker.Drain(t.Context()))
+		require.EqualValues(t, 1, first.get(id).Revision)
+
+		// In the end they are forgotten.
+		time.Sleep(31 * 24 * time.Hour)
+		require.NoError(t, next().worker.Drain(t.Context()))
+		doc, err := s.Position(t.Context(), "intel: own networks")
+		require.NoError(t, err)
+		require.Empty(t, doc)
+	})
 }
 
 // failingFinder is a store that cannot always find attackers by address.
