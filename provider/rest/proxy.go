@@ -1,12 +1,14 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 )
 
@@ -51,30 +53,44 @@ func origin(u *url.URL) string {
 }
 
 // explainVia is explain for a request that went through a proxy, if that is not
-// empty. The error names the proxy; it is a proxyError if nothing but the proxy can
-// have failed.
+// empty, or through one that only the transport knows. The error names the proxy; it is
+// a proxyError if nothing but the proxy can have failed.
 func explainVia(ctx context.Context, err error, proxy, scheme string) error {
 	explained := explain(ctx, err)
+	failed := cmp.Or(proxy, unnamed)
 	switch op, isOp := errors.AsType[*net.OpError](err); {
-	case proxy == "":
-		return explained
 	case ctx.Err() != nil:
+	case isOp && strings.HasPrefix(op.Op, "socks") && socksAnswer.MatchString(op.Err.Error()):
+		return &proxyError{failed, "answered: " + socksAnswer.FindStringSubmatch(op.Err.Error())[1]}
 	case isOp && (op.Op == "proxyconnect" || strings.HasPrefix(op.Op, "socks")):
-		return fmt.Errorf("%w: %w", &proxyError{proxy, "cannot be used"}, explain(ctx, op.Err))
+		return fmt.Errorf("%w: %w", &proxyError{failed, "cannot be used"}, explain(ctx, op.Err))
 	case scheme == "https" && errors.Unwrap(err) == nil:
 		// A transport that does not use proxyRefused has only the status text of what
 		// the proxy answered.
 		for status := 300; status < 600; status++ {
 			if text := http.StatusText(status); text != "" && text == err.Error() {
-				return &proxyError{proxy, answered(status)}
+				return &proxyError{failed, answered(status)}
 			}
 		}
 	}
 	if p, ok := errors.AsType[*proxyError](err); ok && ctx.Err() == nil {
 		return p
 	}
+	if proxy == "" {
+		return explained
+	}
 	return fmt.Errorf("through the proxy %s: %w", proxy, explained)
 }
+
+// unnamed stands for a proxy that only the transport knows.
+const unnamed = "in between"
+
+// socksAnswer matches what net/http says of a proxy of SOCKS that is not willing to
+// connect. It quotes nothing but numbers.
+var socksAnswer = regexp.MustCompile("^(?:unknown error )?(no acceptable authentication methods|username/password authentication failed|" +
+	"invalid username/password version|general SOCKS server failure|connection not allowed by ruleset|network unreachable|" +
+	"host unreachable|connection refused|TTL expired|command not supported|address type not supported|non-zero reserved field|" +
+	"(?:unexpected protocol version|unsupported authentication method|unknown address type|unknown code:) [0-9]{1,3})$")
 
 // proxyRefused turns the answer of a proxy that is not willing to connect into an
 // error; see http.Transport.OnProxyConnectResponse.

@@ -296,6 +296,62 @@ func TestAProxyIsNamedWheneverNoAnswerCame(t *testing.T) {
 	}
 }
 
+// TestAProxyOfSOCKSThatRefuses is told apart, with what it answered.
+func TestAProxyOfSOCKSThatRefuses(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]string{
+		"\x05\xff":                         " answered: no acceptable authentication methods",
+		"\x05\x00\x05\x02\x00\x01":         " answered: connection not allowed by ruleset",
+		"\x05\x00\x05\x04\x00\x01secret":   " answered: host unreachable",
+		"SSH-2.0-" + secret:                " answered: unexpected protocol version 83",
+		"\x05\x00":                         " cannot be used; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY: answer cut off",
+		"\x05\x00\x05\x77\x00" + secret:    " answered: unknown code: 119",
+		"\x05\x00SSH-2.0-" + secret + "\n": " answered: unexpected protocol version 83",
+	} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = c.Write([]byte(answer))
+				_ = c.(*net.TCPConn).CloseWrite()
+				_, _ = io.Copy(io.Discard, c) // until the client goes
+				_ = c.Close()
+			}
+		}()
+		proxy := "socks5://" + l.Addr().String()
+		_, err = ask(t.Context(), through(t, proxy, "https://upstream.example", true))
+		require.ErrorIs(t, err, provider.ErrUnavailable)
+		require.ErrorContains(t, err, "the proxy "+proxy+want)
+		require.True(t, provider.Unsent(err))
+		requireSafe(t, err)
+	}
+}
+
+// wrapped hides what kind of transport it is.
+type wrapped struct{ http.RoundTripper }
+
+// TestAProxyBehindAnotherTransport is not taken for the service.
+func TestAProxyBehindAnotherTransport(t *testing.T) {
+	t.Parallel()
+	refusing := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
+	for proxy, want := range map[string]string{
+		"http://proxy.invalid:3128": "cannot be used; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY: no such host", refusing: "answered 403 Forbidden", "socks5://proxy.invalid:1080": "cannot be used; check HTTPS_PROXY, HTTP_PROXY and NO_PROXY: no such host",
+	} {
+		to, err := url.Parse(proxy)
+		require.NoError(t, err)
+		_, err = ask(t.Context(), client(t, Options{BaseURL: "https://upstream.example", Transport: wrapped{&http.Transport{Proxy: http.ProxyURL(to)}}}))
+		require.ErrorIs(t, err, provider.ErrUnavailable)
+		require.ErrorContains(t, err, "the proxy in between "+want)
+		require.True(t, provider.Unsent(err))
+		requireSafe(t, err)
+	}
+}
+
 func TestAProxySettingThatIsNoURL(t *testing.T) {
 	t.Parallel()
 	transport := &http.Transport{Proxy: func(*http.Request) (*url.URL, error) { return nil, errors.New(secret) }}

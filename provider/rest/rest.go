@@ -156,7 +156,7 @@ func (c *Client) Do(ctx context.Context, request Request) (answer *Response, fai
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusProxyAuthRequired { // only a proxy answers that
-		return nil, c.fail(provider.ErrUnavailable, 0, &proxyError{cmp.Or(proxy, "in between"), answered(resp.StatusCode)})
+		return nil, c.fail(provider.ErrUnavailable, 0, &proxyError{cmp.Or(proxy, unnamed), answered(resp.StatusCode)})
 	}
 	body, err := readBody(ctx, resp, c.maxBody)
 	r := &Response{
