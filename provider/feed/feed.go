@@ -48,7 +48,8 @@ type Source struct {
 	// File is a file to be read in place of a URL. It is watched: each Refresh
 	// looks whether it has changed.
 	File string
-	// Syntax is how the source writes the list. What has another syntax is refused.
+	// Syntax is how the source writes the list. What has another syntax is refused, so
+	// name it where you know it: messages are easily taken for a list of any syntax.
 	Syntax Syntax
 	// Label is what Options.Row is told about the rows' origin.
 	Label string

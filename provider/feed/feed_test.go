@@ -574,7 +574,7 @@ func TestSyntax(t *testing.T) {
 	for syntax := feed.AnySyntax; syntax <= feed.ExitNodes; syntax++ {
 		for is, body := range bodies {
 			o := options(&publisher{body: body})
-			o.Sources[0].Syntax = syntax
+			o.Sources[0].Syntax, o.Format.Fields = syntax, []string{"a"}
 			f := newFeed(t, o)
 			err := f.Refresh(t.Context())
 			switch {
@@ -588,6 +588,29 @@ func TestSyntax(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAMessageIsNoList: a line with words where the list has no such fields says
+// something about an address, and is no row. It does not load a list, nor replace one.
+func TestAMessageIsNoList(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &publisher{body: "45.155.205.233 is blocked\n"}
+		o := options(p)
+		o.Sources[0].Syntax, o.Row = feed.Lines, func(string, []string) (string, bool) { return "", true }
+		f := newFeed(t, o)
+		require.ErrorContains(t, f.Refresh(t.Context()), "no row has an address")
+		require.False(t, f.Status().Loaded)
+		time.Sleep(2 * time.Hour)
+		p.publish("193.32.162.7 # a comment\n")
+		require.NoError(t, f.Refresh(t.Context()))
+		time.Sleep(2 * time.Hour)
+		p.publish("45.155.205.233\tblocked\n")
+		require.ErrorIs(t, f.Refresh(t.Context()), provider.ErrBadResponse)
+		a, err := f.Lookup(unlisted)
+		require.NoError(t, err)
+		require.True(t, a.Listed)
+	})
 }
 
 // Only rows are a change: neither the time in a header nor the order of rows is one,

@@ -22,7 +22,8 @@ const (
 	// AnySyntax is whichever of the others the list itself shows.
 	AnySyntax Syntax = iota
 	// Lines begin with an address, a network (CIDR) or a range (first-last), and go
-	// on with fields after a tab, a comma or spaces. Comments begin with #, ; or //
+	// on with fields after a tab, a comma or spaces: where a source has this syntax, as
+	// many as Format.Fields names. Comments begin with #, ; or //
 	// and may follow a row.
 	Lines
 	// CSV has a header, which may stand in a comment.
@@ -127,7 +128,7 @@ func (f *Format) parse(body string, syntax Syntax, add func(line) error) (saysEm
 	case ExitNodes:
 		return false, parseExits(text, add)
 	}
-	return f.parseLines(text, add)
+	return f.parseLines(text, syntax == Lines, add)
 }
 
 // syntaxOf returns the syntax that the first characters show. Lines may be CSV.
@@ -158,9 +159,10 @@ func nextLine(text string) (line, rest string) {
 	return strings.TrimSuffix(line, "\r"), rest
 }
 
-// parseLines parses rows without names. It reports whether the list says how many
-// there are.
-func (f *Format) parseLines(text string, add func(line) error) (counted bool, err error) {
+// parseLines parses rows without names. If their fields are known, a line with others
+// is no row but a message, like "192.0.2.1 is blocked". parseLines reports whether the
+// list says how many rows there are.
+func (f *Format) parseLines(text string, known bool, add func(line) error) (counted bool, err error) {
 	var (
 		row    line
 		buffer [1]string
@@ -200,6 +202,9 @@ func (f *Format) parseLines(text string, add func(line) error) (counted bool, er
 			var field string
 			field, rest = cutField(rest, among)
 			row.fields = append(row.fields, field)
+		}
+		if known && len(row.fields) != len(f.Fields) {
+			row.addresses = nil
 		}
 		if err := add(row); err != nil {
 			return false, err

@@ -116,7 +116,7 @@ var known = []List{
 		Profile:  provider.Profile{DerivedFrom: []string{"blocklist_de", "cins"}},
 		Sources:  []feed.Source{{URL: "https://raw.githubusercontent.com/stamparm/ipsum/master/ipsum.txt", Syntax: feed.Lines}},
 		Interval: day, Cadence: day, Terms: "Unlicense; the lists that it counts have their own terms",
-		format: feed.Format{Fields: []string{"level"}}, attrs: integer("level"),
+		format: feed.Format{Fields: []string{"level"}}, attrs: level,
 		opinion: func(attrs map[string]any) provider.Verdict {
 			if level, _ := attrs["level"].(int64); level < ipsumLevel {
 				return provider.None
@@ -170,7 +170,7 @@ var known = []List{
 		Sources:  []feed.Source{{URL: "https://iptoasn.com/data/ip2asn-combined.tsv.gz", Syntax: feed.Lines}},
 		Interval: day, Cadence: day, Terms: "PDDL",
 		Off:    "half a million networks in memory, for a label",
-		format: feed.Format{Ranges: true}, anyWide: true, attrs: asn,
+		format: feed.Format{Ranges: true, Fields: []string{"asn", "country", "name"}}, anyWide: true, attrs: asn,
 	},
 	{
 		Name: "clouds", Title: "networks of clouds and content delivery (MISP warninglists)",
@@ -223,6 +223,16 @@ func integer(name string) func(string, []string) map[string]any {
 		}
 		return attrs
 	}
+}
+
+// level makes the attribute of IPsum's rows. One with anything but a number after the
+// address does not count.
+func level(label string, fields []string) map[string]any {
+	attrs := integer("level")(label, fields)
+	if len(attrs) == 0 && len(fields) > 0 {
+		return nil
+	}
+	return attrs
 }
 
 // asn makes attributes of a row of iptoasn. Networks that nobody announces do not
