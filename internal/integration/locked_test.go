@@ -471,3 +471,85 @@ func TestPruneGivesUpOnALockedTable(t *testing.T) {
 		})
 	}
 }
+
+// TestLockedBudgetIsNotWaitedFor longer than other rows.
+func TestLockedBudgetIsNotWaitedFor(t *testing.T) {
+	for _, on := range []*database{onPostgres, onMySQL} {
+		t.Run(on.String(), func(t *testing.T) {
+			t.Parallel()
+			s, db := on.openStore(t)
+			created, err := s.SwapBudget(t.Context(), "fake", 0, []byte("{}"))
+			require.NoError(t, err)
+			require.True(t, created)
+			theirs, err := db.Begin()
+			require.NoError(t, err)
+			defer theirs.Rollback()
+			require.NoError(t, theirs.QueryRow("SELECT provider FROM enrich_quota WHERE provider = 'fake' FOR UPDATE").Scan(new(string)))
+			doc, version, err := s.Budget(t.Context(), "fake")
+			require.NoError(t, err, "who reads waits for nobody")
+			require.Equal(t, "{}", string(doc))
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			_, err = s.SwapBudget(ctx, "fake", version, []byte("[]"))
+			require.ErrorIs(t, err, store.ErrLocked)
+			require.NoError(t, theirs.Rollback())
+			swapped, err := s.SwapBudget(t.Context(), "fake", version, []byte("[]"))
+			require.NoError(t, err)
+			require.True(t, swapped)
+		})
+	}
+}
+
+// TestLockedTablesAreNotWaitedFor by methods that only read: while a table is altered,
+// say, they fail soon rather than when it ends.
+func TestLockedTablesAreNotWaitedFor(t *testing.T) {
+	for _, on := range []*database{onPostgres, onMySQL} {
+		t.Run(on.String(), func(t *testing.T) {
+			t.Parallel()
+			dsn := on.create(t)
+			db := on.open(t, dsn)
+			attackers := crowd(1)
+			require.NoError(t, on.newStore(t, db).Observe(t.Context(), attackers...))
+			theirs, err := db.Conn(t.Context())
+			require.NoError(t, err)
+			defer theirs.Close()
+			lock := []string{"LOCK TABLES enrich_ledger WRITE, attackers WRITE, enrich_quota WRITE, enrich_position WRITE, enrich_outbox WRITE"}
+			if on == onPostgres {
+				lock = []string{"BEGIN", "LOCK TABLE enrich_ledger, attackers, enrich_quota, enrich_position, enrich_outbox IN ACCESS EXCLUSIVE MODE"}
+			}
+			for _, text := range lock {
+				_, err = theirs.ExecContext(t.Context(), text)
+				require.NoError(t, err)
+			}
+			s, err := sqlstore.New(on.open(t, dsn), sqlstore.Options{Dialect: on.Dialect})
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			reads := map[string]func() error{
+				"Get":         func() error { _, err := s.Get(ctx, attackers[0].ID); return err },
+				"List":        func() error { _, err := s.List(ctx, store.ListRequest{Limit: 1}); return err },
+				"Budget":      func() error { _, _, err := s.Budget(ctx, "fake"); return err },
+				"Position":    func() error { _, err := s.Position(ctx, "log"); return err },
+				"Unpublished": func() error { _, err := s.Unpublished(ctx, 0, 1); return err },
+				"ByAddress": func() error {
+					_, err := s.ByAddress(ctx, []netip.Prefix{netip.MustParsePrefix("45.0.0.0/8")})
+					return err
+				},
+			}
+			results := make(chan error, len(reads))
+			for name, read := range reads {
+				go func() {
+					err := read()
+					if !errors.Is(err, store.ErrLocked) {
+						results <- fmt.Errorf("%s: %w", name, err)
+						return
+					}
+					results <- nil
+				}()
+			}
+			for range reads {
+				require.NoError(t, <-results)
+			}
+		})
+	}
+}

@@ -1,20 +1,13 @@
 package sqlstore
 
-import (
-	"context"
-	"database/sql"
-	"errors"
-)
+import "context"
 
-// Budget implements [store.QuotaLedger] by one statement.
+// Budget implements [store.QuotaLedger].
 func (s *Store) Budget(ctx context.Context, provider string) (doc []byte, version uint64, err error) {
-	text := s.placed("SELECT doc, version FROM enrich_quota WHERE provider = ?")
-	err = s.retry(ctx, maxWaits, func() error {
-		err := s.db.QueryRowContext(ctx, text, provider).Scan(&doc, &version)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return s.failed("read a budget", err)
-		}
-		return nil
+	err = s.read(ctx, func(t *tx) error {
+		doc, version = nil, 0
+		_, err := t.one("read a budget", "SELECT doc, version FROM enrich_quota WHERE provider = ?", []any{provider}, &doc, &version)
+		return err
 	})
 	if err != nil {
 		return nil, 0, err
@@ -22,9 +15,8 @@ func (s *Store) Budget(ctx context.Context, provider string) (doc []byte, versio
 	return doc, version, nil
 }
 
-// SwapBudget implements [store.QuotaLedger] by one statement, but for the first
-// document of a provider. If ctx ends or the connection is lost while it runs,
-// the document may have been stored all the same.
+// SwapBudget implements [store.QuotaLedger]. If ctx ends or the connection is lost
+// while it runs, the document may have been stored all the same.
 func (s *Store) SwapBudget(ctx context.Context, provider string, version uint64, doc []byte) (swapped bool, err error) {
 	if doc == nil {
 		doc = []byte{} // nil would be NULL
@@ -32,20 +24,13 @@ func (s *Store) SwapBudget(ctx context.Context, provider string, version uint64,
 	if version == 0 {
 		return s.createBudget(ctx, provider, doc)
 	}
-	text := s.placed("UPDATE enrich_quota SET doc = ?, changed_at = ?, version = version + 1 WHERE provider = ? AND version = ?")
-	err = s.retry(ctx, maxWaits, func() error {
-		res, err := s.db.ExecContext(ctx, text, doc, s.localTime().UnixMicro(), provider, int64(version))
-		if err != nil {
-			return s.failed("change a budget", err)
-		}
-		n, err := res.RowsAffected()
-		if err != nil {
-			return s.failed("change a budget", err)
-		}
+	err = s.writeUntimed(ctx, func(t *tx) error {
+		n, err := t.changed("change a budget", "UPDATE enrich_quota SET doc = ?, changed_at = ?, version = version + 1 WHERE provider = ? AND version = ?",
+			doc, s.localTime().UnixMicro(), provider, int64(version))
 		swapped = n > 0
-		return nil
+		return err
 	})
-	return swapped, err
+	return swapped && err == nil, err
 }
 
 // createBudget stores a budget unless there is one.

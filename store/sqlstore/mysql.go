@@ -4,7 +4,12 @@ import "strings"
 
 // session sets, beside the limit for rows, that for tables and the isolation. One SET of
 // several variables spares a round trip; the two servers spell the last one differently.
-const session = ", lock_wait_timeout = 3 /*M! , @@tx_isolation = 'READ-COMMITTED' */ /*!80000 , @@transaction_isolation = 'READ-COMMITTED' */"
+const session = ", lock_wait_timeout = 3" + committed
+
+const (
+	committed  = " /*M! , @@tx_isolation = 'READ-COMMITTED' */ /*!80000 , @@transaction_isolation = 'READ-COMMITTED' */"
+	repeatable = " /*M! , @@tx_isolation = 'REPEATABLE-READ' */ /*!80000 , @@transaction_isolation = 'REPEATABLE-READ' */"
+)
 
 var mysql = dialect{
 	name:      "mysql",
@@ -16,7 +21,7 @@ var mysql = dialect{
 	// MySQL's limit is a second at least; MariaDB's may be none.
 	brief:   []string{"SET SESSION innodb_lock_wait_timeout = /*M! 0 */ /*!80000 1 */" + session, "START TRANSACTION"},
 	patient: []string{"SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION"},
-	view:    []string{"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ", "START TRANSACTION READ ONLY"},
+	view:    []string{"SET SESSION lock_wait_timeout = 3" + repeatable, "START TRANSACTION READ ONLY"},
 	lock:    " FOR UPDATE",
 	skip:    " FOR UPDATE SKIP LOCKED",
 	rows:    128,

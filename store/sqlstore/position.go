@@ -2,21 +2,16 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 
 	"github.com/decnet/enrich/store"
 )
 
-// Position implements [store.Positions] by one statement.
+// Position implements [store.Positions].
 func (s *Store) Position(ctx context.Context, name string) (doc []byte, err error) {
-	text := s.placed("SELECT doc FROM enrich_position WHERE name = ?")
-	err = s.retry(ctx, maxWaits, func() error {
-		err := s.db.QueryRowContext(ctx, text, name).Scan(&doc)
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return s.failed("read a position", err)
-		}
-		return nil
+	err = s.read(ctx, func(t *tx) error {
+		doc = nil
+		_, err := t.one("read a position", "SELECT doc FROM enrich_position WHERE name = ?", []any{name}, &doc)
+		return err
 	})
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ var postgres = dialect{
 	begin:     []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + byIndex + "; SET LOCAL lock_timeout = '1s'"},
 	brief:     []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + byIndex + "; SET LOCAL lock_timeout = '100ms'"},
 	patient:   []string{"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE" + byIndex},
-	view:      []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + byIndex},
+	view:      []string{"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" + byIndex + "; SET LOCAL lock_timeout = '1s'"},
 	numbered:  true,
 	arrays:    true,
 	lock:      " FOR UPDATE",
