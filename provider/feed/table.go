@@ -226,8 +226,8 @@ func (f *family6[T]) build(keys []key6, values []T) {
 
 // perPlace is about how many rows an index has a place for: so many that the
 // index stays in the processor's cache, and so few that their upper halves fill
-// a few lines of it.
-const perPlace = 32
+// a line of it.
+const perPlace = 8
 
 // buildIndex makes the index.
 func (f *family6[T]) buildIndex() {
