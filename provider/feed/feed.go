@@ -85,7 +85,7 @@ type Options[T any] struct {
 	AnyWidth bool
 	// Operator says that the list is the operator's own: it may be short, shrink
 	// without limit, be empty, and hold special-purpose addresses. Every row must
-	// be right.
+	// be right. A JSON object with an empty array is refused as with MayBeEmpty.
 	Operator bool
 	// Transport carries the requests. Nil means one that all providers of the
 	// process share.

@@ -613,6 +613,34 @@ func TestAMessageIsNoList(t *testing.T) {
 	})
 }
 
+// TestAnErrorEmptiesNoListOfTheOperator, though that may become empty.
+func TestAnErrorEmptiesNoListOfTheOperator(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &publisher{body: oneRow}
+		o := options(p)
+		o.Operator = true
+		f := newFeed(t, o)
+		require.NoError(t, f.Refresh(t.Context()))
+		for _, body := range []string{`{"error":"over quota","data":[]}`, `{"list":[],"prefixes":[]}`, `{"error":"over quota"}`, "over quota", "null"} {
+			time.Sleep(2 * time.Hour)
+			p.publish(body)
+			require.ErrorIs(t, f.Refresh(t.Context()), provider.ErrBadResponse, body)
+			requireListed(t, f)
+		}
+		for _, body := range []string{"", "# nobody\n", "[]", "ip,why\n"} {
+			time.Sleep(2 * time.Hour)
+			p.publish(oneRow)
+			require.NoError(t, f.Refresh(t.Context()))
+			requireListed(t, f)
+			time.Sleep(2 * time.Hour)
+			p.publish(body)
+			require.NoError(t, f.Refresh(t.Context()), body)
+			require.Zero(t, f.Status().Rows)
+		}
+	})
+}
+
 // Only rows are a change: neither the time in a header nor the order of rows is one,
 // also after a restart and in a process that shares the list.
 func TestChangedAt(t *testing.T) {

@@ -91,7 +91,7 @@ var (
 // parse calls add for each row of a list, which must have the given syntax. It
 // reports whether a list like this that has no row says so: by an empty array, by a
 // header, or by a number of rows. An object with an empty array may be an error of
-// whatever sent it, so it says so only where an object is expected.
+// whatever sent it, so it is a list only where an object is expected.
 func (f *Format) parse(body string, syntax Syntax, add func(line) error) (saysEmpty bool, err error) {
 	body = strings.TrimPrefix(body, "\ufeff")
 	text := strings.TrimLeft(body, " \t\r\n")
@@ -120,9 +120,14 @@ func (f *Format) parse(body string, syntax Syntax, add func(line) error) (saysEm
 	case CSV:
 		return true, f.parseCSV(text, header, rest, add)
 	case JSONArray:
-		return true, f.parseArray([]byte(text), add)
+		_, err := f.parseArray([]byte(text), add)
+		return true, err
 	case JSONObject:
-		return syntax == JSONObject, f.parseObject(text, add)
+		rows, err := f.parseObject(text, add)
+		if err == nil && rows == 0 && syntax != JSONObject {
+			err = errEmpty
+		}
+		return true, err
 	case JSONLines:
 		return false, f.parseJSONLines(body, add)
 	case ExitNodes:
@@ -359,10 +364,10 @@ func isJSONLines(text string) bool {
 	return strings.TrimSpace(rest) != "" && json.Valid([]byte(first))
 }
 
-func (f *Format) parseObject(text string, add func(line) error) error {
+func (f *Format) parseObject(text string, add func(line) error) (rows int, err error) {
 	var object map[string]json.RawMessage
 	if json.Unmarshal([]byte(text), &object) != nil {
-		return errJSON
+		return 0, errJSON
 	}
 	found := false
 	for _, name := range arrays {
@@ -371,28 +376,30 @@ func (f *Format) parseObject(text string, add func(line) error) error {
 			continue
 		}
 		found = true
-		if err := f.parseArray(member, add); err != nil {
-			return err
+		n, err := f.parseArray(member, add)
+		if err != nil {
+			return 0, err
 		}
+		rows += n
 	}
 	if !found { // such as one object about the address of the client
-		return errNoArray
+		return 0, errNoArray
 	}
-	return nil
+	return rows, nil
 }
 
-func (f *Format) parseArray(array []byte, add func(line) error) error {
+func (f *Format) parseArray(array []byte, add func(line) error) (rows int, err error) {
 	var elements []json.RawMessage
 	if json.Unmarshal(array, &elements) != nil {
-		return errJSON
+		return 0, errJSON
 	}
 	var row line
 	for _, element := range elements {
 		if err := add(f.element(element, &row)); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return len(elements), nil
 }
 
 // element makes a row of a JSON text or object.
