@@ -46,6 +46,26 @@ func TestARetryIsNotEarly(t *testing.T) {
 	})
 }
 
+// TestRetryAfter: a failed lookup is repeated when the provider says, but within a day.
+func TestRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		busy := func(wait time.Duration) func(context.Context, netip.Addr) (provider.Finding, error) {
+			return fails(&provider.Error{Kind: provider.ErrBadResponse, StatusCode: 400, RetryAfter: wait})
+		}
+		a := newSource("a").will(busy(3 * time.Hour))
+		r := newRig(t, intel.Config{Jitter: -1, RetryMin: time.Hour, RetryMax: time.Hour}, a)
+		id := r.observe(ip(1))[0]
+		r.start()
+		synctest.Wait()
+		require.Equal(t, 3*time.Hour, time.Until(r.get(id).Entry("a").Due))
+		a.will(busy(100 * time.Hour))
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		require.Equal(t, 2, a.asked())
+		require.Equal(t, 24*time.Hour, time.Until(r.get(id).Entry("a").Due))
+	})
+}
+
 // TestARetiredAttacker: once an attacker is refreshed no more it waits for no provider
 // that has answered. It goes on looking for a first answer, and takes what another
 // attacker with its address brings.
