@@ -4,6 +4,7 @@ package abusech
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/provider/rest"
@@ -21,7 +22,7 @@ func Refusal(r *rest.Response) error {
 		return nil // a list, or nothing of abuse.ch's
 	}
 	e := r.StatusError()
-	switch status := body.Status.Value; {
+	switch status := strings.ToLower(body.Status.Value); {
 	case status == "unknown_auth_key", status == "unauthorized", status == "no_api_key", status == "missing_auth_key",
 		r.Status == http.StatusUnauthorized && body.Error.Value == "Unauthorized": // the key may be in the URL
 		e.Kind, e.Err = provider.ErrUnauthorized, errors.New("the key is missing, wrong or revoked")

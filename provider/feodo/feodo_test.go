@@ -156,13 +156,14 @@ func TestRefusedDownloads(t *testing.T) {
 		kind, body string
 		want       error
 	}{
-		"challenge":          {403, "text/html", "<!DOCTYPE html>", provider.ErrUnavailable},
-		"nothing said":       {403, "", "", provider.ErrUnavailable},
-		"limited":            {402, "application/json", `{"query_status":"ratelimited","msg":"slow down"}`, provider.ErrRateLimited},
-		"limited with a 200": {200, "application/json", `{"query_status":"rate_limited"}`, provider.ErrRateLimited},
-		"a key is required":  {401, "application/json", `{"query_status":"no_api_key"}`, provider.ErrUnauthorized},
-		"no key":             {401, "application/json", `{"error":"Unauthorized"}`, provider.ErrUnauthorized},
-		"something else":     {200, "application/json", `{"query_status":"ok"}`, provider.ErrBadResponse},
+		"challenge":           {403, "text/html", "<!DOCTYPE html>", provider.ErrUnavailable},
+		"nothing said":        {403, "", "", provider.ErrUnavailable},
+		"limited":             {402, "application/json", `{"query_status":"ratelimited","msg":"slow down"}`, provider.ErrRateLimited},
+		"limited in capitals": {402, "application/json", `{"query_status":"RateLimited"}`, provider.ErrRateLimited},
+		"limited with a 200":  {200, "application/json", `{"query_status":"rate_limited"}`, provider.ErrRateLimited},
+		"a key is required":   {401, "application/json", `{"query_status":"no_api_key"}`, provider.ErrUnauthorized},
+		"no key":              {401, "application/json", `{"error":"Unauthorized"}`, provider.ErrUnauthorized},
+		"something else":      {200, "application/json", `{"query_status":"ok"}`, provider.ErrBadResponse},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
