@@ -3,6 +3,7 @@ package intel
 import (
 	"bytes"
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -79,9 +80,7 @@ func (w *Worker) storeOwn(ctx context.Context, was, is ownRecord) error {
 // with returns the record with our own networks added.
 func (r ownRecord) with(own []netip.Prefix) ownRecord {
 	is := make(ownRecord)
-	for p, since := range r {
-		is[p] = since
-	}
+	maps.Copy(is, r)
 	for _, p := range own {
 		is[p] = time.Time{}
 	}
