@@ -75,6 +75,16 @@ func onEachAtOnce(t *testing.T, test func(t *testing.T, d *database)) {
 	})
 }
 
+// onServersAtOnce does so on those that are servers.
+func onServersAtOnce(t *testing.T, test func(t *testing.T, d *database)) {
+	for _, d := range []*database{onPostgres, onMySQL} {
+		t.Run(d.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, d)
+		})
+	}
+}
+
 // need skips the test if the database's server is not there, or fails it if it
 // has to be.
 func (on *database) need(tb testing.TB) {

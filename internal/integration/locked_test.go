@@ -140,11 +140,7 @@ func note(failed *atomic.Value, err error) {
 
 // TestLockedRowsAreNotWaitedFor by any method: each does what it can do without them,
 // and says what is left.
-func TestLockedRowsAreNotWaitedFor(t *testing.T) {
-	for _, on := range []*database{onPostgres, onMySQL} {
-		t.Run(on.String(), func(t *testing.T) { testLockedRowsAreNotWaitedFor(t, on) })
-	}
-}
+func TestLockedRowsAreNotWaitedFor(t *testing.T) { onServersAtOnce(t, testLockedRowsAreNotWaitedFor) }
 
 func testLockedRowsAreNotWaitedFor(t *testing.T, on *database) {
 	db := on.open(t, on.create(t))
@@ -245,72 +241,68 @@ func testLockedRowsAreNotWaitedFor(t *testing.T, on *database) {
 
 // TestLockedTableFailsTheWholeSave at once, rather than update by update.
 func TestLockedTableFailsTheWholeSave(t *testing.T) {
-	for _, on := range []*database{onPostgres, onMySQL} {
-		t.Run(on.String(), func(t *testing.T) {
-			s, db := on.openStore(t)
-			updates := claimed(t, s, 40)
-			theirs, err := db.Conn(t.Context())
+	onServersAtOnce(t, func(t *testing.T, on *database) {
+		s, db := on.openStore(t)
+		updates := claimed(t, s, 40)
+		theirs, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		defer theirs.Close()
+		lock := []string{"LOCK TABLES enrich_ledger WRITE"}
+		if on == onPostgres {
+			lock = []string{"BEGIN", "LOCK TABLE enrich_ledger IN SHARE MODE"}
+		}
+		for _, text := range lock {
+			_, err = theirs.ExecContext(t.Context(), text)
 			require.NoError(t, err)
-			defer theirs.Close()
-			lock := []string{"LOCK TABLES enrich_ledger WRITE"}
-			if on == onPostgres {
-				lock = []string{"BEGIN", "LOCK TABLE enrich_ledger IN SHARE MODE"}
-			}
-			for _, text := range lock {
-				_, err = theirs.ExecContext(t.Context(), text)
-				require.NoError(t, err)
-			}
-			started := time.Now()
-			err = s.Save(t.Context(), updates...)
-			failsWhole(t, err)
-			require.ErrorIs(t, err, store.ErrLocked)
-			require.Less(t, time.Since(started), 25*time.Second)
-			for _, text := range []string{"COMMIT", "UNLOCK TABLES"}[:3-len(lock)] {
-				_, err = theirs.ExecContext(t.Context(), text)
-				require.NoError(t, err)
-			}
-			require.NoError(t, s.Save(t.Context(), updates...))
-		})
-	}
+		}
+		started := time.Now()
+		err = s.Save(t.Context(), updates...)
+		failsWhole(t, err)
+		require.ErrorIs(t, err, store.ErrLocked)
+		require.Less(t, time.Since(started), 25*time.Second)
+		for _, text := range []string{"COMMIT", "UNLOCK TABLES"}[:3-len(lock)] {
+			_, err = theirs.ExecContext(t.Context(), text)
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Save(t.Context(), updates...))
+	})
 }
 
 // TestLockedRowIsReported by Save itself, soon and by name.
 func TestLockedRowIsReported(t *testing.T) {
-	for _, on := range []*database{onPostgres, onMySQL} {
-		t.Run(on.String(), func(t *testing.T) {
-			s, db := on.openStore(t)
-			updates := claimed(t, s, 5)
-			require.NoError(t, s.Save(t.Context(), updates[0]))
-			theirs, err := db.Begin()
-			require.NoError(t, err)
-			defer theirs.Rollback()
-			for table, id := range map[string]string{"attackers": "uuid = '" + updates[1].ID.String() + "'", "attacker_intel": "attacker_uuid = '" + updates[0].ID.String() + "'"} {
-				var uuid string
-				require.NoError(t, theirs.QueryRow("SELECT uuid FROM "+table+" WHERE "+id+" FOR UPDATE").Scan(&uuid))
-			}
-			c, err := s.Claim(t.Context(), store.ClaimRequest{
-				Now: time.Now().Add(48 * time.Hour), Owner: "test", Lease: time.Minute, Limit: 5, Only: []uuid.UUID{updates[0].ID},
-			})
-			require.NoError(t, err)
-			updates[0] = enriched(c.Records[0], time.Now().UTC())
-			start := time.Now()
-			failed := unsaved(t, s.Save(t.Context(), updates...))
-			require.Less(t, time.Since(start), 8*time.Second)
-			if on == onPostgres { // InnoDB locks neighbors as well in a table of a few rows, which it reads as a whole
-				require.Len(t, failed, 2, fmt.Sprint(failed))
-			}
-			for _, u := range updates[:2] {
-				require.Contains(t, failed, u.ID)
-			}
-			for _, why := range failed {
-				require.ErrorIs(t, why, store.ErrLocked)
-				require.ErrorContains(t, why, "attacker_intel")
-			}
-			require.NoError(t, theirs.Rollback())
-			updates = slices.DeleteFunc(updates, func(u store.Update) bool { return failed[u.ID] == nil })
-			require.NoError(t, s.Save(t.Context(), updates...))
+	onServersAtOnce(t, func(t *testing.T, on *database) {
+		s, db := on.openStore(t)
+		updates := claimed(t, s, 5)
+		require.NoError(t, s.Save(t.Context(), updates[0]))
+		theirs, err := db.Begin()
+		require.NoError(t, err)
+		defer theirs.Rollback()
+		for table, id := range map[string]string{"attackers": "uuid = '" + updates[1].ID.String() + "'", "attacker_intel": "attacker_uuid = '" + updates[0].ID.String() + "'"} {
+			var uuid string
+			require.NoError(t, theirs.QueryRow("SELECT uuid FROM "+table+" WHERE "+id+" FOR UPDATE").Scan(&uuid))
+		}
+		c, err := s.Claim(t.Context(), store.ClaimRequest{
+			Now: time.Now().Add(48 * time.Hour), Owner: "test", Lease: time.Minute, Limit: 5, Only: []uuid.UUID{updates[0].ID},
 		})
-	}
+		require.NoError(t, err)
+		updates[0] = enriched(c.Records[0], time.Now().UTC())
+		start := time.Now()
+		failed := unsaved(t, s.Save(t.Context(), updates...))
+		require.Less(t, time.Since(start), 8*time.Second)
+		if on == onPostgres { // InnoDB locks neighbors as well in a table of a few rows, which it reads as a whole
+			require.Len(t, failed, 2, fmt.Sprint(failed))
+		}
+		for _, u := range updates[:2] {
+			require.Contains(t, failed, u.ID)
+		}
+		for _, why := range failed {
+			require.ErrorIs(t, why, store.ErrLocked)
+			require.ErrorContains(t, why, "attacker_intel")
+		}
+		require.NoError(t, theirs.Rollback())
+		updates = slices.DeleteFunc(updates, func(u store.Update) bool { return failed[u.ID] == nil })
+		require.NoError(t, s.Save(t.Context(), updates...))
+	})
 }
 
 // TestUncommittedRowStopsNoOther: of a thousand attackers another client has added one
@@ -364,46 +356,44 @@ func TestUncommittedRowStopsNoOther(t *testing.T) {
 
 // TestLockedRowStopsNoRemoval by Prune, ForgetUnseen or Forget.
 func TestLockedRowStopsNoRemoval(t *testing.T) {
-	for _, on := range []*database{onPostgres, onMySQL} {
-		t.Run(on.String(), func(t *testing.T) {
-			const n = 100
-			s, db := on.openStore(t)
-			updates := claimed(t, s, n)
-			require.NoError(t, s.Save(t.Context(), updates...))
-			var ids []uuid.UUID
-			for _, u := range updates {
-				ids = append(ids, u.ID)
-			}
-			tx, err := db.Begin()
-			require.NoError(t, err)
-			defer tx.Rollback()
-			var uuid string
-			require.NoError(t, tx.QueryRow("SELECT uuid FROM attacker_intel WHERE attacker_uuid = '"+ids[n/2].String()+"' FOR UPDATE").Scan(&uuid))
+	onServersAtOnce(t, func(t *testing.T, on *database) {
+		const n = 100
+		s, db := on.openStore(t)
+		updates := claimed(t, s, n)
+		require.NoError(t, s.Save(t.Context(), updates...))
+		var ids []uuid.UUID
+		for _, u := range updates {
+			ids = append(ids, u.ID)
+		}
+		tx, err := db.Begin()
+		require.NoError(t, err)
+		defer tx.Rollback()
+		var uuid string
+		require.NoError(t, tx.QueryRow("SELECT uuid FROM attacker_intel WHERE attacker_uuid = '"+ids[n/2].String()+"' FOR UPDATE").Scan(&uuid))
 
-			later := time.Now().Add(time.Hour)
-			first, err := s.Prune(t.Context(), later)
+		later := time.Now().Add(time.Hour)
+		first, err := s.Prune(t.Context(), later)
+		require.ErrorIs(t, err, store.ErrLocked)
+		require.ErrorContains(t, err, "1 rows of attacker_intel are not pruned")
+		require.Equal(t, store.Pruned{Raws: 4 * (n - 1)}, first)
+		forgotten, err := s.ForgetUnseen(t.Context(), later, n/2)
+		if forgotten < n/2 { // the locked one is among the latest
 			require.ErrorIs(t, err, store.ErrLocked)
-			require.ErrorContains(t, err, "1 rows of attacker_intel are not pruned")
-			require.Equal(t, store.Pruned{Raws: 4 * (n - 1)}, first)
-			forgotten, err := s.ForgetUnseen(t.Context(), later, n/2)
-			if forgotten < n/2 { // the locked one is among the latest
-				require.ErrorIs(t, err, store.ErrLocked)
-			}
-			require.InDelta(t, n/2, forgotten, 1)
-			err = s.Forget(t.Context(), ids...)
-			require.ErrorIs(t, err, store.ErrLocked)
-			require.Len(t, contents(t, db, "attackers"), 1)
+		}
+		require.InDelta(t, n/2, forgotten, 1)
+		err = s.Forget(t.Context(), ids...)
+		require.ErrorIs(t, err, store.ErrLocked)
+		require.Len(t, contents(t, db, "attackers"), 1)
 
-			require.NoError(t, tx.Rollback())
-			rest, err := s.Prune(t.Context(), later)
-			require.NoError(t, err)
-			require.Equal(t, store.Pruned{Raws: 4}, rest)
-			forgotten, err = s.ForgetUnseen(t.Context(), later, n)
-			require.NoError(t, err)
-			require.Equal(t, 1, forgotten)
-			require.Empty(t, contents(t, db, "attackers"))
-		})
-	}
+		require.NoError(t, tx.Rollback())
+		rest, err := s.Prune(t.Context(), later)
+		require.NoError(t, err)
+		require.Equal(t, store.Pruned{Raws: 4}, rest)
+		forgotten, err = s.ForgetUnseen(t.Context(), later, n)
+		require.NoError(t, err)
+		require.Equal(t, 1, forgotten)
+		require.Empty(t, contents(t, db, "attackers"))
+	})
 }
 
 // TestLockedRowStopsNoOtherForAReader: a role that may not lock attackers cannot ask
@@ -441,115 +431,107 @@ func TestLockedRowStopsNoOtherForAReader(t *testing.T) {
 
 // TestPruneGivesUpOnALockedTable rather than try each of its rows.
 func TestPruneGivesUpOnALockedTable(t *testing.T) {
-	for _, on := range []*database{onPostgres, onMySQL} {
-		t.Run(on.String(), func(t *testing.T) {
-			s, db := on.openStore(t)
-			const n = 2500
-			require.NoError(t, s.Observe(t.Context(), crowd(n)...))
-			_, err := db.Exec("DELETE FROM attackers")
+	onServersAtOnce(t, func(t *testing.T, on *database) {
+		s, db := on.openStore(t)
+		const n = 2500
+		require.NoError(t, s.Observe(t.Context(), crowd(n)...))
+		_, err := db.Exec("DELETE FROM attackers")
+		require.NoError(t, err)
+		theirs, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		defer theirs.Close()
+		lock, unlock := []string{"LOCK TABLES enrich_ledger READ"}, "UNLOCK TABLES"
+		if on == onPostgres { // as CREATE INDEX does
+			lock, unlock = []string{"BEGIN", "LOCK TABLE enrich_ledger IN SHARE MODE"}, "COMMIT"
+		}
+		for _, text := range lock {
+			_, err = theirs.ExecContext(t.Context(), text)
 			require.NoError(t, err)
-			theirs, err := db.Conn(t.Context())
-			require.NoError(t, err)
-			defer theirs.Close()
-			lock, unlock := []string{"LOCK TABLES enrich_ledger READ"}, "UNLOCK TABLES"
-			if on == onPostgres { // as CREATE INDEX does
-				lock, unlock = []string{"BEGIN", "LOCK TABLE enrich_ledger IN SHARE MODE"}, "COMMIT"
-			}
-			for _, text := range lock {
-				_, err = theirs.ExecContext(t.Context(), text)
-				require.NoError(t, err)
-			}
-			pruned, err := s.Prune(t.Context(), time.Now())
-			require.ErrorIs(t, err, store.ErrLocked)
-			require.ErrorContains(t, err, "1000 rows of enrich_ledger, and those after them, are not pruned")
-			require.Zero(t, pruned)
-			_, err = theirs.ExecContext(t.Context(), unlock)
-			require.NoError(t, err)
-			pruned, err = s.Prune(t.Context(), time.Now())
-			require.NoError(t, err)
-			require.Equal(t, store.Pruned{Orphans: n}, pruned)
-		})
-	}
+		}
+		pruned, err := s.Prune(t.Context(), time.Now())
+		require.ErrorIs(t, err, store.ErrLocked)
+		require.ErrorContains(t, err, "1000 rows of enrich_ledger, and those after them, are not pruned")
+		require.Zero(t, pruned)
+		_, err = theirs.ExecContext(t.Context(), unlock)
+		require.NoError(t, err)
+		pruned, err = s.Prune(t.Context(), time.Now())
+		require.NoError(t, err)
+		require.Equal(t, store.Pruned{Orphans: n}, pruned)
+	})
 }
 
 // TestLockedBudgetIsNotWaitedFor longer than other rows.
 func TestLockedBudgetIsNotWaitedFor(t *testing.T) {
-	for _, on := range []*database{onPostgres, onMySQL} {
-		t.Run(on.String(), func(t *testing.T) {
-			t.Parallel()
-			s, db := on.openStore(t)
-			created, err := s.SwapBudget(t.Context(), "fake", 0, []byte("{}"))
-			require.NoError(t, err)
-			require.True(t, created)
-			theirs, err := db.Begin()
-			require.NoError(t, err)
-			defer theirs.Rollback()
-			require.NoError(t, theirs.QueryRow("SELECT provider FROM enrich_quota WHERE provider = 'fake' FOR UPDATE").Scan(new(string)))
-			doc, version, err := s.Budget(t.Context(), "fake")
-			require.NoError(t, err, "who reads waits for nobody")
-			require.Equal(t, "{}", string(doc))
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			_, err = s.SwapBudget(ctx, "fake", version, []byte("[]"))
-			require.ErrorIs(t, err, store.ErrLocked)
-			require.NoError(t, theirs.Rollback())
-			swapped, err := s.SwapBudget(t.Context(), "fake", version, []byte("[]"))
-			require.NoError(t, err)
-			require.True(t, swapped)
-		})
-	}
+	onServersAtOnce(t, func(t *testing.T, on *database) {
+		s, db := on.openStore(t)
+		created, err := s.SwapBudget(t.Context(), "fake", 0, []byte("{}"))
+		require.NoError(t, err)
+		require.True(t, created)
+		theirs, err := db.Begin()
+		require.NoError(t, err)
+		defer theirs.Rollback()
+		require.NoError(t, theirs.QueryRow("SELECT provider FROM enrich_quota WHERE provider = 'fake' FOR UPDATE").Scan(new(string)))
+		doc, version, err := s.Budget(t.Context(), "fake")
+		require.NoError(t, err, "who reads waits for nobody")
+		require.Equal(t, "{}", string(doc))
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, err = s.SwapBudget(ctx, "fake", version, []byte("[]"))
+		require.ErrorIs(t, err, store.ErrLocked)
+		require.NoError(t, theirs.Rollback())
+		swapped, err := s.SwapBudget(t.Context(), "fake", version, []byte("[]"))
+		require.NoError(t, err)
+		require.True(t, swapped)
+	})
 }
 
 // TestLockedTablesAreNotWaitedFor by methods that only read: while a table is altered,
 // say, they fail soon rather than when it ends.
 func TestLockedTablesAreNotWaitedFor(t *testing.T) {
-	for _, on := range []*database{onPostgres, onMySQL} {
-		t.Run(on.String(), func(t *testing.T) {
-			t.Parallel()
-			dsn := on.create(t)
-			db := on.open(t, dsn)
-			attackers := crowd(1)
-			require.NoError(t, on.newStore(t, db).Observe(t.Context(), attackers...))
-			theirs, err := db.Conn(t.Context())
+	onServersAtOnce(t, func(t *testing.T, on *database) {
+		dsn := on.create(t)
+		db := on.open(t, dsn)
+		attackers := crowd(1)
+		require.NoError(t, on.newStore(t, db).Observe(t.Context(), attackers...))
+		theirs, err := db.Conn(t.Context())
+		require.NoError(t, err)
+		defer theirs.Close()
+		lock := []string{"LOCK TABLES enrich_ledger WRITE, attackers WRITE, enrich_quota WRITE, enrich_position WRITE, enrich_outbox WRITE"}
+		if on == onPostgres {
+			lock = []string{"BEGIN", "LOCK TABLE enrich_ledger, attackers, enrich_quota, enrich_position, enrich_outbox IN ACCESS EXCLUSIVE MODE"}
+		}
+		for _, text := range lock {
+			_, err = theirs.ExecContext(t.Context(), text)
 			require.NoError(t, err)
-			defer theirs.Close()
-			lock := []string{"LOCK TABLES enrich_ledger WRITE, attackers WRITE, enrich_quota WRITE, enrich_position WRITE, enrich_outbox WRITE"}
-			if on == onPostgres {
-				lock = []string{"BEGIN", "LOCK TABLE enrich_ledger, attackers, enrich_quota, enrich_position, enrich_outbox IN ACCESS EXCLUSIVE MODE"}
-			}
-			for _, text := range lock {
-				_, err = theirs.ExecContext(t.Context(), text)
-				require.NoError(t, err)
-			}
-			s, err := sqlstore.New(on.open(t, dsn), sqlstore.Options{Dialect: on.Dialect})
-			require.NoError(t, err)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			reads := map[string]func() error{
-				"Get":         func() error { _, err := s.Get(ctx, attackers[0].ID); return err },
-				"List":        func() error { _, err := s.List(ctx, store.ListRequest{Limit: 1}); return err },
-				"Budget":      func() error { _, _, err := s.Budget(ctx, "fake"); return err },
-				"Position":    func() error { _, err := s.Position(ctx, "log"); return err },
-				"Unpublished": func() error { _, err := s.Unpublished(ctx, 0, 1); return err },
-				"ByAddress": func() error {
-					_, err := s.ByAddress(ctx, []netip.Prefix{netip.MustParsePrefix("45.0.0.0/8")})
-					return err
-				},
-			}
-			results := make(chan error, len(reads))
-			for name, read := range reads {
-				go func() {
-					err := read()
-					if !errors.Is(err, store.ErrLocked) {
-						results <- fmt.Errorf("%s: %w", name, err)
-						return
-					}
-					results <- nil
-				}()
-			}
-			for range reads {
-				require.NoError(t, <-results)
-			}
-		})
-	}
+		}
+		s, err := sqlstore.New(on.open(t, dsn), sqlstore.Options{Dialect: on.Dialect})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		reads := map[string]func() error{
+			"Get":         func() error { _, err := s.Get(ctx, attackers[0].ID); return err },
+			"List":        func() error { _, err := s.List(ctx, store.ListRequest{Limit: 1}); return err },
+			"Budget":      func() error { _, _, err := s.Budget(ctx, "fake"); return err },
+			"Position":    func() error { _, err := s.Position(ctx, "log"); return err },
+			"Unpublished": func() error { _, err := s.Unpublished(ctx, 0, 1); return err },
+			"ByAddress": func() error {
+				_, err := s.ByAddress(ctx, []netip.Prefix{netip.MustParsePrefix("45.0.0.0/8")})
+				return err
+			},
+		}
+		results := make(chan error, len(reads))
+		for name, read := range reads {
+			go func() {
+				err := read()
+				if !errors.Is(err, store.ErrLocked) {
+					results <- fmt.Errorf("%s: %w", name, err)
+					return
+				}
+				results <- nil
+			}()
+		}
+		for range reads {
+			require.NoError(t, <-results)
+		}
+	})
 }
