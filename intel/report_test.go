@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/intel"
+	"github.com/decnet/enrich/internal/logtest"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
@@ -185,7 +186,7 @@ func (r *roll) Settled(uint64)                          {}
 // TestListsThatNeedALookAreLogged, once when it begins and once when it ends.
 func TestListsThatNeedALookAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log syncBuffer
+		var log logtest.Log
 		l := &roll{source: newSource("a")}
 		l.set(func(s *provider.ListStatus) {
 			*s = provider.ListStatus{Loaded: true, Rows: 5, LoadedAt: time.Now(), ChangedAt: time.Now()}
@@ -209,22 +210,4 @@ func TestListsThatNeedALookAreLogged(t *testing.T) {
 		time.Sleep(31 * 24 * time.Hour)
 		require.Equal(t, 1, said(`level=WARN msg="a list has not changed for a month`))
 	})
-}
-
-// syncBuffer is a buffer that may be read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(b)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

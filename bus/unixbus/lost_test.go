@@ -17,6 +17,7 @@ import (
 
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/bus/unixbus"
+	"github.com/decnet/enrich/internal/logtest"
 )
 
 // TestPathLost: a server whose path was removed or taken says so and ends.
@@ -40,8 +41,8 @@ func TestPathLost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var log logged
-			s := unixbus.NewServer(unixbus.ServerOptions{Path: socketFile(t), Log: log.logger()})
+			var log logtest.Log
+			s := unixbus.NewServer(unixbus.ServerOptions{Path: socketFile(t), Log: log.Logger()})
 			require.NoError(t, s.Listen())
 			served := make(chan error, 1)
 			go func() { served <- s.Serve(context.Background()) }()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/bus/unixbus"
+	"github.com/decnet/enrich/internal/logtest"
 )
 
 // watch returns a connection that is subscribed to pattern.
@@ -107,8 +108,8 @@ var malformed = map[string]string{
 // TestMalformed: a malformed frame ends the connection that it came on, and
 // nothing else.
 func TestMalformed(t *testing.T) {
-	var log logged
-	s := start(t, unixbus.ServerOptions{Log: log.logger()})
+	var log logtest.Log
+	s := start(t, unixbus.ServerOptions{Log: log.Logger()})
 	witness := watch(t, s.Path(), ">")
 	good := dial(t, s.Path())
 	for name, bytes := range malformed {
@@ -146,8 +147,8 @@ func TestHalfFrames(t *testing.T) {
 
 // TestSlowReader: who does not read loses the oldest, and delays nobody.
 func TestSlowReader(t *testing.T) {
-	var log logged
-	s := start(t, unixbus.ServerOptions{Log: log.logger(), Queue: 100})
+	var log logtest.Log
+	s := start(t, unixbus.ServerOptions{Log: log.Logger(), Queue: 100})
 	slow := watch(t, s.Path(), "flood")
 	slow.send(frame("HELLO slow", ""))
 	publisher, quick := connect(t, s.Path()), connect(t, s.Path())
@@ -212,8 +213,8 @@ func heap() uint64 {
 
 // TestTooLong: an event that cannot be passed on costs nothing else.
 func TestTooLong(t *testing.T) {
-	var log logged
-	s := start(t, unixbus.ServerOptions{Log: log.logger()})
+	var log logtest.Log
+	s := start(t, unixbus.ServerOptions{Log: log.Logger()})
 	witness, publisher := watch(t, s.Path(), ">"), dial(t, s.Path())
 	body := func(size int) string {
 		const around = len(`{"payload":{"a":""}}`)
@@ -275,8 +276,8 @@ func TestLastWords(t *testing.T) {
 }
 
 func TestTooMany(t *testing.T) {
-	var log logged
-	s := start(t, unixbus.ServerOptions{MaxConns: 3, Log: log.logger()})
+	var log logtest.Log
+	s := start(t, unixbus.ServerOptions{MaxConns: 3, Log: log.Logger()})
 	one := watch(t, s.Path(), "a")
 	eventually(t, "who helped to watch has gone", func() bool { return s.Stats().Conns == 1 })
 	two := dial(t, s.Path())
@@ -343,7 +344,7 @@ func TestHostile(t *testing.T) {
 
 func TestServeAndClose(t *testing.T) {
 	path := socketFile(t)
-	s := unixbus.NewServer(unixbus.ServerOptions{Path: path, Log: (&logged{}).logger()})
+	s := unixbus.NewServer(unixbus.ServerOptions{Path: path, Log: new(logtest.Log).Logger()})
 	require.Equal(t, path, s.Path())
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error)

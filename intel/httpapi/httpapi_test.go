@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/intel/httpapi"
+	"github.com/decnet/enrich/internal/logtest"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/decnet"
@@ -212,8 +212,8 @@ func TestMethods(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	var err error
-	log := new(logged)
-	h := httpapi.New(memstore.New(), httpapi.Options{Ready: func(context.Context) error { return err }, Logger: log.logger()})
+	log := new(logtest.Log)
+	h := httpapi.New(memstore.New(), httpapi.Options{Ready: func(context.Context) error { return err }, Logger: log.Logger()})
 	for _, reason := range []error{nil, errors.New("the database is away"), errors.New("still"), nil} {
 		err = reason
 		require.Equal(t, `{"status":"ok"}`, ask(t, h, http.MethodGet, "/healthz").Body.String())
@@ -238,10 +238,10 @@ func TestStatus(t *testing.T) {
 		value any
 		err   error
 	)
-	log := new(logged)
+	log := new(logtest.Log)
 	h := httpapi.New(memstore.New(), httpapi.Options{
 		Status: func(context.Context) (any, error) { return value, err },
-		Logger: log.logger(),
+		Logger: log.Logger(),
 	})
 	value = map[string]int{"backlog": 7}
 	w := ask(t, h, http.MethodGet, "/api/v1/intel/status")
@@ -330,10 +330,10 @@ type broken struct {
 func (b broken) Get(ctx context.Context, id uuid.UUID) (store.Record, error) { return b.get(ctx, id) }
 
 func TestStoreFails(t *testing.T) {
-	log := new(logged)
+	log := new(logtest.Log)
 	h := httpapi.New(broken{get: func(context.Context, uuid.UUID) (store.Record, error) {
 		return store.Record{}, errors.New("innards of the database")
-	}}, httpapi.Options{Logger: log.logger()})
+	}}, httpapi.Options{Logger: log.Logger()})
 	w := ask(t, h, http.MethodGet, intelPath(known.String()))
 	require.Equal(t, http.StatusServiceUnavailable, w.Code)
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
@@ -344,9 +344,9 @@ func TestStoreFails(t *testing.T) {
 }
 
 func TestStorePanics(t *testing.T) {
-	log := new(logged)
+	log := new(logtest.Log)
 	h := httpapi.New(broken{get: func(context.Context, uuid.UUID) (store.Record, error) { panic("innards") }},
-		httpapi.Options{Logger: log.logger(), MaxInFlight: 1})
+		httpapi.Options{Logger: log.Logger(), MaxInFlight: 1})
 	for range 3 { // and no slot is lost
 		w := ask(t, h, http.MethodGet, intelPath(known.String()))
 		require.Equal(t, http.StatusInternalServerError, w.Code)
@@ -418,11 +418,11 @@ func TestDeadlines(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			log := new(logged)
+			log := new(logtest.Log)
 			h := httpapi.New(
 				broken{get: func(ctx context.Context, _ uuid.UUID) (store.Record, error) { return store.Record{}, wait(ctx) }},
 				httpapi.Options{
-					Timeout: timeout, Ready: wait, Logger: log.logger(),
+					Timeout: timeout, Ready: wait, Logger: log.Logger(),
 					Status: func(ctx context.Context) (any, error) { return nil, wait(ctx) },
 				})
 			for _, target := range []string{intelPath(known.String()), "/api/v1/intel/status", "/readyz"} {
@@ -438,13 +438,13 @@ func TestDeadlines(t *testing.T) {
 
 // TestClientLeaves: that is nothing to be alarmed about.
 func TestClientLeaves(t *testing.T) {
-	log := new(logged)
+	log := new(logtest.Log)
 	ctx, cancel := context.WithCancel(t.Context())
 	h := httpapi.New(broken{get: func(ctx context.Context, _ uuid.UUID) (store.Record, error) {
 		cancel()
 		<-ctx.Done()
 		return store.Record{}, ctx.Err()
-	}}, httpapi.Options{Logger: log.logger(), MaxInFlight: 1})
+	}}, httpapi.Options{Logger: log.Logger(), MaxInFlight: 1})
 	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, intelPath(known.String()), http.NoBody))
 	require.Eventually(t, func() bool { // the slot is free
 		w := httptest.NewRecorder()
@@ -526,23 +526,3 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
-
-// logged is a log that can be read.
-type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *logged) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

@@ -28,6 +28,7 @@ import (
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/bus/membus"
 	"github.com/decnet/enrich/intel/intake"
+	"github.com/decnet/enrich/internal/logtest"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/memstore"
@@ -46,35 +47,17 @@ func line(n int) string {
 	return fmt.Sprintf("2026-11-28T08:09:10Z bait sshd[%d]: Invalid user x from %s port 4711\n", n, addr(n))
 }
 
-// log collects what is logged.
-type log struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
 // fixture is an intake into a store in memory.
 type fixture struct {
 	*testing.T
 	store *memstore.Store
-	log   *log
+	log   *logtest.Log
 	woken atomic.Int64
 	dir   string
 }
 
 func setUp(t *testing.T) *fixture {
-	return &fixture{T: t, store: memstore.New(), log: &log{}, dir: t.TempDir()}
+	return &fixture{T: t, store: memstore.New(), log: new(logtest.Log), dir: t.TempDir()}
 }
 
 func (f *fixture) intake(own ...string) *intake.Intake {

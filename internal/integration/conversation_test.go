@@ -23,6 +23,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/internal/logtest"
 	"github.com/decnet/enrich/provider/providertest/upstream"
 )
 
@@ -162,7 +163,7 @@ func (c *conversation) run(program string, args ...string) *exec.Cmd {
 		"DECNET_GREYNOISE_QUOTA=none", "DECNET_ABUSEIPDB_QUOTA=none",
 		"DECNET_GREYNOISE_URL=" + c.up.URL(), "DECNET_ABUSEIPDB_URL=" + c.up.URL(), "DECNET_FEODO_URL=" + c.up.URL(), "DECNET_THREATFOX_URL=" + c.up.URL(),
 	}
-	var log buffer
+	var log logtest.Log
 	cmd.Stdout, cmd.Stderr = &log, &log
 	require.NoError(c, cmd.Start())
 	c.Cleanup(func() {

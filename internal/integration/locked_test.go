@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,28 +19,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/decnet/enrich/intel"
+	"github.com/decnet/enrich/internal/logtest"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/sqlstore"
 )
-
-// journal is a log that a test reads while it is written.
-type journal struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.Write(b)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.b.String()
-}
 
 // lockSeconds is how long TestLockedRowStopsNoOther keeps a row locked:
 // ENRICH_TEST_LOCK_SECONDS=60.
@@ -81,7 +63,7 @@ func testLockedRowStopsNoOther(t *testing.T, s *sqlstore.Store, db *sql.DB) {
 		return provider.Finding{Provider: "fake", Addr: addr, Known: true, Verdict: provider.Malicious, TTL: time.Hour}, nil
 	}}
 	var (
-		log    journal
+		log    logtest.Log
 		failed atomic.Value // the last error of a look at the store, by which a program tells whether it is ready
 	)
 	w, err := intel.NewWorker(intel.Config{
@@ -144,7 +126,7 @@ func TestLockedRowsAreNotWaitedFor(t *testing.T) { onServersAtOnce(t, testLocked
 
 func testLockedRowsAreNotWaitedFor(t *testing.T, on *database) {
 	db := on.open(t, on.create(t))
-	var log journal
+	var log logtest.Log
 	s, err := sqlstore.New(db, sqlstore.Options{Dialect: on.Dialect, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	require.NoError(t, s.Migrate(t.Context()))

@@ -19,6 +19,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/internal/logtest"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/sqlstore"
 )
@@ -71,7 +72,7 @@ default_pool_size = 3
 		require.NoError(t, err)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 	}
-	var log buffer
+	var log logtest.Log
 	cmd.Stderr = &log
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {

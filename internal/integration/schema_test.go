@@ -1,18 +1,17 @@
 package integration
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
 	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"github.com/decnet/enrich/internal/logtest"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/sqlstore"
 )
@@ -115,7 +114,7 @@ func TestMissingCursorIsRepaired(t *testing.T) { onEachAtOnce(t, testMissingCurs
 // a claim does not wait for it.
 func testMissingCursorIsRepaired(t *testing.T, on *database) {
 	db := on.open(t, on.create(t))
-	var log buffer
+	var log logtest.Log
 	s, err := sqlstore.New(db, sqlstore.Options{Dialect: on.Dialect, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	require.NoError(t, s.Migrate(t.Context()))
@@ -184,7 +183,7 @@ func testHeldMigrationLockIsLogged(t *testing.T, on *database) {
 		_, err := holder.ExecContext(t.Context(), text)
 		require.NoError(t, err)
 	}
-	var log buffer
+	var log logtest.Log
 	s, err := sqlstore.New(db, sqlstore.Options{Dialect: on.Dialect, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -197,22 +196,4 @@ func testHeldMigrationLockIsLogged(t *testing.T, on *database) {
 		_, err = holder.ExecContext(t.Context(), "ROLLBACK")
 		require.NoError(t, err)
 	}
-}
-
-// buffer is a log that can be read while it is written.
-type buffer struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.text.String()
 }
