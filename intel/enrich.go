@@ -26,7 +26,7 @@ func Force(providers ...string) EnrichOption {
 	return func(d *demand) { d.again, d.all = append(d.again, providers...), d.all || len(providers) == 0 }
 }
 
-// demand says which providers a pass queries beside those that are due.
+// demand says which providers a pass queries besides the due ones.
 type demand struct {
 	now   bool     // those whose finding is missing or expired, although they are not due
 	again []string // these, although their finding is fresh
@@ -120,7 +120,7 @@ func (w *Worker) enrich(ctx context.Context, r store.Record, d demand) (err erro
 		}
 	}()
 	return panics.Catch(func() error {
-		if d.since.IsZero() { // an older answer that lives longer would take the place of the one that is demanded
+		if d.since.IsZero() { // otherwise a cached answer that lives longer would replace the demanded one
 			w.recall(ctx, []store.Record{r}, p.started)
 		}
 		pool := newPool(ctx, &w.config)

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// exhaustedDelay is how long a run waits, while attackers are being worked on,
-	// before it counts those that wait for an exhausted quota.
+	// exhaustedDelay is how long a busy run waits before it counts the attackers that
+	// wait for an exhausted quota.
 	exhaustedDelay = time.Minute
 	// countTimeout bounds that count.
 	countTimeout = 5 * time.Second

@@ -272,8 +272,8 @@ func TestTooManySubscriptions(t *testing.T) {
 	require.Equal(t, "1f", receive(t, other).ID)
 }
 
-// TestRefusedAtOnce: of calls at the same time, those that are refused fail, and no
-// others.
+// TestRefusedAtOnce: several clients call at the same time. The refused calls fail, and
+// no others.
 func TestRefusedAtOnce(t *testing.T) {
 	s := start(t, server.Options{Users: limited("yes.>")})
 	b := connect(t, natsbus.Options{URL: s.url(), Nats: []nats.Option{nats.UserInfo("u", "secret")}})

@@ -12,9 +12,8 @@ import (
 	"time"
 )
 
-// dbWatch finds out what the worker cannot tell: that a database hangs, in which case
-// the worker waits with it, and that an SQLite file is another than the one that is
-// open.
+// dbWatch finds out what the worker cannot tell. If the database hangs, the worker hangs
+// with it. If the SQLite file was replaced, the worker goes on with the old one.
 type dbWatch struct {
 	database database
 	db       *sql.DB

@@ -250,7 +250,7 @@ func TestReadyDuringTheFirstPass(t *testing.T) {
 }
 
 // TestLockedAttacker: while another client keeps one attacker locked, the others are
-// enriched, a line names the one that waits, and the program stays ready.
+// enriched, the log names the locked one, and the program stays ready.
 func TestLockedAttacker(t *testing.T) {
 	onServers(t, func(t *testing.T, s *site, _ *relay) {
 		require.Equal(t, exitOK, s.start("-once", "-create").code())

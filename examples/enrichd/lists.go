@@ -21,7 +21,7 @@ import (
 // listConfig is which lists there are.
 type listConfig struct {
 	chosen  string              // the flag or variable that names the built-in ones; empty for the default
-	builtIn []provider.Provider // those that were chosen, or those on by default
+	builtIn []provider.Provider // the chosen lists, or the default ones
 	own     []provider.Provider // the operator's
 	keeping
 }

@@ -182,9 +182,9 @@ func (d *delivery) outboxFails(ctx context.Context, err error) time.Duration {
 	return backoff.Delay(retryMin, retryMax, d.failures)
 }
 
-// ready returns the events that may be delivered now, by attacker and in order, at
-// most a batch; first those that have failed least. If there are none it returns
-// when the first one may be.
+// ready returns at most a batch of the events that may be delivered now, by attacker and
+// in order. The least failed come first. If there are none, next is when the first one
+// may be delivered.
 func (d *delivery) ready(events []bus.Event) (queues [][]bus.Event, next time.Time) {
 	byAttacker := make(map[string]int)
 	for _, ev := range events {

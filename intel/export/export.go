@@ -1,5 +1,5 @@
-// Package export makes block lists of the attackers in a store: those that the
-// policy says may be blocked, in forms that firewalls read.
+// Package export makes block lists, in forms that firewalls read, of the attackers in a
+// store that may be blocked according to a policy.
 //
 // A block list hurts whoever is on it by mistake. So nothing is exported that is
 // an own network, a private or other special-purpose address, or known to be
