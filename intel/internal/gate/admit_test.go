@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -178,6 +179,23 @@ func TestLimitsHold(t *testing.T) {
 		require.LessOrEqual(t, s.worst, limits.MaxInFlight)
 		for i := range s.starts[1:] {
 			require.GreaterOrEqual(t, s.starts[i+1].Sub(s.starts[i]), limits.MinInterval)
+		}
+	})
+}
+
+// TestTheEndOfTheOneCallIsTold: where one call at a time is allowed, its end opens the
+// way for those who wait; the last call of a quota opens none.
+func TestTheEndOfTheOneCallIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var opened atomic.Int32
+		g := scarce(&source{answer: takes(time.Second)}, 3, func(c *Config) { c.Opened = func() { opened.Add(1) } })
+		for n, want := range []int32{1, 2, 2} {
+			out := begin(t.Context(), g, nth(n))
+			synctest.Wait()
+			require.Equal(t, Waiting, hurried(t.Context(), g, other).Kind)
+			require.Equal(t, Answered, (<-out).Kind)
+			synctest.Wait()
+			require.Equal(t, want, opened.Load())
 		}
 	})
 }

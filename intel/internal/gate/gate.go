@@ -231,7 +231,12 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 	}
 	told := noResult
 	defer func() {
-		if g.breaker.leave(now, p, told) && g.config.Opened != nil {
+		opens := g.breaker.leave(now, p, told)
+		if out.Called() && !opens { // it may have been the one call that was allowed at a time
+			budget := g.budget.State(context.WithoutCancel(ctx), now)
+			opens = budget.Alone && budget.Left > 0
+		}
+		if opens && g.config.Opened != nil {
 			g.config.Opened()
 		}
 	}()
