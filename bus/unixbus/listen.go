@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/decnet/enrich/internal/flock"
 )
 
 const (
@@ -129,6 +131,20 @@ func makeDir(dir string, gid int, log *slog.Logger) error {
 	}
 	giveTo(gid, dir, log)
 	return os.Chmod(dir, dirMode) // the umask may have taken something away
+}
+
+// lock makes other servers that want to lock dir wait until unlock is called. Another
+// server holds such a lock for milliseconds.
+func lock(ctx context.Context, dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err = flock.Lock(ctx, f, lockTimeout)
+	if errors.Is(err, flock.ErrHeld) {
+		err = fmt.Errorf("another process has held the lock of the directory %s for %v; stop that process, or choose another path", dir, lockTimeout)
+	}
+	return unlock, err
 }
 
 // checkPath returns an error for a path that stands for no file.

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/decnet/enrich/internal/flock"
 )
 
 // A list is kept in these files of Options.Dir:
@@ -308,6 +310,17 @@ func (f *Feed[T]) readShared(now time.Time) bool {
 const lockTimeout = 10 * time.Minute
 
 // lock makes other processes that download this list wait until unlock is called.
+// Where there can be no lock, there is nobody to wait for.
 func (f *Feed[T]) lock(ctx context.Context) (unlock func(), err error) {
-	return lockFile(ctx, f.path(".lock"), lockTimeout)
+	file, err := os.OpenFile(f.path(".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return func() {}, nil
+	}
+	switch unlock, err = flock.Lock(ctx, file, lockTimeout); {
+	case errors.Is(err, flock.ErrHeld):
+		return nil, fmt.Errorf("another process has been downloading the list for %v; stop it, or give it another state directory", lockTimeout)
+	case err != nil && ctx.Err() == nil: // a file system without locks
+		return func() {}, nil
+	}
+	return unlock, err
 }

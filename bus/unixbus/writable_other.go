@@ -2,14 +2,7 @@
 
 package unixbus
 
-import (
-	"context"
-	"os"
-)
-
-// lock does nothing here: whoever starts two servers at once on one path has to
-// see to it that there is one in the end.
-func lock(context.Context, string) (unlock func(), err error) { return func() {}, nil }
+import "os"
 
 // writable reports whether dir is there; whether it can be written is found out
 // by writing.
