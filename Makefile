@@ -29,7 +29,7 @@ test: ## run all tests
 race: ## run all tests with the race detector, shuffled, none from the cache
 	.ci/run race
 
-fuzz: ## run each fuzz test on FUZZTIME inputs, by default 2000x
+fuzz: ## run each fuzz test on FUZZTIME inputs, by default 1000x
 	.ci/run fuzz
 
 bench: ## measure the benchmarks named by BENCH, by default all; COUNT times, by default 6

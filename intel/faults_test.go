@@ -181,6 +181,7 @@ func (s *sequence) run() {
 // pass that consists only of failures changes a verdict, a finding or an
 // explanation, and everybody is enriched in the end.
 func TestFailuresNeverSpeak(t *testing.T) {
+	t.Parallel()
 	sequences := uint64(10_000)
 	if raceDetector {
 		sequences = 1000

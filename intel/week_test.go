@@ -192,6 +192,7 @@ func (f *fleet) restart() {
 // address always fails, workers are killed, their clock is nine hours ahead for a
 // minute, and one source gets a new key.
 func TestAWeekOfQuotas(t *testing.T) {
+	t.Parallel()
 	const workers, days = 4, 7
 	arrivals, poll := 7, time.Duration(0) // in a minute: ten times what the largest daily quota allows
 	if raceDetector {

@@ -232,8 +232,9 @@ func (on *database) empty(tb testing.TB, dsn string) {
 }
 
 func TestStoreConforms(t *testing.T) {
-	onEach(t, func(t *testing.T, d *database) { storetest.Run(t, d.harness(t)) })
+	onEachAtOnce(t, func(t *testing.T, d *database) { storetest.Run(t, d.harness(t)) })
 	t.Run("other driver of SQLite", func(t *testing.T) {
+		t.Parallel()
 		other := &database{Dialect: sqlstore.SQLite, driver: "sqlite3"}
 		if sqliteDriver == other.driver {
 			other.driver = "sqlite"

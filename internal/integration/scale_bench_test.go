@@ -29,6 +29,14 @@ func size(tb testing.TB, name string, otherwise int) int {
 	return n
 }
 
+// atMost returns n, or less with -short.
+func atMost(n, less int) int {
+	if testing.Short() {
+		return min(n, less)
+	}
+	return n
+}
+
 // BenchmarkClaimAtScale compares a claim of 50, and a claim that finds nothing,
 // in a large table with the same in one of 10,000 attackers, on every kind of
 // database: when all but 10 attackers are fresh, and when all are due. The large

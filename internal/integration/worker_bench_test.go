@@ -70,31 +70,29 @@ func cpu() time.Duration {
 // and writes the same rows into the same tables in batches. One iteration is
 // one backlog.
 func BenchmarkWorkerHTTP(b *testing.B) {
-	for _, c := range []struct {
-		backlog int
-		latency time.Duration
-	}{{20_000, 0}, {20_000, 50 * time.Millisecond}} {
-		b.Run(fmt.Sprintf("backlog=%d/latency=%v", c.backlog, c.latency), func(b *testing.B) {
+	backlog := atMost(20_000, 2000)
+	for _, latency := range []time.Duration{0, 50 * time.Millisecond} {
+		b.Run(fmt.Sprintf("backlog=%d/latency=%v", backlog, latency), func(b *testing.B) {
 			up, err := upstream.Start(upstream.Options{})
 			require.NoError(b, err)
 			defer up.Close()
 			for _, s := range []upstream.Source{upstream.GreyNoise, upstream.AbuseIPDB, upstream.ThreatFox} {
-				up.Delay(s, c.latency)
+				up.Delay(s, latency)
 			}
-			attackers := crowd(c.backlog)
+			attackers := crowd(backlog)
 			var ours, bare, used time.Duration
 			for b.Loop() {
 				took, spent, written := runWorker(b, up, attackers, intel.Hooks{})
 				ours, used = ours+took, used+spent
 				bare += runBare(b, up, attackers, written)
 			}
-			n := float64(b.N * c.backlog)
+			n := float64(b.N * backlog)
 			b.ReportMetric(n/ours.Seconds(), "attackers/s")
 			b.ReportMetric(n/bare.Seconds(), "bare/s")
 			b.ReportMetric(100*bare.Seconds()/ours.Seconds(), "%of-bare")
 			b.ReportMetric(float64(used.Microseconds())/1000/n, "cpu-ms/attacker")
-			if c.latency > 0 {
-				limit := 64 / c.latency.Seconds() // the default concurrency over the latency
+			if latency > 0 {
+				limit := 64 / latency.Seconds() // the default concurrency over the latency
 				b.ReportMetric(100*n/ours.Seconds()/limit, "%of-limit")
 			}
 			b.ReportMetric(0, "ns/op")
@@ -108,7 +106,8 @@ func BenchmarkWorkerHTTP(b *testing.B) {
 // medians of the ratios to the run without traces of the same round, of the rate and of
 // the processor time, and how many of the spans were exported and not dropped.
 func BenchmarkTraces(b *testing.B) {
-	const rounds, backlog = 15, 2000
+	const backlog = 2000
+	rounds := atMost(15, 1)
 	exporter := new(countingExporter)
 	ended := &countingProcessor{SpanProcessor: sdktrace.NewBatchSpanProcessor(exporter)}
 	spans := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(ended))
