@@ -43,3 +43,23 @@ func testUnusualSpellingsOfOlderVersions(t *testing.T, on *database) {
 		require.Equal(t, all, found())
 	}
 }
+
+// TestByManyNetworks: attackers are found also by so many networks that it takes less to
+// look at every attacker.
+func TestByManyNetworks(t *testing.T) { onEach(t, testByManyNetworks) }
+
+func testByManyNetworks(t *testing.T, on *database) {
+	s, _ := on.openStore(t)
+	attackers := crowd(4)
+	for i, ip := range []string{"45.0.0.1", "64:ff9b::2d00:2", "45.9.0.1", "2A00:0:0::5"} {
+		attackers[i].IP, attackers[i].LastSeen = ip, time.Now().Add(-time.Duration(i)*time.Minute)
+	}
+	require.NoError(t, s.Observe(t.Context(), attackers...))
+	many := []netip.Prefix{netip.MustParsePrefix("45.0.0.0/24"), netip.MustParsePrefix("2a00::/32")}
+	for n := range 25_000 {
+		many = append(many, netip.PrefixFrom(netip.AddrFrom4([4]byte{91, byte(n >> 8), byte(n), 0}), 24))
+	}
+	ids, err := s.ByAddress(t.Context(), many)
+	require.NoError(t, err)
+	require.Equal(t, []uuid.UUID{attackers[0].ID, attackers[1].ID, attackers[3].ID}, ids)
+}

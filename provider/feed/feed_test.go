@@ -1045,6 +1045,31 @@ func TestReadOnly(t *testing.T) {
 	})
 }
 
+// TestAShorterListIsAccepted once somebody has done what the error says.
+func TestAShorterListIsAccepted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &publisher{body: list(200) + oneRow}
+		o := options(p)
+		o.Dir = t.TempDir()
+		f := newFeed(t, o)
+		require.NoError(t, f.Refresh(t.Context()))
+		time.Sleep(time.Hour)
+		p.publish(oneRow)
+		remove := filepath.Join(o.Dir, "test.list")
+		require.ErrorContains(t, f.Refresh(t.Context()), "remove "+remove+" and start again")
+		require.NoError(t, os.Remove(remove))
+
+		f = newFeed(t, o)
+		require.NoError(t, f.Refresh(t.Context()))
+		require.Equal(t, 1, f.Status().Rows)
+		require.False(t, f.Status().Shrunk)
+		require.Equal(t, 3, p.calls())
+		require.NoError(t, newFeed(t, o).Refresh(t.Context()))
+		require.Equal(t, 3, p.calls())
+	})
+}
+
 // files returns the names of the files in a directory, and what is in them.
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()

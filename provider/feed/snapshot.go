@@ -207,7 +207,8 @@ func (f *Feed[T]) restore() {
 	}
 }
 
-// readNext reads when the next download is due.
+// readNext reads when the next download is due: at once if somebody has removed the list
+// for a version to be accepted that was refused for its size.
 func (f *Feed[T]) readNext() {
 	content, err := os.ReadFile(f.path(".next"))
 	if err != nil {
@@ -216,6 +217,11 @@ func (f *Feed[T]) readNext() {
 	var header nextHeader
 	if _, err := unseal(content, nextForm, &header); err != nil || header.Places != f.places() {
 		return
+	}
+	if header.Shrunk {
+		if _, err := os.Lstat(f.path(".list")); errors.Is(err, os.ErrNotExist) {
+			return
+		}
 	}
 	s := *f.state.Load()
 	s.due, s.failures, s.checkedAt, s.lastNonEmpty = header.Due, header.Failures, header.CheckedAt, header.LastNonEmpty

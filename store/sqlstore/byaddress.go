@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -22,27 +23,22 @@ const maxPatterns = 16
 // patternsAtOnce is how many of them one statement looks for.
 const patternsAtOnce = 100
 
+// manyNetworks is how many networks take longer to be looked for than every attacker
+// takes to be looked at.
+const manyNetworks = 20_000
+
 // ByAddress implements [store.ByAddress]. Addresses are stored as text: single
 // ones are looked for as they are, networks by what the text of their addresses
 // begins with. An attacker whose address is spelled in another way than ours has a row
 // in enrich_address with our spelling.
 func (s *Store) ByAddress(ctx context.Context, networks []netip.Prefix) ([]uuid.UUID, error) {
+	var all map[uuid.UUID]int64 // when they were last seen
 	set := netset.Of(networks)
-	texts, beginnings := addressTexts(networks)
-	type found struct {
-		id   uuid.UUID
-		seen int64
-	}
-	var all map[uuid.UUID]found
 	err := s.read(ctx, func(t *tx) error {
-		all = make(map[uuid.UUID]found)
-		look := func(condition string, args []any) error { // "@" is the column
-			for _, from := range [][2]string{
-				{"enrich_ledger l", "l.ip"},
-				{"enrich_address a JOIN enrich_ledger l ON l.attacker_uuid = a.attacker_uuid", "a.addr"},
-			} {
-				err := t.query("look for attackers by address", "SELECT l.attacker_uuid, l.ip, l.last_seen FROM "+from[0]+
-					" WHERE "+strings.ReplaceAll(condition, "@", from[1]), args, func(scan func(...any) error) error {
+		all = make(map[uuid.UUID]int64)
+		look := func(from, condition string, args []any) error {
+			return t.query("look for attackers by address", "SELECT l.attacker_uuid, l.ip, l.last_seen FROM "+from+condition, args,
+				func(scan func(...any) error) error {
 					var (
 						id, ip string
 						seen   int64
@@ -55,49 +51,51 @@ func (s *Store) ByAddress(ctx context.Context, networks []netip.Prefix) ([]uuid.
 						return nil
 					}
 					if parsed, ok := parseUUID(id); ok {
-						all[parsed] = found{parsed, seen}
+						all[parsed] = seen
 					}
 					return nil
 				})
-				if err != nil {
-					return err
-				}
-			}
-			return nil
 		}
-		for chunk := range slices.Chunk(texts, maxParams) {
-			among, args := t.among(chunk)
-			if err := look("@ "+among, args); err != nil {
+		if len(networks) > manyNetworks {
+			return look("enrich_ledger l", "", nil)
+		}
+		return t.addressConditions(networks, func(condition string, args []any) error {
+			if err := look("enrich_ledger l WHERE ", strings.ReplaceAll(condition, "@", "l.ip"), args); err != nil {
 				return err
 			}
-		}
-		for chunk := range slices.Chunk(beginnings, patternsAtOnce) {
-			args := make([]any, patternsAtOnce)
-			for i := range args {
-				args[i] = chunk[min(i, len(chunk)-1)] + t.s.d.rest
-			}
-			one := "@ " + t.s.d.like + " ?"
-			if err := look(one+strings.Repeat(" OR "+one, patternsAtOnce-1), args); err != nil {
-				return err
-			}
-		}
-		return nil
+			return look("enrich_address a JOIN enrich_ledger l ON l.attacker_uuid = a.attacker_uuid WHERE ",
+				strings.ReplaceAll(condition, "@", "a.addr"), args)
+		})
 	})
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]found, 0, len(all))
-	for _, f := range all {
-		rows = append(rows, f)
+	return slices.SortedFunc(maps.Keys(all), func(a, b uuid.UUID) int {
+		return cmp.Or(cmp.Compare(all[b], all[a]), bytes.Compare(a[:], b[:]))
+	}), nil
+}
+
+// addressConditions calls f with the conditions that hold for the column @ if its text
+// may be an address in one of the networks.
+func (t *tx) addressConditions(networks []netip.Prefix, f func(condition string, args []any) error) error {
+	texts, beginnings := addressTexts(networks)
+	for chunk := range slices.Chunk(texts, maxParams) {
+		among, args := t.among(chunk)
+		if err := f("@ "+among, args); err != nil {
+			return err
+		}
 	}
-	slices.SortFunc(rows, func(a, b found) int {
-		return cmp.Or(cmp.Compare(b.seen, a.seen), bytes.Compare(a.id[:], b.id[:]))
-	})
-	ids := make([]uuid.UUID, len(rows))
-	for i, f := range rows {
-		ids[i] = f.id
+	for chunk := range slices.Chunk(beginnings, patternsAtOnce) {
+		args := make([]any, patternsAtOnce)
+		for i := range args {
+			args[i] = chunk[min(i, len(chunk)-1)] + t.s.d.rest
+		}
+		one := "@ " + t.s.d.like + " ?"
+		if err := f(one+strings.Repeat(" OR "+one, patternsAtOnce-1), args); err != nil {
+			return err
+		}
 	}
-	return ids, nil
+	return nil
 }
 
 // addressTexts returns what the texts of addresses in the networks are, or begin
