@@ -13,6 +13,7 @@ import (
 
 	"github.com/decnet/enrich/intel"
 	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/provider/feed"
 	"github.com/decnet/enrich/provider/lists"
 	"github.com/decnet/enrich/provider/threatfox"
 	"github.com/decnet/enrich/store/sqlstore"
@@ -184,6 +185,18 @@ func (c *listConfig) forgets(used []intel.Provider) bool {
 		l, ok := provider.As[provider.Listing](p)
 		return ok && !l.List().Watched
 	})
+}
+
+// markUnused notes which of the lists that are kept are not used.
+func (c *listConfig) markUnused(used []intel.Provider) error {
+	if c.dir == "" || c.readOnly {
+		return nil
+	}
+	names := make([]string, len(used))
+	for i, p := range used {
+		names[i] = p.Name()
+	}
+	return feed.MarkUnused(c.dir, names)
 }
 
 // answersFor reports whether a list answers in place of a service.

@@ -205,3 +205,31 @@ func TestRestartsDownloadNothing(t *testing.T) {
 	require.Equal(t, 1, s.up.Calls(upstream.Feodo))
 	require.Equal(t, []string{"1"}, s.column("SELECT count(*) FROM attacker_intel WHERE feodo_queried_at IS NOT NULL"))
 }
+
+// TestAListThatIsOnAgain reaches also the attackers that were decided on while it was off.
+func TestAListThatIsOnAgain(t *testing.T) {
+	publisher := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte("45.0.0.1\n45.0.0.2\n"))
+	}))
+	t.Cleanup(publisher.Close)
+	s := newSite(t, upstream.Options{})
+	s.env["DECNET_BUS_ENABLED"] = "false"
+	s.env["DECNET_INTEL_PROVIDERS"] = "feodo"
+	s.env["DECNET_LIST_CINS_URL"] = publisher.URL
+	listed := func() []string {
+		return s.column("SELECT attacker_ip FROM attacker_intel WHERE aggregate_verdict IS NOT NULL ORDER BY attacker_ip")
+	}
+	for i, step := range []struct {
+		ip, lists string
+		listed    []string
+	}{
+		{"45.0.0.1", "cins", []string{"45.0.0.1"}},
+		{"45.0.0.2", "", []string{"45.0.0.1"}},
+		{"45.0.0.3", "cins", []string{"45.0.0.1", "45.0.0.2"}},
+	} {
+		s.profile(uuid.New(), step.ip)
+		p := s.start("-once", "-lists", step.lists)
+		require.Equal(t, exitOK, p.code(), p.output())
+		require.Equal(t, step.listed, listed(), "run %d: %s", i, p.output())
+	}
+}

@@ -521,6 +521,27 @@ func TestChanges(t *testing.T) {
 		f = newFeed(t, o)
 		require.NoError(t, f.Refresh(t.Context()))
 		require.Empty(t, texts(first(f.Changed(0))))
+
+		require.NoError(t, feed.MarkUnused(o.Dir, []string{"other", "test"}))
+		f = newFeed(t, o)
+		require.NoError(t, f.Refresh(t.Context()))
+		require.Empty(t, texts(first(f.Changed(0))), "it is in use")
+		for range 2 {
+			require.NoError(t, feed.MarkUnused(o.Dir, []string{"other"}))
+		}
+		calls := p.calls()
+		for range 2 { // the first of them crashes
+			f = newFeed(t, o)
+			require.NoError(t, f.Refresh(t.Context()))
+			networks, version = f.Changed(0)
+			require.Equal(t, want, texts(networks), "it was not in use")
+		}
+		f.Settled(version)
+		require.Equal(t, calls, p.calls())
+		f = newFeed(t, o)
+		require.NoError(t, f.Refresh(t.Context()))
+		require.Empty(t, texts(first(f.Changed(0))))
+		require.NoError(t, feed.MarkUnused(filepath.Join(o.Dir, "none"), nil))
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/decnet/enrich/internal/flock"
@@ -17,7 +19,8 @@ import (
 // A list is kept in these files of Options.Dir:
 //
 //	NAME.list   the list as it was downloaded
-//	NAME.old    the version before, until all that follows from the change is done
+//	NAME.old    the version before, until all that follows from the change is done;
+//	            empty if the list was not in use
 //	NAME.next   when it may be downloaded again
 //	NAME.lock   locked by the process that downloads it
 //
@@ -204,7 +207,31 @@ func (f *Feed[T]) restore() {
 	f.state.Store(&s)
 	if old != nil {
 		f.changes.add(old.table, is.table)
+	} else if _, err := os.Lstat(f.path(".old")); err == nil { // nobody knows what it was
+		f.changes.add(nil, is.table)
 	}
+}
+
+// MarkUnused takes note that, of the lists that are kept in a directory, only those of
+// the named providers are in use. A feed that uses another one again says that all
+// networks of it have changed: what was decided meanwhile was decided without it.
+func MarkUnused(dir string, used []string) error {
+	files, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, file := range files {
+		name, ok := strings.CutSuffix(file.Name(), ".list")
+		if !ok || slices.Contains(used, name) {
+			continue
+		}
+		old := filepath.Join(dir, name+".old")
+		if info, err := os.Lstat(old); err != nil || info.Size() > 0 {
+			errs = append(errs, writeFile(old, nil))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // readNext reads when the next download is due: at once if somebody has removed the list
