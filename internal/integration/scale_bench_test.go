@@ -3,6 +3,7 @@ package integration
 import (
 	"cmp"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -376,4 +377,41 @@ func counted(n int) string {
 	return "WITH digit AS (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5" +
 		" UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) SELECT i FROM (SELECT " + number + " AS i FROM " +
 		strings.Join(digits, ", ") + ") AS counted WHERE i <= " + strconv.Itoa(n)
+}
+
+// BenchmarkByAddress looks for attackers by as many networks as the largest list has. In
+// the same run a bare loop reads the columns of all attackers that it needs for that.
+// There are ENRICH_BENCH_ATTACKERS of them, by default 20,000.
+func BenchmarkByAddress(b *testing.B) {
+	attackers := size(b, "ENRICH_BENCH_ATTACKERS", 20_000)
+	many := networks(atMost(500_000, 30_000), 4, 1, 11)
+	for _, on := range databases {
+		b.Run(on.String(), func(b *testing.B) {
+			s, db := on.openStore(b)
+			on.fill(b, s, db, attackers, false)
+			var ours, bare []time.Duration
+			for b.Loop() {
+				began := time.Now()
+				_, err := s.ByAddress(b.Context(), many)
+				require.NoError(b, err)
+				ours, began = append(ours, time.Since(began)), time.Now()
+				rows, err := db.QueryContext(b.Context(), "SELECT attacker_uuid, ip, last_seen FROM enrich_ledger")
+				require.NoError(b, err)
+				n := 0
+				for ; rows.Next(); n++ {
+					var (
+						id, ip string
+						seen   int64
+					)
+					require.NoError(b, rows.Scan(&id, &ip, &seen))
+				}
+				require.NoError(b, errors.Join(rows.Err(), rows.Close()))
+				require.GreaterOrEqual(b, n, attackers)
+				bare = append(bare, time.Since(began))
+			}
+			b.ReportMetric(float64(median(ours).Milliseconds()), "ms")
+			b.ReportMetric(float64(median(ours))/float64(median(bare)), "x-bare")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
 }

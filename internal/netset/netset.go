@@ -3,41 +3,33 @@ package netset
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/decnet/enrich/provider"
 )
 
 // Set is a set of networks. It is made by [Of] and never changes.
 type Set struct {
-	networks map[netip.Prefix]struct{}
-	lengths  [2][]int // of IPv4 and IPv6 prefixes
+	networks []netip.Prefix // in order, none within another
 }
 
 // Of returns the set of the given networks, each in its canonical form; see
 // [provider.CanonicalPrefix]. Invalid ones are left out.
 func Of(networks []netip.Prefix) *Set {
-	s := &Set{networks: make(map[netip.Prefix]struct{}, len(networks))}
-	var seen [2][129]bool
+	all := make([]netip.Prefix, 0, len(networks))
 	for _, p := range networks {
-		if !p.IsValid() {
-			continue
+		if p = provider.CanonicalPrefix(p); p.IsValid() {
+			all = append(all, p)
 		}
-		p = provider.CanonicalPrefix(p)
-		s.networks[p] = struct{}{}
-		family := familyOf(p.Addr())
-		if !seen[family][p.Bits()] {
-			seen[family][p.Bits()] = true
-			s.lengths[family] = append(s.lengths[family], p.Bits())
+	}
+	slices.SortFunc(all, netip.Prefix.Compare) // a network comes before those within it
+	s := new(Set)
+	for _, p := range all {
+		if last := len(s.networks) - 1; last < 0 || !s.networks[last].Contains(p.Addr()) {
+			s.networks = append(s.networks, p)
 		}
 	}
 	return s
-}
-
-func familyOf(addr netip.Addr) int {
-	if addr.Is4() {
-		return 0
-	}
-	return 1
 }
 
 // Contains reports whether a network of the set contains addr, in its canonical
@@ -47,11 +39,6 @@ func (s *Set) Contains(addr netip.Addr) bool {
 	if !addr.IsValid() {
 		return false
 	}
-	for _, length := range s.lengths[familyOf(addr)] {
-		p, _ := addr.Prefix(length) // the length fits
-		if _, ok := s.networks[p]; ok {
-			return true
-		}
-	}
-	return false
+	i, found := slices.BinarySearchFunc(s.networks, addr, func(p netip.Prefix, addr netip.Addr) int { return p.Addr().Compare(addr) })
+	return found || i > 0 && s.networks[i-1].Contains(addr)
 }

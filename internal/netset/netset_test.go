@@ -1,7 +1,9 @@
 package netset_test
 
 import (
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,4 +26,29 @@ func TestSet(t *testing.T) {
 	}
 	require.False(t, s.Contains(netip.Addr{}))
 	require.False(t, netset.Of(nil).Contains(netip.MustParseAddr("8.8.8.8")))
+}
+
+// TestSetAgreesWithALookAtEveryNetwork compares it with one that looks at all of them.
+func TestSetAgreesWithALookAtEveryNetwork(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(1, 2))
+	addr := func() netip.Addr {
+		if r.IntN(2) == 0 {
+			return netip.AddrFrom4([4]byte{45, byte(r.IntN(2)), byte(r.IntN(4)), byte(r.IntN(256))})
+		}
+		return netip.AddrFrom16([16]byte{0: 0x2a, 2: byte(r.IntN(2)), 15: byte(r.IntN(256))})
+	}
+	for range 200 {
+		networks := make([]netip.Prefix, r.IntN(12))
+		for i := range networks {
+			a := addr()
+			networks[i] = netip.PrefixFrom(a, a.BitLen()-r.IntN(24))
+		}
+		s := netset.Of(networks)
+		for range 100 {
+			a := addr()
+			want := slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
+			require.Equal(t, want, s.Contains(a), "%v in %v", a, networks)
+		}
+	}
 }
