@@ -199,3 +199,26 @@ func TestTheEndOfTheOneCallIsTold(t *testing.T) {
 		}
 	})
 }
+
+// TestTheEndOfACallAfterAnothersRefusalIsTold: one call at a time is allowed also after
+// another worker was refused, until one is answered.
+func TestTheEndOfACallAfterAnothersRefusalIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var shared ledger
+		var opened atomic.Int32
+		g := scarce(&source{answer: takes(time.Second)}, 1000, func(c *Config) {
+			c.Ledger, c.Opened = &shared, func() { opened.Add(1) }
+		})
+		require.Equal(t, Answered, lookup(t.Context(), g, nth(1)).Kind)
+		another := scarce(&source{answer: fails(refused(provider.ErrRateLimited, 0, nil))}, 1000, func(c *Config) { c.Ledger = &shared })
+		require.Equal(t, Waiting, lookup(t.Context(), another, nth(2)).Kind)
+		<-time.After(5 * time.Minute)
+		opened.Store(0)
+		out := begin(t.Context(), g, nth(3))
+		synctest.Wait()
+		require.Equal(t, Waiting, hurried(t.Context(), g, nth(4)).Kind)
+		require.Equal(t, Answered, (<-out).Kind)
+		synctest.Wait()
+		require.EqualValues(t, 1, opened.Load())
+	})
+}

@@ -229,12 +229,11 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 		}
 		return
 	}
-	told := noResult
+	told, alone := noResult, false
 	defer func() {
 		opens := g.breaker.leave(now, p, told)
-		if out.Called() && !opens { // it may have been the one call that was allowed at a time
-			budget := g.budget.State(context.WithoutCancel(ctx), now)
-			opens = budget.Alone && budget.Left > 0
+		if alone && !opens { // it was the one call that was allowed at a time
+			opens = g.budget.State(context.WithoutCancel(ctx), now).Left > 0
 		}
 		if opens && g.config.Opened != nil {
 			g.config.Opened()
@@ -285,7 +284,7 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 		out.Kind = Waiting
 		return
 	}
-	told = failure // unless the provider returns
+	told, alone = failure, g.budget.State(ctx, start).Alone // failure, unless the provider returns
 	finding, found, err := g.call(deadlines.Next(start), addr, b)
 	now = time.Now()
 	out.Started, out.Took = start, now.Sub(start)
