@@ -75,12 +75,8 @@ func open(o options, c config, log *slog.Logger) (*daemon, error) {
 	if err := d.openWebhooks(); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	used := append(c.providers(), d.lists...)
-	if err := c.lists.markUnused(used); err != nil {
-		log.Warn("attackers seen while a list was off may not hear of it when it is on again", "error", err)
-	}
 	d.worker, err = intel.NewWorker(intel.Config{
-		Store: s, Bus: b, Readers: c.readers(), Providers: used, Spending: intel.Spending{DeferDecided: !theirs},
+		Store: s, Bus: b, Readers: c.readers(), Providers: append(c.providers(), d.lists...), Spending: intel.Spending{DeferDecided: !theirs},
 		Policy: policies[o.policy], LookupTimeout: o.lookupTimeout, Guard: provider.Guard{OwnFunc: d.ownNetworks},
 		PollInterval: o.pollInterval, TTL: o.ttl, Batch: o.batch, Concurrency: o.concurrency,
 		KeepRaw: o.keepRaw, Logger: log, Hooks: d.wakeWebhooks(d.hooks()),
@@ -107,6 +103,7 @@ func serve(ctx context.Context, o options, c config, lookup lookup, log *slog.Lo
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
+	d.markUnused(c, log)
 	if err := d.intake.checkEarly(ctx); err != nil {
 		return err
 	}

@@ -187,16 +187,19 @@ func (c *listConfig) forgets(used []intel.Provider) bool {
 	})
 }
 
-// markUnused notes which of the lists that are kept are not used.
-func (c *listConfig) markUnused(used []intel.Provider) error {
-	if c.dir == "" || c.readOnly {
-		return nil
+// markUnused notes which of the lists that are kept are not used. Only who enriches
+// does: a command may have other flags than the daemon.
+func (d *daemon) markUnused(c config, log *slog.Logger) {
+	if c.lists.dir == "" || c.lists.readOnly {
+		return
 	}
-	names := make([]string, len(used))
-	for i, p := range used {
-		names[i] = p.Name()
+	var names []string
+	for _, p := range append(c.providers(), d.lists...) {
+		names = append(names, p.Name())
 	}
-	return feed.MarkUnused(c.dir, names)
+	if err := feed.MarkUnused(c.lists.dir, names); err != nil {
+		log.Warn("attackers that come while a list is off may not hear of it when it is on again", "error", err)
+	}
 }
 
 // answersFor reports whether a list answers in place of a service.

@@ -232,4 +232,19 @@ func TestAListThatIsOnAgain(t *testing.T) {
 		require.Equal(t, exitOK, p.code(), p.output())
 		require.Equal(t, step.listed, listed(), "run %d: %s", i, p.output())
 	}
+	require.Equal(t, exitOK, s.tool(t, "rescore").code) // without the daemon's lists
+	require.NoFileExists(t, filepath.Join(filepath.Dir(s.file), "cins.unused"))
+}
+
+// TestTheFileOfAnOwnListIsNotWritten: by default, lists are kept beside the database.
+func TestTheFileOfAnOwnListIsNotWritten(t *testing.T) {
+	s := newSite(t, upstream.Options{})
+	own := filepath.Join(filepath.Dir(s.file), "deny.list")
+	require.NoError(t, os.WriteFile(own, []byte("45.0.0.1\n"), 0o600))
+	p := s.start("-once", "-deny", own)
+	require.Equal(t, exitUsage, p.code(), p.output())
+	require.Contains(t, p.output(), "rename it")
+	text, err := os.ReadFile(own)
+	require.NoError(t, err)
+	require.Equal(t, "45.0.0.1\n", string(text))
 }

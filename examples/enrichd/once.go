@@ -15,6 +15,7 @@ func once(ctx context.Context, o options, c config, log *slog.Logger) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
+	d.markUnused(c, log)
 	d.watch.interval = min(d.watch.interval, o.dbTimeout/5)
 	watched, giveUp := context.WithCancelCause(ctx)
 	defer giveUp(nil)

@@ -132,6 +132,7 @@ func (o *Options[T]) validate() error {
 	refuse(o.Cadence < 0, "Cadence is %v; it must not be negative", o.Cadence)
 	for _, s := range o.Sources {
 		refuse(s.File != "" && (s.URL != "" || s.BaseURL != ""), "a source has both a URL and a file")
+		refuse(s.File != "" && o.Dir != "" && o.keepsIn(s.File), "the file %s is where the list is kept once it was read; rename it, or keep lists in another directory", s.File)
 		refuse(s.Syntax < AnySyntax || s.Syntax > ExitNodes, "a source's Syntax is %d; there is none like that", int(s.Syntax))
 	}
 	return errors.Join(errs...)
@@ -150,6 +151,7 @@ type Feed[T any] struct {
 	restored bool // what Dir holds was read
 
 	changes changes[T]
+	unused  atomic.Bool           // the list was not in use before, and what follows from that is not done
 	unkept  atomic.Pointer[error] // why the last file could not be written
 }
 

@@ -1091,6 +1091,67 @@ func TestAShorterListIsAccepted(t *testing.T) {
 	})
 }
 
+// TestMarkUnused: a mark is made only for lists that were kept, replaces nothing, and is
+// removed only by who has heard of it.
+func TestMarkUnused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &publisher{body: list(200) + oneRow}
+		o := options(p)
+		o.Dir = t.TempDir()
+		f := newFeed(t, o)
+		require.NoError(t, f.Refresh(t.Context()))
+		_, version := f.Changed(0)
+		f.Settled(version)
+		foreign := filepath.Join(o.Dir, "customers.list")
+		require.NoError(t, os.WriteFile(foreign, []byte("a\n"), 0o600))
+		before := files(t, o.Dir)
+		require.NoError(t, feed.MarkUnused(o.Dir, []string{"test"}))
+		require.Equal(t, before, files(t, o.Dir))
+
+		time.Sleep(time.Hour)
+		p.publish(list(200))
+		require.NoError(t, f.Refresh(t.Context())) // and it is stopped before what follows is done
+		require.NoError(t, feed.MarkUnused(o.Dir, nil))
+		again := newFeed(t, o)
+		require.NoError(t, again.Refresh(t.Context()))
+		all := texts(first(again.Changed(0)))
+		require.Len(t, all, 201)
+		require.Contains(t, all, "45.155.205.233/32", "which is no longer listed")
+
+		_, version = f.Changed(0)
+		f.Settled(version) // by a process that has used it all the time
+		again = newFeed(t, o)
+		require.NoError(t, again.Refresh(t.Context()))
+		require.Len(t, texts(first(again.Changed(0))), 200)
+	})
+}
+
+// TestTheSourceIsNotWhereTheListIsKept: a file of the operator's is never written.
+func TestTheSourceIsNotWhereTheListIsKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	kept := filepath.Join(dir, "test.list")
+	link := filepath.Join(dir, "link")
+	require.NoError(t, os.WriteFile(kept, []byte(oneRow), 0o600))
+	require.NoError(t, os.Symlink(kept, link))
+	o := options(nil)
+	o.Operator = true
+	for file, refused := range map[string]bool{
+		kept: true, filepath.Join(dir, "x", "..", "test.list"): true, link: true, filepath.Join(dir, "test.old"): true,
+		filepath.Join(dir, "other.list"): false, filepath.Join(t.TempDir(), "test.list"): false,
+	} {
+		o.Dir, o.Sources = dir, []feed.Source{{File: file}}
+		_, err := feed.New(o)
+		if refused {
+			require.ErrorContains(t, err, "rename it", file)
+			require.ErrorIs(t, err, provider.ErrConfig)
+		} else {
+			require.NoError(t, err, file)
+		}
+	}
+}
+
 // files returns the names of the files in a directory, and what is in them.
 func files(t *testing.T, dir string) map[string]string {
 	t.Helper()

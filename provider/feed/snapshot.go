@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,8 +20,8 @@ import (
 // A list is kept in these files of Options.Dir:
 //
 //	NAME.list   the list as it was downloaded
-//	NAME.old    the version before, until all that follows from the change is done;
-//	            empty if the list was not in use
+//	NAME.old    the version before, until all that follows from the change is done
+//	NAME.unused empty; says that the list was not in use, until it is again
 //	NAME.next   when it may be downloaded again
 //	NAME.lock   locked by the process that downloads it
 //
@@ -177,11 +178,37 @@ func (f *Feed[T]) write(results []*fetched, changedAt time.Time) {
 	f.save(f.path(".list"), seal(listForm, header, bodies...))
 }
 
-// forgetOld removes the version before the present one.
+// forgetOld removes what says that something is still to be done because of a change.
 func (f *Feed[T]) forgetOld() {
-	if f.keeps() {
-		_ = os.Remove(f.path(".old")) // there may be none
+	if !f.keeps() {
+		return
 	}
+	_ = os.Remove(f.path(".old")) // there may be none
+	if f.unused.Swap(false) {
+		_ = os.Remove(f.path(".unused"))
+	}
+}
+
+// keepsIn reports whether a file is one of those in which the list is kept.
+func (o *Options[T]) keepsIn(file string) bool {
+	is, err := os.Stat(file)
+	for _, suffix := range []string{".list", ".old", ".unused", ".next", ".lock"} {
+		path := filepath.Join(o.Dir, o.Provider+suffix)
+		if a, b := absolute(file), absolute(path); a == b {
+			return true
+		}
+		if other, no := os.Stat(path); err == nil && no == nil && os.SameFile(is, other) {
+			return true
+		}
+	}
+	return false
+}
+
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil {
+		return abs
+	}
+	return path
 }
 
 // restore reads what was kept. It makes the list that was there at the last
@@ -207,14 +234,17 @@ func (f *Feed[T]) restore() {
 	f.state.Store(&s)
 	if old != nil {
 		f.changes.add(old.table, is.table)
-	} else if _, err := os.Lstat(f.path(".old")); err == nil { // nobody knows what it was
+	}
+	if _, err := os.Lstat(f.path(".unused")); err == nil {
+		f.unused.Store(true)
 		f.changes.add(nil, is.table)
 	}
 }
 
 // MarkUnused takes note that, of the lists that are kept in a directory, only those of
 // the named providers are in use. A feed that uses another one again says that all
-// networks of it have changed: what was decided meanwhile was decided without it.
+// networks of it have changed: what was decided meanwhile was decided without it. Of
+// processes that share the directory, the first that uses it again is told.
 func MarkUnused(dir string, used []string) error {
 	files, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -223,15 +253,28 @@ func MarkUnused(dir string, used []string) error {
 	errs := []error{err}
 	for _, file := range files {
 		name, ok := strings.CutSuffix(file.Name(), ".list")
-		if !ok || slices.Contains(used, name) {
+		if !ok || !file.Type().IsRegular() || slices.Contains(used, name) || !isList(filepath.Join(dir, file.Name())) {
 			continue
 		}
-		old := filepath.Join(dir, name+".old")
-		if info, err := os.Lstat(old); err != nil || info.Size() > 0 {
-			errs = append(errs, writeFile(old, nil))
+		mark, err := os.OpenFile(filepath.Join(dir, name+".unused"), os.O_CREATE, 0o600)
+		if err == nil {
+			err = mark.Close()
 		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// isList reports whether a file is a list that was kept, and not somebody else's.
+func isList(path string) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	form := make([]byte, len(listForm))
+	_, err = io.ReadFull(file, form)
+	return err == nil && string(form) == listForm
 }
 
 // readNext reads when the next download is due: at once if somebody has removed the list
