@@ -108,6 +108,7 @@ type Options[T any] struct {
 	// means DefaultTimeout.
 	Timeout time.Duration
 	// Dir is the directory where the list is kept across restarts. Empty: nowhere.
+	// A source must not be one of the files that the list is kept in.
 	Dir string
 	// ReadOnly says that Refresh reads files, and what Dir holds, and neither downloads
 	// nor writes anything.

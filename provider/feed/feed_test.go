@@ -1091,8 +1091,8 @@ func TestAShorterListIsAccepted(t *testing.T) {
 	})
 }
 
-// TestMarkUnused: a mark is made only for lists that were kept, replaces nothing, and is
-// removed only by who has heard of it.
+// TestMarkUnused: only lists that were kept are marked. A mark replaces no file. Only a
+// feed that has read a mark removes it.
 func TestMarkUnused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

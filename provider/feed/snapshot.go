@@ -178,7 +178,7 @@ func (f *Feed[T]) write(results []*fetched, changedAt time.Time) {
 	f.save(f.path(".list"), seal(listForm, header, bodies...))
 }
 
-// forgetOld removes what says that something is still to be done because of a change.
+// forgetOld removes the version before the present one, and the mark that was read.
 func (f *Feed[T]) forgetOld() {
 	if !f.keeps() {
 		return
@@ -241,10 +241,14 @@ func (f *Feed[T]) restore() {
 	}
 }
 
-// MarkUnused takes note that, of the lists that are kept in a directory, only those of
-// the named providers are in use. A feed that uses another one again says that all
-// networks of it have changed: what was decided meanwhile was decided without it. Of
-// processes that share the directory, the first that uses it again is told.
+// MarkUnused marks the lists in a directory, see Options.Dir, that belong to none of the
+// named providers. Call it before the feeds are first refreshed. A feed that later reads
+// a marked list reports all its networks as changed, because attackers were decided
+// without it. If processes share the directory, only the first such feed does.
+//
+// A directory that does not exist has no lists. Other errors of the file system are
+// returned together, after all other lists were marked. Any number of goroutines and
+// processes may call MarkUnused.
 func MarkUnused(dir string, used []string) error {
 	files, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -278,7 +282,7 @@ func isList(path string) bool {
 }
 
 // readNext reads when the next download is due: at once if somebody has removed the list
-// for a version to be accepted that was refused for its size.
+// so that a version is accepted that was refused for its size.
 func (f *Feed[T]) readNext() {
 	content, err := os.ReadFile(f.path(".next"))
 	if err != nil {

@@ -183,8 +183,8 @@ func TestLimitsHold(t *testing.T) {
 	})
 }
 
-// TestTheEndOfTheOneCallIsTold: where one call at a time is allowed, its end opens the
-// way for those who wait; the last call of a quota opens none.
+// TestTheEndOfTheOneCallIsTold: a scarce quota allows one call at a time. The worker is
+// told when the call has ended, unless it was the last of the quota.
 func TestTheEndOfTheOneCallIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var opened atomic.Int32
