@@ -177,6 +177,27 @@ func TestTableAgreesWithALookAtEveryRow(t *testing.T) {
 	}
 }
 
+func TestTheLastAddress(t *testing.T) {
+	t.Parallel()
+	const last = "255.255.255.255"
+	for n := range 12 { // rows that begin before the last address, in one place of the index
+		var entries []entry
+		addr := netip.MustParseAddr(last)
+		for i := range n {
+			addr = addr.Prev()
+			entries = append(entries, entry{netip.PrefixFrom(addr, 32), i})
+		}
+		_, found := newTable(t, entries).Lookup(netip.MustParseAddr(last))
+		require.False(t, found, n)
+		value, found := newTable(t, append(entries, entry{netip.MustParsePrefix(last + "/32"), n})).Lookup(netip.MustParseAddr(last))
+		require.True(t, found, n)
+		require.Equal(t, n, value)
+		value, found = newTable(t, append(entries, entry{netip.MustParsePrefix("255.0.0.0/8"), 99})).Lookup(netip.MustParseAddr(last))
+		require.True(t, found, n)
+		require.Equal(t, 99, value)
+	}
+}
+
 func TestLookupAllocatesNothing(t *testing.T) {
 	table := newTable(t, []entry{{netip.MustParsePrefix("10.0.0.0/8"), 1}, {netip.MustParsePrefix("2a0e::/16"), 2}})
 	for _, text := range []string{"10.1.1.1", "11.1.1.1", "2a0e::1", "2a0f::1"} {
