@@ -10,6 +10,7 @@ import (
 
 // once works on what is due, until ctx is done.
 func once(ctx context.Context, o options, c config, log *slog.Logger) (err error) {
+	o.listen = "" // nobody can ask
 	d, err := open(o, c, log)
 	if err != nil {
 		return err

@@ -69,9 +69,13 @@ func (o *options) addHost(text string) error {
 	return nil
 }
 
-// hooks returns what the worker has to call.
+// hooks returns what the worker has to call. Metrics and live changes are for those
+// who ask over HTTP.
 func (d *daemon) hooks() intel.Hooks {
 	hooks := d.pulse.hooks()
+	if d.listen == "" {
+		return hooks
+	}
 	alive := hooks.Saved
 	hooks.Saved = func(info intel.SavedInfo) {
 		alive(info)
