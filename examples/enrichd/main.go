@@ -32,7 +32,7 @@ func main() {
 // The live heap is small, a few megabytes, so collecting garbage less often takes
 // little memory and saves processor time. A large heap is collected as usual.
 const (
-	gcPercent   = 400
+	gcPercent   = 800
 	memoryLimit = 512 << 20
 )
 
