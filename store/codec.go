@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -99,8 +98,14 @@ var errFinding = errors.New("not a finding that this program has encoded")
 // Texts are made storable everywhere: bytes that are not UTF-8 become U+FFFD, and NUL
 // characters are left out. [DecodeAttrs] is the inverse.
 func AppendAttrs(b []byte, attrs map[string]any) ([]byte, error) {
+	var few [16]string // more than most findings have
+	names := few[:0]
+	for name := range attrs {
+		names = append(names, name)
+	}
+	slices.Sort(names)
 	b = append(b, '{')
-	for i, name := range slices.Sorted(maps.Keys(attrs)) {
+	for i, name := range names {
 		if i > 0 {
 			b = append(b, ',')
 		}
