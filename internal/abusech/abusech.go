@@ -21,23 +21,19 @@ func Refusal(r *rest.Response) error {
 	if rest.Decode(r.Body, &body) != nil {
 		return nil // a list, or nothing of abuse.ch's
 	}
-	var kind error
-	var why string
+	var kind, why error
 	switch status := strings.ToLower(body.Status.Value); {
 	case status == "unknown_auth_key", status == "unauthorized", status == "no_api_key", status == "missing_auth_key",
 		r.Status == http.StatusUnauthorized && body.Error.Value == "Unauthorized": // the key may be in the URL
-		kind, why = provider.ErrUnauthorized, "the key is missing, wrong or revoked"
+		kind, why = provider.ErrUnauthorized, errors.New("the key is missing, wrong or revoked")
 	case status == "ratelimited", status == "rate_limited":
 		kind = provider.ErrRateLimited
 	case status == "illegal_search_term":
-		kind, why = provider.ErrUnsupported, "the service does not search for this address"
+		kind, why = provider.ErrUnsupported, errors.New("the service does not search for this address")
 	default:
 		return nil
 	}
 	e := r.StatusError()
-	e.Kind, e.Err = kind, nil
-	if why != "" {
-		e.Err = errors.New(why)
-	}
+	e.Kind, e.Err = kind, why
 	return e
 }
