@@ -29,8 +29,8 @@ func main() {
 	os.Exit(run(untilSignal(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
-// The live heap is small, a few megabytes, so collecting garbage less often takes
-// little memory and saves processor time. A large heap is collected as usual.
+// The live heap is small, so collecting garbage less often takes little memory and saves
+// processor time. Near the limit it is collected as usual.
 const (
 	gcPercent   = 800
 	memoryLimit = 512 << 20

@@ -31,7 +31,7 @@ type Table[T any] struct {
 }
 
 type family4[T any] struct {
-	rows  []row4[T] // beyond their length are ahead more, of the last address
+	rows  []row4[T] // the array behind them has ahead more, which start at the last address
 	shift uint8     // the index is over the bits of an address above these
 	index []uint32  // the first row of each leading part, and then the number of rows
 }
@@ -156,9 +156,9 @@ func (f *family4[T]) build(keys []uint64, values []T) {
 	}
 }
 
-// ahead is among how many rows a lookup looks at each instead of at the one in the
-// middle. It takes no branch there that the processor could predict wrongly, and
-// so waits for no row before it begins the next lookup.
+// ahead is the number of rows that a lookup compares at the end of its search, all of
+// them and without a branch. The processor often predicts a branch of the search wrongly,
+// and then begins no other lookup before the row has come from memory.
 const ahead = 4
 
 // notAfter returns 1 if start is not after addr, and otherwise 0, without a branch.
@@ -194,7 +194,7 @@ func (f *family4[T]) lookup(addr uint32) uint32 {
 			high = mid
 		}
 	}
-	r := f.rows[low : low+ahead] // from high on they begin after addr, or at the last one
+	r := f.rows[low : low+ahead] // those from high on start after addr, or at the last address
 	low += notAfter(r[0].start, addr) + notAfter(r[1].start, addr) + notAfter(r[2].start, addr) + notAfter(r[3].start, addr)
 	return f.around(min(low, high), addr)
 }
