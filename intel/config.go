@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -101,7 +102,8 @@ type Config struct {
 	// verdict, which the next pass then decides anew. Default: 30 days.
 	MaxStale time.Duration
 
-	// Batch is the greatest number of attackers claimed at once. Default: 50.
+	// Batch is the greatest number of attackers claimed at once. Fewer are if Lease
+	// leaves no time to work on so many. Default: 50.
 	Batch int
 	// Concurrency is the number of attackers worked on at once, and the number
 	// of lookups of one provider at once if it sets no limit of its own.
@@ -207,7 +209,22 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func (c *Config) minLease() time.Duration { return 2 * (c.LookupTimeout + c.MaxWait) }
+func (c *Config) minLease() time.Duration { return 2 * c.longest() }
+
+// longest is how long the work on one attacker takes at most.
+func (c *Config) longest() time.Duration { return c.LookupTimeout + c.MaxWait }
+
+// load returns how many attackers a claim asks for, and how many of those claimed
+// may be left for later while the next claim is made. All are worked on before their
+// leases run out: otherwise another worker makes the same calls again. Each is
+// in the hands of a goroutine for one turn, and Concurrency of them at once.
+func (c *Config) load() (batch, queue int) {
+	turn := min(c.Patience, c.longest())
+	turns := max(1, (c.Lease-c.longest())/turn)
+	room := c.Concurrency * int(min(turns, math.MaxInt32))
+	batch = min(c.Batch, room)
+	return batch, min(2*batch+4*c.Concurrency, room-batch)
+}
 
 // validate reports everything that is wrong with a Config that has its
 // defaults. It returns the providers as they identify themselves.

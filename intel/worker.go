@@ -33,6 +33,8 @@ type Worker struct {
 	remote  []string // of those that are not local
 	// configured are the names in the order of Config.Providers, as events have them.
 	configured []string
+	batch      int // attackers claimed at once
+	queue      int // attackers claimed that no goroutine works on yet, at most
 	retry      retrySchedule
 	answers    store.Answers // nil if the store has none
 	pruner     store.Pruner  // nil if the store has none
@@ -70,6 +72,7 @@ func NewWorker(c Config) (*Worker, error) {
 		retry:  retrySchedule{c.RetryMin, c.RetryMax},
 		wake:   make(signal, 1),
 	}
+	w.batch, w.queue = c.load()
 	w.profiles = c.profiles(providers)
 	w.policy = aggregate.Fingerprint(c.Policy, w.profiles)
 	var ledger quota.Ledger // nil if the store has none
@@ -185,7 +188,7 @@ func (w *Worker) Drain(ctx context.Context) error {
 		case err != nil:
 			return err
 		case claimed > 0 && !next.IsZero() && !next.After(now): // more are due already
-		case !r.settle() || len(w.sources.offer(r.claiming, now, w.config.Batch, w.config.Spending.Fair).grants) == 0:
+		case !r.settle() || len(w.sources.offer(r.claiming, now, w.batch, w.config.Spending.Fair).grants) == 0:
 			r.reportExhausted()
 			if w.config.KeepRaw == 0 || r.claiming.Err() != nil {
 				return nil
@@ -281,7 +284,7 @@ func (w *Worker) start(ctx context.Context, drain bool) (*run, error) {
 	r.writer = newWriter(w)
 	r.saves.Go(func() { r.writer.run(r.saving) })
 	r.pool = newPool(r.lookups, &w.config)
-	r.queue = make(chan store.Record, 2*w.config.Batch) // lasts while a claim waits for a save
+	r.queue = make(chan store.Record, w.queue) // lasts while a claim waits for a save
 	for range w.config.Concurrency {
 		r.workers.Go(func() error {
 			r.work()
@@ -438,7 +441,7 @@ func (r *run) claimAll() (claimed int, next time.Time, err error) {
 func (r *run) claim() (claimed int, next time.Time, more bool, err error) {
 	r.w.releaseOwed(r.claiming)
 	w, now := r.w, time.Now()
-	batch, fair := w.config.Batch, w.config.Spending.Fair
+	batch, fair := w.batch, w.config.Spending.Fair
 	offer := w.sources.offer(r.claiming, now, batch, fair)
 	c, err := w.config.Store.Claim(r.claiming, store.ClaimRequest{
 		Now: now, Owner: w.config.Owner, Lease: w.config.Lease, Limit: batch,

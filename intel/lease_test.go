@@ -1,0 +1,54 @@
+package intel_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/decnet/enrich/intel"
+	"github.com/decnet/enrich/provider"
+	"github.com/decnet/enrich/store/memstore"
+)
+
+// Two workers that have more to do than their leases last make no call twice: none
+// claims more than it can work on in that time.
+func TestNoLeaseRunsOutBeforeItsLookup(t *testing.T) {
+	for _, c := range []struct {
+		attackers, concurrency, batch            int
+		patience, lease, timeout, maxWait, takes time.Duration
+	}{
+		{12, 1, 3, 10 * time.Second, 22 * time.Second, 0, 0, 8 * time.Second},
+		{100, 1, 50, 10 * time.Second, 60 * time.Second, 0, 0, 9 * time.Second},
+		{200, 4, 0, 10 * time.Second, 22 * time.Second, 0, 0, 9 * time.Second},
+		{300, 64, 1_000_000, 10 * time.Second, 25 * time.Second, 0, 0, 9 * time.Second},
+		{2000, 0, 0, 0, 1400 * time.Millisecond, 600 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond},
+		{2000, 0, 0, 0, 0, 0, 0, 950 * time.Millisecond},
+	} {
+		t.Run(fmt.Sprintf("%d attackers in %v by %d", c.attackers, c.lease, c.concurrency), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				shared := memstore.New()
+				var sources [2]*source
+				var rigs [2]*rig
+				for i := range rigs {
+					sources[i] = newSource("slow").will(takes(c.takes, provider.Malicious))
+					rigs[i] = newRig(t, intel.Config{
+						Store: shared, Concurrency: c.concurrency, Batch: c.batch, Patience: c.patience,
+						Lease: c.lease, LookupTimeout: c.timeout, MaxWait: c.maxWait, PollInterval: time.Second,
+					}, sources[i])
+					rigs[i].store = shared
+				}
+				ids := rigs[0].observe(ips(c.attackers)...)
+				rigs[0].start()
+				rigs[1].start()
+				time.Sleep(20 * time.Minute)
+				for _, id := range ids {
+					require.EqualValues(t, 1, rigs[0].get(id).Revision)
+				}
+				require.Equal(t, c.attackers, sources[0].asked()+sources[1].asked())
+			})
+		})
+	}
+}
