@@ -85,13 +85,9 @@ func firstLine(data []byte) []byte {
 // jsonObject reads the fields of an object and takes its source. It reports false
 // if data is not JSON. Level counts the texts around it.
 func (r *Reader) jsonObject(data []byte, level int, cut bool, at time.Time) bool {
-	var j jsonRecord
-	j.reader, j.data = r, data
-	j.forwarded = r.json.forwarded[:0]
-	j.reset()
+	j := jsonRecord{reader: r, data: data, rank: noRank, listRank: noRank, atRank: noRank}
 	var inner []found
 	ok := j.object(top, 0, &inner)
-	r.json.forwarded = j.forwarded
 	if !ok && !cut {
 		return false
 	}
@@ -146,12 +142,6 @@ func (r *Reader) takeFound(f found) {
 		return
 	}
 	r.takeForwarded(f.source, f.forwarded, f.at, f.format)
-}
-
-func (j *jsonRecord) reset() {
-	j.source, j.rank, j.listRank, j.atRank = netip.Addr{}, noRank, noRank, noRank
-	j.forwarded, j.list, j.message, j.at, j.others, j.outward = j.forwarded[:0], nil, nil, nil, nil, false
-	j.names = [names][]byte{}
 }
 
 // format names the format by the fields that only it has.
@@ -420,8 +410,7 @@ func (j *jsonRecord) innerRecord(depth int, inner *[]found) bool {
 	if depth > maxJSON {
 		return false
 	}
-	sub := jsonRecord{reader: j.reader, data: j.data, pos: j.pos}
-	sub.reset()
+	sub := jsonRecord{reader: j.reader, data: j.data, pos: j.pos, rank: noRank, listRank: noRank, atRank: noRank}
 	ok := sub.object(top, 0, inner)
 	j.pos = sub.pos
 	if ok && sub.source.IsValid() && len(*inner) < maxInner {

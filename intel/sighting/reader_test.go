@@ -128,8 +128,9 @@ func TestForwarded(t *testing.T) {
 		`{"remote_addr":"10.0.0.1","x_forwarded_for":"203.0.113.2, 203.0.113.3, 10.0.0.2"}`:               "203.0.113.3",
 		`{"remote_addr":"10.0.0.1","headers":{"X-Forwarded-For":["203.0.113.2"]}}`:                        "203.0.113.2",
 		`{"remote_addr":"10.0.0.1","forwarded":"for=203.0.113.2;proto=http, for=\"[2001:db8::7]:4711\""}`: "2001:db8::7",
-		`{"remote_addr":"10.0.0.1"}`:                              "",
-		`t=1 remote_addr=10.0.0.1 xff="203.0.113.2, 203.0.113.3"`: "203.0.113.3",
+		`{"remote_addr":"10.0.0.1"}`:                               "",
+		`{"xff":"203.0.113.2","message":"{\"xff\":\"10.0.0.1\"}"}`: "203.0.113.2",
+		`t=1 remote_addr=10.0.0.1 xff="203.0.113.2, 203.0.113.3"`:  "203.0.113.3",
 	} {
 		got, _ := addresses(t, text, testOptions())
 		require.Equal(t, want, got, "%s", text)

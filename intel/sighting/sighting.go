@@ -63,7 +63,6 @@ type Reader struct {
 	pending  []Sighting // found in the last record
 	next     int        // first of pending that was not returned
 	report   Report
-	json     jsonRecord
 	refanged []byte
 	cands    []candidate
 	position Position // behind the last record whose sightings were all returned
