@@ -345,8 +345,10 @@ func (c *claim) promote() error {
 		return nil
 	}
 	n := max(promotion, 4*c.req.Limit)
-	return c.rouse("wake attackers that are due", "state = 1", "wake_at <= ? AND (SELECT count(*) FROM (SELECT 1 FROM enrich_ledger WHERE state = 1"+
-		limit(n)+") AS awake)"+fmt.Sprintf(" < %d ORDER BY wake_at", n)+limit(n), c.now)
+	// The count is a bound and not a condition of its own: SQLite would look at every row
+	// that is due for a condition that holds for none.
+	return c.rouse("wake attackers that are due", "state = 1", "wake_at <= ?"+fmt.Sprintf(" AND wake_at >= (SELECT CASE WHEN count(*) < %d THEN 0 END", n)+
+		" FROM (SELECT 1 FROM enrich_ledger WHERE state = 1"+limit(n)+") AS awake) ORDER BY wake_at"+limit(n), c.now)
 }
 
 // rouse changes the rows asleep that a condition holds for, except those that another
