@@ -269,7 +269,8 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 		return
 	}
 	by := start.Add(g.config.Timeout + g.config.Timeout/100)
-	switch permit, err := g.budget.Spend(ctx, start, by, addr); {
+	spent, err := g.budget.Spend(ctx, start, by, addr)
+	switch {
 	case err != nil && ctx.Err() != nil:
 		out.Kind = Cut
 		return
@@ -277,14 +278,14 @@ func (g *Gate) ask(ctx context.Context, deadlines Deadlines, now time.Time, addr
 		g.trouble(err)
 		out.Kind, out.NotBefore = Deferred, start.Add(ledgerRetry).UTC()
 		return
-	case !permit.NotBefore.IsZero():
-		out.Kind, out.NotBefore = Deferred, permit.NotBefore.UTC()
+	case !spent.NotBefore.IsZero():
+		out.Kind, out.NotBefore = Deferred, spent.NotBefore.UTC()
 		return
-	case !permit.Granted:
+	case !spent.Granted:
 		out.Kind = Waiting
 		return
 	}
-	told, alone = failure, g.budget.State(ctx, start).Alone // failure, unless the provider returns
+	told, alone = failure, spent.Alone // failure, unless the provider returns
 	finding, found, err := g.call(deadlines.Next(start), addr, b)
 	now = time.Now()
 	out.Started, out.Took = start, now.Sub(start)
@@ -343,14 +344,19 @@ func (g *Gate) enter(ctx context.Context, now, latest time.Time, p permit) (perm
 
 // answer enters an answer that came at now.
 func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
-	if f.ObservedAt.IsZero() || f.ObservedAt.After(now) {
-		f.ObservedAt = now
-	}
-	if f.ObservedAt.Before(oldest) {
-		f.ObservedAt = oldest
-	}
-	f.ObservedAt = f.ObservedAt.UTC().Truncate(precision)
+	f.ObservedAt = observed(f.ObservedAt, now)
 	out.Kind, out.Finding, out.Expires = Answered, f, now.Add(g.ttl(f)).UTC().Truncate(precision)
+}
+
+// observed returns when a finding was made, of which its provider says that it was at.
+func observed(at, now time.Time) time.Time {
+	if at.IsZero() || at.After(now) {
+		at = now
+	}
+	if at.Before(oldest) {
+		at = oldest
+	}
+	return at.UTC().Truncate(precision)
 }
 
 // fault enters a failed call, and returns what it tells about the provider. A
@@ -398,7 +404,7 @@ const burstMax = 10 * time.Minute
 
 // end settles a call, also if nobody waits for it any more: what was learnt is kept.
 func (g *Gate) end(ctx context.Context, call quota.Call, r quota.Report) (pauses bool) {
-	pauses, err := g.budget.End(context.WithoutCancel(ctx), call, r)
+	pauses, err := g.budget.End(ctx, call, r)
 	if err != nil {
 		g.trouble(err)
 	}

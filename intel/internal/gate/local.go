@@ -26,13 +26,7 @@ func (g *Gate) LookupLocal(ctx context.Context, addr netip.Addr, now time.Time) 
 	if err := g.fit(found, addr); err != nil {
 		return nil, err
 	}
-	if found.ObservedAt.IsZero() || found.ObservedAt.After(now) {
-		found.ObservedAt = now
-	}
-	if found.ObservedAt.Before(oldest) {
-		found.ObservedAt = oldest
-	}
-	found.ObservedAt = found.ObservedAt.UTC().Truncate(precision)
+	found.ObservedAt = observed(found.ObservedAt, now)
 	return found, nil
 }
 

@@ -104,7 +104,7 @@ func (b *Budget) Left(now time.Time) (calls int, next time.Time, why Reason) {
 		left := w.left(now)
 		if calls = min(calls, left); left == 0 {
 			why = Spent
-			if at := w.next(now); at.After(next) {
+			if at := w.below(now, w.Calls); at.After(next) {
 				next = at
 			}
 		}

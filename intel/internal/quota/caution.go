@@ -209,12 +209,7 @@ func (c *caution) charge(addr netip.Addr, now time.Time, window time.Duration) {
 }
 
 func (c *caution) find(addr netip.Addr) int {
-	for i := range c.costs {
-		if c.costs[i].addr == addr {
-			return i
-		}
-	}
-	return -1
+	return slices.IndexFunc(c.costs, func(spent cost) bool { return spent.addr == addr })
 }
 
 // Failed reports whether the last lookups of an address have cost calls without an

@@ -83,6 +83,8 @@ type Permit struct {
 	// NotBefore is when the address may be looked up if it may not now; zero unless it
 	// is the address that is refused.
 	NotBefore time.Time
+	// Alone says that no other call is allowed before this one has ended.
+	Alone bool
 }
 
 // Spend counts a call about addr that is about to be made and that ends until by at
@@ -105,13 +107,13 @@ func (g *Governor) Spend(ctx context.Context, now, by time.Time, addr netip.Addr
 		if err := g.refresh(ctx, now, staleAfter); err != nil {
 			return Permit{}, err
 		}
-		return Permit{Granted: g.budget.Spend(now, by)}, nil
+		return Permit{Granted: g.budget.Spend(now, by), Alone: g.budget.Alone()}, nil
 	}
 	grant := func(b *Budget) bool {
 		p = Permit{NotBefore: b.Excluded(addr, now)}
 		if p.NotBefore.IsZero() && b.Busy(now).IsZero() && b.Spend(now, by) {
 			b.Begin(by)
-			p.Granted = true
+			p.Granted, p.Alone = true, b.Alone()
 		}
 		return p.Granted
 	}
@@ -157,7 +159,8 @@ type Report struct {
 }
 
 // End settles a call. It reports whether the provider is left alone because of it.
-// What it enters is in force here even if the ledger fails.
+// What it enters is in force here even if the ledger fails. The end of ctx does not
+// keep it from being stored.
 func (g *Governor) End(ctx context.Context, call Call, r Report) (pauses bool, err error) {
 	if !g.quotas && r.Result != Refused && r.Result != Answered {
 		return false, nil
@@ -194,6 +197,9 @@ func (g *Governor) End(ctx context.Context, call Call, r Report) (pauses bool, e
 			return true
 		}
 		return changed
+	}
+	if g.ledger != nil {
+		ctx = context.WithoutCancel(ctx)
 	}
 	if err = g.change(ctx, call.End, enter); err != nil && !entered {
 		enter(g.budget)

@@ -147,9 +147,6 @@ func (w *window) left(now time.Time) int {
 	return max(w.Calls-w.total, 0)
 }
 
-// next returns when there may be calls left if there are none at now.
-func (w *window) next(now time.Time) time.Time { return w.below(now, w.Calls) }
-
 // below returns when less than a number of calls will count if none is made until
 // then.
 func (w *window) below(now time.Time, calls int) time.Time {
