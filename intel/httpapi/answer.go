@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"hash/fnv"
@@ -42,9 +43,9 @@ func isDECNETs(path string) bool {
 }
 
 // answerJSON answers with JSON that is not worth compressing.
-func answerJSON(w http.ResponseWriter, code int, text []byte) {
+func answerJSON(w http.ResponseWriter, text []byte) {
 	w.Header().Set("Content-Type", typeJSON)
-	answer(w, code, text)
+	answer(w, http.StatusOK, text)
 }
 
 func answer(w http.ResponseWriter, code int, text []byte) {
@@ -81,13 +82,13 @@ func send(w http.ResponseWriter, r *http.Request, text []byte) {
 
 // zip returns text in the format of gzip.
 func zip(text []byte) []byte {
-	var b buffer
+	var b bytes.Buffer
 	z := gzips.Get().(*gzip.Writer)
 	defer gzips.Put(z)
 	z.Reset(&b)
 	_, _ = z.Write(text) // a buffer takes everything
 	_ = z.Close()
-	return b
+	return b.Bytes()
 }
 
 // compress compresses the text that a handler of pages answers with.
@@ -97,15 +98,16 @@ func compress(next http.Handler) http.Handler {
 		next.ServeHTTP(&held, r)
 		h := w.Header()
 		h.Set("Vary", varies)
-		if len(held.body) >= minGzip && h.Get("Content-Encoding") == "" && acceptsGzip(r.Header.Values("Accept-Encoding")) && isText(h.Get("Content-Type")) {
-			held.body = zip(held.body)
+		body := held.body.Bytes()
+		if len(body) >= minGzip && h.Get("Content-Encoding") == "" && acceptsGzip(r.Header.Values("Accept-Encoding")) && isText(h.Get("Content-Type")) {
+			body = zip(body)
 			h.Set("Content-Encoding", "gzip")
 		}
 		if held.code == http.StatusNotModified {
 			w.WriteHeader(held.code)
 			return
 		}
-		answer(w, held.code, held.body)
+		answer(w, held.code, body)
 	})
 }
 
@@ -117,20 +119,12 @@ func isText(contentType string) bool {
 type heldAnswer struct {
 	header http.Header
 	code   int
-	body   buffer
+	body   bytes.Buffer
 }
 
 func (a *heldAnswer) Header() http.Header         { return a.header }
 func (a *heldAnswer) WriteHeader(code int)        { a.code = code }
 func (a *heldAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
-
-// buffer collects what is written.
-type buffer []byte
-
-func (b *buffer) Write(p []byte) (int, error) {
-	*b = append(*b, p...)
-	return len(p), nil
-}
 
 // acceptsGzip reports whether a client takes gzip (RFC 9110, 12.5.3).
 func acceptsGzip(headers []string) bool {

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -53,11 +52,5 @@ func (a *api) serveExplain(w http.ResponseWriter, r *http.Request) {
 		send(w, r, []byte(x.String()))
 		return
 	}
-	text, err := json.Marshal(x)
-	if err != nil {
-		a.log.Error("an explanation cannot be written as JSON", "attacker", id, "error", err)
-		Fail(w, r, http.StatusInternalServerError, "Internal server error")
-		return
-	}
-	send(w, r, text)
+	a.sendJSON(w, r, x, "an explanation cannot be written as JSON", "attacker", id)
 }

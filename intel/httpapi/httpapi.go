@@ -305,9 +305,14 @@ func (a *api) serveStatus(w http.ResponseWriter, r *http.Request) {
 		a.unavailable(w, r, "cannot tell the status", "error", err)
 		return
 	}
-	text, err := json.Marshal(status)
+	a.sendJSON(w, r, status, "the status cannot be written as JSON")
+}
+
+// sendJSON answers with v. What is logged if v has no JSON is up to the caller.
+func (a *api) sendJSON(w http.ResponseWriter, r *http.Request, v any, failure string, args ...any) {
+	text, err := json.Marshal(v)
 	if err != nil {
-		a.log.Error("the status cannot be written as JSON", "error", err)
+		a.log.Error(failure, append(args, "error", err)...)
 		Fail(w, r, http.StatusInternalServerError, "Internal server error")
 		return
 	}
@@ -329,11 +334,11 @@ func (a *api) serveReady(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	answerJSON(w, http.StatusOK, []byte(`{"status":"ready"}`))
+	answerJSON(w, []byte(`{"status":"ready"}`))
 }
 
 func serveHealth(w http.ResponseWriter, _ *http.Request) {
-	answerJSON(w, http.StatusOK, []byte(`{"status":"ok"}`))
+	answerJSON(w, []byte(`{"status":"ok"}`))
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -87,11 +86,5 @@ func (a *api) serveAttackers(w http.ResponseWriter, r *http.Request) {
 	if page.Next != "" {
 		answer.Next = &page.Next
 	}
-	text, err := json.Marshal(answer)
-	if err != nil {
-		a.log.Error("a list cannot be written as JSON", "error", err)
-		Fail(w, r, http.StatusInternalServerError, "Internal server error")
-		return
-	}
-	send(w, r, text)
+	a.sendJSON(w, r, answer, "a list cannot be written as JSON")
 }
