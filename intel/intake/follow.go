@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -241,14 +242,12 @@ func (f *follower) list() ([]entry, error) {
 	}
 	slices.SortStableFunc(all, func(a, b entry) int {
 		switch {
-		case a.current != b.current && a.current:
+		case a.current && !b.current:
 			return 1
-		case a.current != b.current:
+		case b.current && !a.current:
 			return -1
-		case a.modified != b.modified:
-			return int(min(max(a.modified-b.modified, -1), 1))
 		}
-		return strings.Compare(a.path, b.path)
+		return cmp.Or(cmp.Compare(a.modified, b.modified), strings.Compare(a.path, b.path))
 	})
 	return all, nil
 }
@@ -598,20 +597,15 @@ func (f *follower) prune() {
 	if since := latest - int64(overlap); since > f.state.Since {
 		f.state.Since = since
 	}
-	kept := f.state.Files[:0]
-	for _, l := range f.state.Files {
-		old := l.Done && !l.Current && l.where == "" && (l.Modified < f.state.Since || done > maxDone)
-		old = old || l.Done && !l.Current && l.Modified < f.state.Since
+	f.state.Files = slices.DeleteFunc(f.state.Files, func(l *file) bool {
+		old := l.Done && !l.Current && (l.Modified < f.state.Since || l.where == "" && done > maxDone)
 		if old {
 			done--
 			l.close()
 			f.changed = true
-			continue
 		}
-		kept = append(kept, l)
-	}
-	clear(f.state.Files[len(kept):])
-	f.state.Files = kept
+		return old
+	})
 }
 
 // growing is a file to which somebody may write.

@@ -16,7 +16,6 @@ package intake
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -131,9 +130,6 @@ func (b *batch) reset() {
 
 // observe stores attackers.
 func (in *Intake) observe(ctx context.Context, attackers []store.Attacker) error {
-	if len(attackers) == 0 {
-		return nil
-	}
 	return in.stored(in.registrar.Observe(ctx, attackers...))
 }
 
@@ -191,12 +187,4 @@ func (in *Intake) reportRead(what string, r sighting.Report) {
 		return
 	}
 	in.log.Info("read", args...)
-}
-
-// named returns an error that says what it is about.
-func named(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }

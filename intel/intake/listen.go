@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -47,7 +48,7 @@ func (in *Intake) Listen(ctx context.Context, l net.Listener) error {
 			}
 			return nil
 		case errors.Is(err, net.ErrClosed):
-			return named("intake: accept connections", err)
+			return fmt.Errorf("intake: accept connections: %w", err)
 		case err != nil: // too many open files, for example
 			in.log.Warn("cannot accept a connection", "error", err)
 			select {

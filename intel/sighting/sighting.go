@@ -137,21 +137,19 @@ func (r *Reader) savePosition() {
 	}
 }
 
-// take adds a sighting of addr, unless it may not be taken, and reports whether
-// it was added.
-func (r *Reader) take(addr netip.Addr, at time.Time, format string) bool {
+// take adds a sighting of addr, unless it may not be taken.
+func (r *Reader) take(addr netip.Addr, at time.Time, format string) {
 	if !r.options.Allow(addr) {
 		r.report.miss(Guarded, r.line+1, addr.String())
-		return false
+		return
 	}
 	for _, s := range r.pending {
 		if s.Addr == addr {
-			return true
+			return
 		}
 	}
 	r.report.Sightings++
 	r.pending = append(r.pending, Sighting{Addr: addr, Time: at, Format: format, Line: r.line + 1})
-	return true
 }
 
 // takeForwarded takes the source of a connection, or the last forwarded address

@@ -92,10 +92,7 @@ func (r *Reader) timeAt(s []byte) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	if isDigit(s[0]) {
-		if t, ok := r.numericTime(s); ok {
-			return t, true
-		}
-		return time.Time{}, false
+		return r.numericTime(s)
 	}
 	// Mon Jan _2 15:04:05[.000] 2006, Mon, 02 Jan 2006 15:04:05 -0700
 	if weekday(s) {
@@ -174,10 +171,8 @@ func (r *Reader) numericTime(s []byte) (time.Time, bool) {
 	year, month, day := first, second, third
 	switch {
 	case n == 4 && k <= 2:
-	case k == 4 && n <= 2 && sep == '/' && second > 12:
-		year, month, day = third, first, second // 01/31/2006
-	case k == 4 && n <= 2 && sep == '/' && first <= 12:
-		year, month, day = third, first, second // 01/02/2006, as in the United States
+	case k == 4 && n <= 2 && sep == '/' && (second > 12 || first <= 12):
+		year, month, day = third, first, second // 01/31/2006, and 01/02/2006 as in the United States
 	case k == 4 && n <= 2:
 		year, month, day = third, second, first // 02-01-2006
 	default:
