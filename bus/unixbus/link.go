@@ -206,10 +206,8 @@ func (l *link) forget(s subscription) {
 // write sees to it that everything is written that was put down before, unless
 // the link is stalled, by then or in the meantime.
 func (l *link) write(stalled chan struct{}) {
-	select {
-	case <-stalled:
+	if isClosed(stalled) {
 		return
-	default:
 	}
 	select {
 	case l.token <- struct{}{}:
@@ -222,11 +220,9 @@ func (l *link) write(stalled chan struct{}) {
 			return
 		}
 	}
-	select {
-	case <-stalled:
+	if isClosed(stalled) {
 		<-l.token
 		return
-	default:
 	}
 	err := l.writeAll(patience)
 	late := errors.Is(err, os.ErrDeadlineExceeded)

@@ -96,10 +96,7 @@ func NewServer(o ServerOptions) *Server {
 	o.QueueBytes = orDefault(o.QueueBytes, DefaultQueueBytes)
 	o.MaxConns = orDefault(o.MaxConns, DefaultMaxConns)
 	o.Group = cmp.Or(o.Group, DefaultGroup)
-	s := &Server{options: o, path: o.Path, log: o.Log, peers: make(map[*peer]struct{})}
-	if s.path == "" {
-		s.path = SocketPath()
-	}
+	s := &Server{options: o, path: cmp.Or(o.Path, SocketPath()), log: o.Log, peers: make(map[*peer]struct{})}
 	if s.log == nil {
 		s.log = slog.Default()
 	}
@@ -125,9 +122,7 @@ func (s *Server) Stats() Stats {
 // Listen fails with [ErrInUse] if another server listens, with [bus.ErrClosed]
 // after Close, or with what the system says. It waits for at most 5 s for a lock
 // that another process holds on the directory. Further calls return nil.
-func (s *Server) Listen() error { return s.listen(s.closing) }
-
-func (s *Server) listen(ctx context.Context) error {
+func (s *Server) Listen() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
@@ -136,7 +131,7 @@ func (s *Server) listen(ctx context.Context) error {
 	case s.listener != nil:
 		return nil
 	}
-	l, err := listen(ctx, s.path, s.options.Group, s.log)
+	l, err := listen(s.closing, s.path, s.options.Group, s.log)
 	switch {
 	case err != nil && s.closing.Err() != nil:
 		return bus.ErrClosed
