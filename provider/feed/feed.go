@@ -18,7 +18,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,8 +169,8 @@ type part struct {
 	body         string            // unpacked; only if there are several parts
 	etag         string
 	lastModified string
-	stamp        stamp // of a file, when it was last read
-	err          error // of the last attempt
+	was          os.FileInfo // of a file, when it was last read; nil if there was none
+	err          error       // of the last attempt
 }
 
 // state is what a feed knows between two refreshes. It is immutable.
@@ -292,12 +294,7 @@ func (f *Feed[T]) keeps() bool { return f.o.Dir != "" && !f.o.ReadOnly }
 
 // watches reports whether any source is a file.
 func (f *Feed[T]) watches() bool {
-	for _, p := range f.parts {
-		if p.client == nil {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f.parts, func(p *part) bool { return p.client == nil })
 }
 
 // Stale reports whether the list is older than three of its cadences.

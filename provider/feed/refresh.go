@@ -32,15 +32,9 @@ func place(s Source) string {
 	return hex.EncodeToString(sum[:12])
 }
 
-// stamp tells whether a file has changed.
-type stamp struct {
-	size    int64
-	changed time.Time
-	info    os.FileInfo
-}
-
-func (s stamp) same(other stamp) bool {
-	return s.info != nil && other.info != nil && s.size == other.size && s.changed.Equal(other.changed) && os.SameFile(s.info, other.info)
+// unchanged reports whether a file is as it was. Nil stands for no file.
+func unchanged(is, was os.FileInfo) bool {
+	return is != nil && was != nil && is.Size() == was.Size() && is.ModTime().Equal(was.ModTime()) && os.SameFile(is, was)
 }
 
 // Refresh loads the list if its time has come, or if one of its files has changed;
@@ -82,14 +76,14 @@ func (f *Feed[T]) refresh(ctx context.Context) error {
 		f.restore()
 	}
 	now := f.o.Now()
-	changed, unread := f.changedFiles()
-	if s := f.state.Load(); !f.downloadDue(now) && !changed && !f.awaited() {
+	changed := f.changedFiles()
+	if s := f.state.Load(); !f.downloadDue(now) && len(changed) == 0 && !f.awaited() {
 		if s.err == nil && !s.loaded {
 			return f.fail(provider.ErrUnavailable, f.absent())
 		}
 		return s.err
 	}
-	next, err := f.load(ctx, now, unread)
+	next, err := f.load(ctx, now, changed)
 	if next != nil {
 		f.state.Store(next)
 	}
@@ -111,12 +105,7 @@ var errInterrupted = errors.New("the last download was interrupted; the next one
 
 // downloads reports whether any source is a URL.
 func (f *Feed[T]) downloads() bool {
-	for _, p := range f.parts {
-		if p.client != nil {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f.parts, func(p *part) bool { return p.client != nil })
 }
 
 // downloadDue reports whether it is time for a download. A time that is further
@@ -136,25 +125,20 @@ func (f *Feed[T]) awaited() bool {
 func backoffSlack(interval time.Duration) time.Duration { return interval/4 + time.Minute }
 
 // changedFiles returns the parts whose files are not as they were when they were
-// last read, with their present stamps, and whether there are any.
-func (f *Feed[T]) changedFiles() (changed bool, stamps map[*part]stamp) {
+// last read, and how those are now.
+func (f *Feed[T]) changedFiles() map[*part]os.FileInfo {
+	changed := make(map[*part]os.FileInfo)
 	for _, p := range f.parts {
 		if p.client != nil {
 			continue
 		}
-		var is stamp
-		if info, err := os.Stat(p.File); err == nil {
-			is = stamp{info.Size(), info.ModTime(), info}
-		}
-		if is.same(p.stamp) || is.info == nil && p.err != nil && p.stamp.info == nil {
+		is, _ := os.Stat(p.File) // nil if there is an error
+		if unchanged(is, p.was) || is == nil && p.err != nil && p.was == nil {
 			continue
 		}
-		if stamps == nil {
-			stamps = map[*part]stamp{}
-		}
-		stamps[p] = is
+		changed[p] = is
 	}
-	return len(stamps) > 0, stamps
+	return changed
 }
 
 // fetched is what a source returned.
@@ -167,8 +151,9 @@ type fetched struct {
 	err                error
 }
 
-// load loads what is due and returns the next state, or nil if ctx ended first.
-func (f *Feed[T]) load(ctx context.Context, now time.Time, stamps map[*part]stamp) (*state[T], error) {
+// load loads what is due, and files that have changed. It returns the next state, or
+// nil if ctx ended first.
+func (f *Feed[T]) load(ctx context.Context, now time.Time, files map[*part]os.FileInfo) (*state[T], error) {
 	due := f.downloadDue(now)
 	if due && f.o.Dir != "" || f.awaited() {
 		unlock, err := f.lock(ctx)
@@ -177,7 +162,7 @@ func (f *Feed[T]) load(ctx context.Context, now time.Time, stamps map[*part]stam
 		}
 		defer unlock()
 		if f.readShared(now) || !due { // another process was faster
-			if due = f.downloadDue(now); !due && len(stamps) == 0 {
+			if due = f.downloadDue(now); !due && len(files) == 0 {
 				return nil, f.state.Load().err
 			}
 		}
@@ -190,7 +175,7 @@ func (f *Feed[T]) load(ctx context.Context, now time.Time, stamps map[*part]stam
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	for i, p := range f.parts {
-		_, changed := stamps[p]
+		_, changed := files[p]
 		if p.client == nil && !changed && p.err == nil || p.client != nil && !due {
 			continue // a file that was refused may have been so because of another
 		}
@@ -207,7 +192,7 @@ func (f *Feed[T]) load(ctx context.Context, now time.Time, stamps map[*part]stam
 			}
 		}
 	}
-	return f.take(s, now, results, stamps, due)
+	return f.take(s, now, results, files, due)
 }
 
 // cutOff reports whether a download failed with err because ctx ended, and not
@@ -218,13 +203,13 @@ func cutOff(ctx context.Context, err error) bool {
 }
 
 // take makes the next state of what the sources have returned.
-func (f *Feed[T]) take(s *state[T], now time.Time, results []*fetched, stamps map[*part]stamp, due bool) (*state[T], error) {
+func (f *Feed[T]) take(s *state[T], now time.Time, results []*fetched, files map[*part]os.FileInfo, due bool) (*state[T], error) {
 	next := *s
 	next.err, next.shrunk = nil, false
 	for i, p := range f.parts {
-		if is, changed := stamps[p]; changed {
-			if p.stamp = is; results[i].unread {
-				p.stamp = stamp{} // nothing shows when it can be read
+		if is, changed := files[p]; changed {
+			if p.was = is; results[i].unread {
+				p.was = nil // nothing shows when it can be read
 			}
 		}
 	}

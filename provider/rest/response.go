@@ -174,8 +174,12 @@ func (r *Response) movedTo() string {
 // great becomes the longest Duration.
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := strings.TrimSpace(h.Get("Retry-After"))
-	if digits(text) {
-		return seconds(text)
+	n, err := strconv.ParseUint(text, 10, 64)
+	switch {
+	case err == nil && n <= math.MaxInt64/uint64(time.Second):
+		return time.Duration(n) * time.Second
+	case err == nil, errors.Is(err, strconv.ErrRange):
+		return math.MaxInt64
 	}
 	if at, err := http.ParseTime(text); err == nil {
 		return max(at.Sub(now), 0)
@@ -187,15 +191,11 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 // gives in seconds since 1970. It is zero if the header gives none, or a time
 // that has passed.
 func (r *Response) ResetAfter(name string) time.Duration {
-	text := strings.TrimSpace(r.Header.Get(name))
-	if !digits(text) {
-		return 0
-	}
-	epoch, err := strconv.ParseInt(text, 10, 64)
+	epoch, err := strconv.ParseUint(strings.TrimSpace(r.Header.Get(name)), 10, 64)
 	if err != nil || epoch > lastSecond {
 		return 0
 	}
-	return max(time.Unix(epoch, 0).Sub(r.At), 0)
+	return max(time.Unix(int64(epoch), 0).Sub(r.At), 0)
 }
 
 // Usage returns what the headers X-RateLimit-Limit, -Remaining and -Reset say
@@ -203,9 +203,8 @@ func (r *Response) ResetAfter(name string) time.Duration {
 // many calls are left.
 func (r *Response) Usage(window time.Duration) *provider.Usage {
 	number := func(name string) (int, bool) {
-		text := strings.TrimSpace(r.Header.Get(name))
-		n, err := strconv.ParseInt(text, 10, 32)
-		return int(n), err == nil && digits(text)
+		n, err := strconv.ParseUint(strings.TrimSpace(r.Header.Get(name)), 10, 31)
+		return int(n), err == nil
 	}
 	limit, ok := number("X-RateLimit-Limit")
 	remaining, ok2 := number("X-RateLimit-Remaining")
@@ -221,15 +220,3 @@ func (r *Response) Usage(window time.Duration) *provider.Usage {
 
 // lastSecond is the end of the year 9999.
 const lastSecond = 253402300799
-
-func digits(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
-}
-
-func seconds(digits string) time.Duration {
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n > math.MaxInt64/int64(time.Second) {
-		return math.MaxInt64
-	}
-	return time.Duration(n) * time.Second
-}
