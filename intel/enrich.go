@@ -94,10 +94,8 @@ func (w *Worker) enrichNow(ctx context.Context, id uuid.UUID, d demand) (store.R
 		if _, err := w.config.Store.Get(ctx, id); err != nil {
 			return store.Record{}, fmt.Errorf("intel: enrich: %w", named(id, err))
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, backoff.Delay(10*time.Millisecond, time.Second, attempt)) {
 			return store.Record{}, fmt.Errorf("intel: attacker %s is being worked on: %w", id, ctx.Err())
-		case <-time.After(backoff.Delay(10*time.Millisecond, time.Second, attempt)):
 		}
 	}
 }

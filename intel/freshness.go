@@ -56,7 +56,7 @@ func (c *Config) sightingsFrom(l *ledger, names []string, now time.Time) (from t
 		if e == nil || e.State != store.Fresh || e.Finding == nil {
 			continue
 		}
-		if (l.retires.by(e.Expires) || l.retires.by(time.Now())) && (from.IsZero() || e.Expires.Before(from)) {
+		if (l.retires.by(e.Expires) || l.retires.by(now)) && (from.IsZero() || e.Expires.Before(from)) {
 			from = e.Expires
 		}
 		if c.RefreshAhead >= 1 {

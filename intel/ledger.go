@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/intel/internal/gate"
 	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/provider"
@@ -86,8 +85,8 @@ const (
 func (l *ledger) wants(s *source, now time.Time, force bool, early func(e *store.Entry) bool) wish {
 	if !s.Applies(l.addr) {
 		if e := l.entry(s.Name()); e.State != store.NotApplicable {
-			e.State, e.Due, e.Rank, e.Since, e.Error = store.NotApplicable, time.Time{}, 0, time.Time{}, ""
-			l.moved = true
+			l.move(e, store.NotApplicable, time.Time{})
+			e.Error = ""
 		}
 		return nothing
 	}
@@ -130,8 +129,13 @@ func (l *ledger) await(e *store.Entry, now time.Time) {
 
 // putOff makes a provider due later without a lookup.
 func (l *ledger) putOff(name string, due time.Time) {
-	e := l.entry(name)
-	e.State, e.Due, e.Rank, e.Since = store.Due, due.UTC(), 0, time.Time{}
+	l.move(l.entry(name), store.Due, due.UTC())
+}
+
+// move puts an entry into a state in which it does not wait. It is due at a time,
+// zero for never.
+func (l *ledger) move(e *store.Entry, state store.State, due time.Time) {
+	e.State, e.Due, e.Rank, e.Since = state, due, 0, time.Time{}
 	l.moved = true
 }
 
@@ -220,21 +224,6 @@ func (l *ledger) expiresAt(names []string, otherwise time.Time) (at time.Time) {
 		return otherwise
 	}
 	return at
-}
-
-// evidence returns the findings that count for the verdict at now: those of the
-// named providers that are not too old.
-func (l *ledger) evidence(names []string, profiles map[string]provider.Profile, now time.Time, maxStale time.Duration) []aggregate.Evidence {
-	evidence := make([]aggregate.Evidence, 0, len(names))
-	for _, name := range names {
-		e := l.record.Entry(name)
-		if e != nil && e.Finding != nil && !l.tooOld(e, now, maxStale) {
-			evidence = append(evidence, aggregate.Evidence{
-				Finding: e.Finding, Profile: profiles[name], Stale: expired(e, now),
-			})
-		}
-	}
-	return evidence
 }
 
 // outlived reports whether a finding of one of the named providers is too old to

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/decnet/enrich/intel/internal/panics"
 	"github.com/decnet/enrich/provider"
 )
 
@@ -15,13 +14,13 @@ const frozenAfter = 30 * 24 * time.Hour
 // watchLists logs when a list becomes, and is no longer, one that an operator should
 // look at, until ctx is done.
 func (w *Worker) watchLists(ctx context.Context) {
-	lists := make(map[string]*listWatch)
-	for _, p := range w.config.Providers {
-		if l, ok := provider.As[provider.Listing](p); ok {
-			lists[p.Name()] = &listWatch{list: l}
+	watches := make(map[*source]*listWatch)
+	for _, s := range w.sources {
+		if s.Listing() {
+			watches[s] = new(listWatch)
 		}
 	}
-	if len(lists) == 0 {
+	if len(watches) == 0 {
 		return
 	}
 	ticker := time.NewTicker(min(w.config.PollInterval, time.Minute))
@@ -32,12 +31,9 @@ func (w *Worker) watchLists(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		for _, name := range w.names {
-			if l := lists[name]; l != nil {
-				_ = panics.Catch(func() error {
-					l.note(w, name, l.list.List(), time.Now())
-					return nil
-				})
+		for _, s := range w.sources {
+			if l := watches[s]; l != nil {
+				l.note(w, s.Name(), s.List(), time.Now())
 			}
 		}
 	}
@@ -45,7 +41,6 @@ func (w *Worker) watchLists(ctx context.Context) {
 
 // listWatch is what the log was told about a list.
 type listWatch struct {
-	list                               provider.Listing
 	empty, frozen, old, shrunk, unkept bool
 }
 

@@ -2,7 +2,6 @@ package intel
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -130,7 +129,7 @@ func (p *pass) exempt() int {
 		switch v := e.Finding.Verdict; {
 		case v > provider.Benign:
 			harm = max(harm, own)
-		case v == provider.Benign && !w.isStale(s) && (own == provider.RankOperator || isNetwork(e.Finding)):
+		case v == provider.Benign && !s.List().Stale && (own == provider.RankOperator || isNetwork(e.Finding)):
 			rank = max(rank, own)
 		}
 	}
@@ -148,9 +147,6 @@ func isNetwork(f *provider.Finding) bool {
 	return err == nil && !network.IsSingleIP()
 }
 
-// isStale reports whether what a local source says is too old to silence others.
-func (w *Worker) isStale(s *source) bool { return s.List().Stale }
-
 // spare keeps a provider from being called for an address that is exempt. An entry
 // without a fresh finding is then not applicable: it is looked at again when the
 // attacker's next pass comes, or the list changes.
@@ -163,8 +159,7 @@ func (l *ledger) spare(s *source, now time.Time) {
 		e = l.entry(s.Name())
 	}
 	if e.State != store.NotApplicable {
-		e.State, e.Due, e.Rank, e.Since = store.NotApplicable, time.Time{}, 0, time.Time{}
-		l.moved = true
+		l.move(e, store.NotApplicable, time.Time{})
 	}
 }
 
@@ -209,5 +204,3 @@ func (p *pass) deferDecided(ctx context.Context, s *source) bool {
 // deferral is how long a decided attacker is put off after its provider may have calls
 // to spare, and at most as much again, so that not all come at once.
 const deferral = 3 * time.Hour
-
-var errNoByAddress = errors.New("the store cannot find attackers by address")

@@ -90,18 +90,22 @@ func derives(profiles map[string]provider.Profile, name, from string, seen map[s
 	})
 }
 
-// evidence returns the findings of l that count for the verdict at now.
+// evidence returns the findings of the worker's providers in l that count for the
+// verdict at now: those that are not too old.
 func (w *Worker) evidence(l *ledger, now time.Time) []aggregate.Evidence {
-	evidence := l.evidence(w.names, w.profiles, now, w.config.MaxStale)
-	if len(w.remote) == len(w.names) {
-		return evidence
-	}
-	for i := range evidence {
-		e := &evidence[i]
-		if s := w.sources.byName(e.Finding.Provider); s.Local() {
-			e.Stale = w.isStale(s)
-			e.Current = !e.Stale
+	evidence := make([]aggregate.Evidence, 0, len(w.sources))
+	for _, s := range w.sources {
+		e := l.record.Entry(s.Name())
+		if e == nil || e.Finding == nil || l.tooOld(e, now, w.config.MaxStale) {
+			continue
 		}
+		stale := expired(e, now)
+		if s.Local() { // too old to silence others
+			stale = s.List().Stale
+		}
+		evidence = append(evidence, aggregate.Evidence{
+			Finding: e.Finding, Profile: w.profiles[s.Name()], Stale: stale, Current: s.Local() && !stale,
+		})
 	}
 	return evidence
 }

@@ -39,7 +39,7 @@ type followed struct {
 func (w *Worker) followLists(ctx context.Context, changed signal) {
 	finder, ok := store.As[store.ByAddress](w.config.Store)
 	if !ok && (w.config.Guard.OwnFunc != nil || slices.ContainsFunc(w.sources, func(s *source) bool { return s.Local() && s.Listing() })) {
-		w.log.Warn("changes in lists, and in own networks, reach attackers only as they become due", "error", errNoByAddress)
+		w.log.Warn("changes in lists, and in own networks, reach attackers only as they become due: the store cannot find attackers by address")
 	}
 	if !ok {
 		return
@@ -168,19 +168,13 @@ func (w *Worker) relist(ctx context.Context, finder store.ByAddress, networks []
 			decided += n
 			busy = append(busy, later...)
 			w.relisting.Add(int64(len(later) - len(batch)))
-			select {
-			case <-ctx.Done():
+			if !pause(ctx, relistPause) {
 				return ctx.Err()
-			case <-time.After(relistPause):
 			}
 		}
 		ids = busy
-		if len(ids) > 0 {
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(listTick):
-			}
+		if len(ids) > 0 && !pause(ctx, listTick) {
+			return ctx.Err()
 		}
 	}
 	if decided > 0 {

@@ -41,7 +41,6 @@ func (l *ledger) keeps(e *store.Entry, now time.Time) bool {
 // retire ends the attempts to refresh the finding of an entry.
 func (l *ledger) retire(e *store.Entry) {
 	if e.State != store.Fresh {
-		e.State, e.Due, e.Rank, e.Since = store.Fresh, time.Time{}, 0, time.Time{}
-		l.moved = true
+		l.move(e, store.Fresh, time.Time{})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -151,11 +152,8 @@ func (s *source) observe(out *gate.Outcome, patience, maxWait time.Duration) {
 
 // fail counts a failure.
 func (c *sourceCounts) fail(err error) {
-	kind := provider.Kind(err)
-	for i := range kinds {
-		if kinds[i] == kind {
-			c.errors[i]++
-		}
+	if i := slices.Index(kinds[:], provider.Kind(err)); i >= 0 {
+		c.errors[i]++
 	}
 }
 

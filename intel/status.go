@@ -166,11 +166,9 @@ func (s *source) status(ctx context.Context, now time.Time) ProviderStatus {
 		ps.List = &list
 	}
 	for _, q := range s.Windows(now) {
-		quota := QuotaStatus{Limit: q.Calls, Seconds: int64(q.Window / time.Second), Remaining: q.Left}
-		if !q.Reset.IsZero() {
-			quota.Reset = q.Reset.UTC()
-		}
-		ps.Quotas = append(ps.Quotas, quota)
+		ps.Quotas = append(ps.Quotas, QuotaStatus{
+			Limit: q.Calls, Seconds: int64(q.Window / time.Second), Remaining: q.Left, Reset: q.Reset.UTC(),
+		})
 	}
 	for i, kind := range kinds {
 		if n := counts.errors[i]; n > 0 {

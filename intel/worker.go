@@ -16,7 +16,6 @@ import (
 	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/intel/internal/announce"
 	"github.com/decnet/enrich/intel/internal/gate"
-	"github.com/decnet/enrich/intel/internal/quota"
 	"github.com/decnet/enrich/internal/backoff"
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
@@ -75,10 +74,7 @@ func NewWorker(c Config) (*Worker, error) {
 	w.batch, w.queue = c.load()
 	w.profiles = c.profiles(providers)
 	w.policy = aggregate.Fingerprint(c.Policy, w.profiles)
-	var ledger quota.Ledger // nil if the store has none
-	if l, ok := store.As[store.QuotaLedger](c.Store); ok {
-		ledger = l
-	}
+	ledger, _ := store.As[store.QuotaLedger](c.Store)
 	for _, id := range providers {
 		w.configured = append(w.configured, id.Name)
 		s := &source{log: w.log}
