@@ -15,11 +15,22 @@ const MaxDepth = 1000
 // nested at most depth deep. See [Fields] for what is accepted.
 func IsObject(b []byte, depth int) bool {
 	s := scanner{b: b}
+	return s.isObject(depth)
+}
+
+// IsCompact reports whether b is a JSON object without space between its parts, that
+// is nested at most [MaxDepth] deep. See [Fields] for what is accepted.
+func IsCompact(b []byte) bool {
+	s := scanner{b: b}
+	return s.isObject(MaxDepth) && !s.spaced
+}
+
+func (s *scanner) isObject(depth int) bool {
 	if !s.fields(depth, nil) {
 		return false
 	}
 	s.space()
-	return s.i == len(b)
+	return s.i == len(s.b)
 }
 
 // Fields reports whether b is a JSON object that is nested at most [MaxDepth]
@@ -54,8 +65,9 @@ func Elements(b []byte, element func(value []byte)) bool {
 // scanner steps through JSON. Each of its methods reports whether there is such
 // a thing at i, and moves i behind it.
 type scanner struct {
-	b []byte
-	i int
+	b      []byte
+	i      int
+	spaced bool // space was skipped
 }
 
 func (s *scanner) peek() byte {
@@ -70,6 +82,7 @@ func (s *scanner) space() {
 		switch s.b[s.i] {
 		case ' ', '\t', '\n', '\r':
 			s.i++
+			s.spaced = true
 		default:
 			return
 		}

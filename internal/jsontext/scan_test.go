@@ -1,6 +1,7 @@
 package jsontext
 
 import (
+	"bytes"
 	"encoding/json"
 	"regexp"
 	"strings"
@@ -75,6 +76,9 @@ func FuzzIsObject(f *testing.F) {
 		takenByGo := len(b) > 0 && b[0] == '{' && json.Unmarshal(b, &object) == nil
 		if IsObject(b, limit) {
 			require.True(t, takenByGo, "%q", b)
+			var compact bytes.Buffer
+			require.NoError(t, json.Compact(&compact, b))
+			require.Equal(t, compact.String() == string(b), IsCompact(b), "%q", b)
 			require.True(t, utf8.Valid(b), "%q", b)
 			require.LessOrEqual(t, depth(b), limit)
 		} else if takenByGo {
