@@ -93,29 +93,23 @@ func (t *tx) queriedAt(rows []*row) (map[string][]time.Time, error) {
 		uuids[i] = r.uuid
 	}
 	slices.Sort(uuids)
-	for chunk := range slices.Chunk(uuids, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("look for foreign findings in attacker_intel", "SELECT attacker_uuid, "+t.s.d.timeColumns()+" FROM attacker_intel WHERE attacker_uuid "+
-			among+ordered(t.s.d.lock), args, func(scan func(...any) error) error {
-			var uuid string
-			at := make([]timestamp, len(columnProviders))
-			dest := []any{&uuid}
-			for i := range at {
-				dest = append(dest, &at[i])
-			}
-			err := scan(dest...)
-			times := make([]time.Time, len(at))
-			for i := range at {
-				times[i] = at[i].Time
-			}
-			all[uuid] = times
-			return err
-		})
-		if err != nil {
-			return nil, err
+	err := t.queryAmong("look for foreign findings in attacker_intel", "SELECT attacker_uuid, "+t.s.d.timeColumns()+
+		" FROM attacker_intel WHERE attacker_uuid", uuids, ordered(t.s.d.lock), func(scan func(...any) error) error {
+		var uuid string
+		at := make([]timestamp, len(columnProviders))
+		dest := []any{&uuid}
+		for i := range at {
+			dest = append(dest, &at[i])
 		}
-	}
-	return all, nil
+		err := scan(dest...)
+		times := make([]time.Time, len(at))
+		for i := range at {
+			times[i] = at[i].Time
+		}
+		all[uuid] = times
+		return err
+	})
+	return all, err
 }
 
 // isNewer reports whether an answer obtained at the given time, according to

@@ -590,15 +590,14 @@ func (s *Store) Release(ctx context.Context, due time.Time, leases ...store.Leas
 // countOthers counts the attackers in the ledger that are not among those loaded.
 func (t *tx) countOthers(ids []uuid.UUID, loaded map[uuid.UUID]*row) (n int, err error) {
 	ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return loaded[id] != nil })
-	for chunk := range slices.Chunk(spellings(ids), maxParams) {
-		var found int
-		among, args := t.among(chunk)
-		if _, err := t.one("look for locked leases", "SELECT count(*) FROM enrich_ledger WHERE attacker_uuid "+among, args, &found); err != nil {
-			return 0, err
-		}
-		n += found
-	}
-	return n, nil
+	err = t.queryAmong("look for locked leases", "SELECT count(*) FROM enrich_ledger WHERE attacker_uuid", spellings(ids), "",
+		func(scan func(...any) error) error {
+			var found int
+			err := scan(&found)
+			n += found
+			return err
+		})
+	return n, err
 }
 
 // release ends the lease of a row, uses up its fence and makes it due at the

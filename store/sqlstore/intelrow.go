@@ -89,10 +89,8 @@ func (r *intelRow) scan(scan func(...any) error) error {
 // attacker.
 func (t *tx) intelRows(uuids []string) (map[string]*intelRow, error) {
 	rows := make(map[string]*intelRow)
-	for chunk := range slices.Chunk(uuids, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("read rows of attacker_intel", `SELECT `+t.s.d.intelColumns()+` FROM attacker_intel i
-			WHERE i.attacker_uuid `+among, args, func(scan func(...any) error) error {
+	err := t.queryAmong("read rows of attacker_intel", "SELECT "+t.s.d.intelColumns()+" FROM attacker_intel i WHERE i.attacker_uuid",
+		uuids, "", func(scan func(...any) error) error {
 			r := new(intelRow)
 			if err := r.scan(scan); err != nil {
 				return err
@@ -100,11 +98,7 @@ func (t *tx) intelRows(uuids []string) (map[string]*intelRow, error) {
 			rows[r.uuid] = r
 			return nil
 		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return rows, nil
+	return rows, err
 }
 
 // row returns what the row says about itself.

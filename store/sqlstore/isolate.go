@@ -148,22 +148,19 @@ func (s *Store) lockedOf(ctx context.Context, ids []uuid.UUID) (locked map[uuid.
 func (t *tx) lockedIn(table, column string, keys []string) ([]string, error) {
 	rows := make(map[string]bool)
 	for _, lock := range []string{"", t.s.d.skip} {
-		for chunk := range slices.Chunk(keys, maxParams) {
-			among, args := t.among(chunk)
-			err := t.query("look for locked rows", "SELECT "+column+" FROM "+table+" WHERE "+column+" "+among+lock, args,
-				func(scan func(...any) error) error {
-					var key string
-					err := scan(&key)
-					if lock == "" {
-						rows[key] = true
-					} else {
-						delete(rows, key)
-					}
-					return err
-				})
-			if err != nil {
-				return nil, err
-			}
+		err := t.queryAmong("look for locked rows", "SELECT "+column+" FROM "+table+" WHERE "+column, keys, lock,
+			func(scan func(...any) error) error {
+				var key string
+				err := scan(&key)
+				if lock == "" {
+					rows[key] = true
+				} else {
+					delete(rows, key)
+				}
+				return err
+			})
+		if err != nil {
+			return nil, err
 		}
 	}
 	return slices.Collect(maps.Keys(rows)), nil

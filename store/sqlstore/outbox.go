@@ -182,19 +182,13 @@ func (t *tx) unpublished(rows []*row) (map[string]string, error) {
 		uuids[i] = r.uuid
 	}
 	slices.Sort(uuids)
-	for chunk := range slices.Chunk(uuids, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("look for unpublished events", `SELECT o.attacker_uuid, o.event_id FROM enrich_outbox o
-			JOIN (SELECT max(seq) AS seq FROM enrich_outbox WHERE attacker_uuid `+among+` GROUP BY attacker_uuid) latest
-			ON latest.seq = o.seq`, args, func(scan func(...any) error) error {
-			var uuid, id string
-			err := scan(&uuid, &id)
-			latest[uuid] = id
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return latest, nil
+	err := t.queryAmong("look for unpublished events", `SELECT o.attacker_uuid, o.event_id FROM enrich_outbox o
+		JOIN (SELECT max(seq) AS seq FROM enrich_outbox WHERE attacker_uuid`, uuids, ` GROUP BY attacker_uuid) latest
+		ON latest.seq = o.seq`, func(scan func(...any) error) error {
+		var uuid, id string
+		err := scan(&uuid, &id)
+		latest[uuid] = id
+		return err
+	})
+	return latest, err
 }

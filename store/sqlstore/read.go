@@ -117,37 +117,35 @@ func (t *tx) fill(wanted map[string]*wants) error {
 	for uuid := range wanted {
 		uuids = append(uuids, uuid)
 	}
-	for chunk := range slices.Chunk(uuids, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("read raw answers from attacker_intel", "SELECT attacker_uuid, uuid, "+t.s.d.moment("cached_at")+", "+t.s.d.moment("expires_at")+", "+rawColumns+` FROM attacker_intel
-			WHERE attacker_uuid `+among, args, func(scan func(...any) error) error {
-			var (
-				uuid string
-				ir   intelRow
-			)
-			raws := make([]any, len(columnProviders))
-			dest := []any{&uuid, &ir.key, &ir.cachedAt, &ir.expires}
-			for i := range raws {
-				dest = append(dest, &raws[i])
-			}
-			if err := scan(dest...); err != nil {
-				return err
-			}
-			w := wanted[uuid]
-			if w == nil { // to MySQL, upper and lower case may be the same
-				return nil
-			}
-			w.rec.Row = ir.row()
-			for i, name := range columnProviders {
-				w.give(name, raws[i])
-			}
-			return nil
-		})
-		if err != nil {
+	err := t.queryAmong("read raw answers from attacker_intel", "SELECT attacker_uuid, uuid, "+t.s.d.moment("cached_at")+", "+
+		t.s.d.moment("expires_at")+", "+rawColumns+" FROM attacker_intel WHERE attacker_uuid", uuids, "", func(scan func(...any) error) error {
+		var (
+			uuid string
+			ir   intelRow
+		)
+		raws := make([]any, len(columnProviders))
+		dest := []any{&uuid, &ir.key, &ir.cachedAt, &ir.expires}
+		for i := range raws {
+			dest = append(dest, &raws[i])
+		}
+		if err := scan(dest...); err != nil {
 			return err
 		}
-		err = t.query("read raw answers", `SELECT attacker_uuid, provider, raw FROM enrich_raw
-			WHERE attacker_uuid `+among, args, func(scan func(...any) error) error {
+		w := wanted[uuid]
+		if w == nil { // to MySQL, upper and lower case may be the same
+			return nil
+		}
+		w.rec.Row = ir.row()
+		for i, name := range columnProviders {
+			w.give(name, raws[i])
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return t.queryAmong("read raw answers", "SELECT attacker_uuid, provider, raw FROM enrich_raw WHERE attacker_uuid", uuids, "",
+		func(scan func(...any) error) error {
 			var uuid, name, raw string
 			err := scan(&uuid, &name, &raw)
 			if err == nil {
@@ -155,11 +153,6 @@ func (t *tx) fill(wanted map[string]*wants) error {
 			}
 			return err
 		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Answers implements [store.Answers].

@@ -181,31 +181,25 @@ func (t *tx) attackers(of []store.Attacker) (map[uuid.UUID]*observed, error) {
 		locked[uuid] = true
 	}
 	byID := make(map[uuid.UUID]*observed, len(of))
-	for chunk := range slices.Chunk(texts, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("read attackers", "SELECT "+t.s.d.sightingSelected()+", "+t.s.d.moment("a.first_seen")+restOfSchedule+sightingFrom+`
-			WHERE a.uuid `+among, args, func(scan func(...any) error) error {
-			o := new(observed)
-			var first timestamp
-			if err := o.sighting.scanWhole(scan, &first); err != nil {
-				return err
-			}
-			if !locked[o.sighting.uuid] { // it may change until it is
-				o.schedule = nil
-			}
-			id, _ := parseUUID(o.sighting.uuid) // spelled as we asked for it
-			o.was = &store.Attacker{ID: id, IP: o.sighting.ip, FirstSeen: first.Time, LastSeen: fromMicros(o.sighting.seen)}
-			o.Attacker = *o.was
-			if other := byID[id]; other == nil || len(o.sighting.uuid) > len(other.sighting.uuid) {
-				byID[id] = o
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	err = t.queryAmong("read attackers", "SELECT "+t.s.d.sightingSelected()+", "+t.s.d.moment("a.first_seen")+restOfSchedule+sightingFrom+
+		" WHERE a.uuid", texts, "", func(scan func(...any) error) error {
+		o := new(observed)
+		var first timestamp
+		if err := o.sighting.scanWhole(scan, &first); err != nil {
+			return err
 		}
-	}
-	return byID, nil
+		if !locked[o.sighting.uuid] { // it may change until it is
+			o.schedule = nil
+		}
+		id, _ := parseUUID(o.sighting.uuid) // spelled as we asked for it
+		o.was = &store.Attacker{ID: id, IP: o.sighting.ip, FirstSeen: first.Time, LastSeen: fromMicros(o.sighting.seen)}
+		o.Attacker = *o.was
+		if other := byID[id]; other == nil || len(o.sighting.uuid) > len(other.sighting.uuid) {
+			byID[id] = o
+		}
+		return nil
+	})
+	return byID, err
 }
 
 // locking ends a SELECT whose rows are to be written.
@@ -222,20 +216,14 @@ func (t *tx) lockLedger(uuids []string) (mine []string, err error) {
 	if t.s.d.lock == "" {
 		return uuids, nil
 	}
-	for chunk := range slices.Chunk(uuids, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid "+among+ordered(t.locking()), args,
-			func(scan func(...any) error) error {
-				var uuid string
-				err := scan(&uuid)
-				mine = append(mine, uuid)
-				return err
-			})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return mine, nil
+	err = t.queryAmong("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid", uuids, ordered(t.locking()),
+		func(scan func(...any) error) error {
+			var uuid string
+			err := scan(&uuid)
+			mine = append(mine, uuid)
+			return err
+		})
+	return mine, err
 }
 
 func (t *tx) insertAttackers(added []*observed) error {

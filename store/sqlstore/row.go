@@ -163,38 +163,31 @@ func (t *tx) meet(rows []*row) error {
 		byUUID[r.uuid], uuids[i], r.gone = r, r.uuid, true
 	}
 	slices.Sort(uuids)
-	for chunk := range slices.Chunk(uuids, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("read attackers", "SELECT "+columns+from+" WHERE a.uuid "+among, args, func(scan func(...any) error) error {
-			var (
-				uuid        string
-				ip, intel   sql.NullString
-				first, last timestamp
-				queried     []timestamp
-			)
-			dest := []any{&uuid, &ip, &first, &last}
-			if t.foreign {
-				queried = make([]timestamp, len(columnProviders))
-				dest = append(dest, &intel)
-				for i := range queried {
-					dest = append(dest, &queried[i])
-				}
+	return t.queryAmong("read attackers", "SELECT "+columns+from+" WHERE a.uuid", uuids, "", func(scan func(...any) error) error {
+		var (
+			uuid        string
+			ip, intel   sql.NullString
+			first, last timestamp
+			queried     []timestamp
+		)
+		dest := []any{&uuid, &ip, &first, &last}
+		if t.foreign {
+			queried = make([]timestamp, len(columnProviders))
+			dest = append(dest, &intel)
+			for i := range queried {
+				dest = append(dest, &queried[i])
 			}
-			err := scan(dest...)
-			if r := byUUID[uuid]; r != nil {
-				r.gone = false
-				r.attacker = store.Attacker{ID: r.id, IP: ip.String, FirstSeen: first.Time, LastSeen: last.Time}
-				if intel.String == uuid { // to MySQL, upper and lower case may be the same
-					r.queried = queried
-				}
-			}
-			return err
-		})
-		if err != nil {
-			return err
 		}
-	}
-	return nil
+		err := scan(dest...)
+		if r := byUUID[uuid]; r != nil {
+			r.gone = false
+			r.attacker = store.Attacker{ID: r.id, IP: ip.String, FirstSeen: first.Time, LastSeen: last.Time}
+			if intel.String == uuid { // to MySQL, upper and lower case may be the same
+				r.queried = queried
+			}
+		}
+		return err
+	})
 }
 
 // loadByID is load for UUIDs in either spelling. Where there are rows for both,

@@ -83,30 +83,23 @@ func (t *tx) having(addrs []string) (uuids []string, err error) {
 
 // waitingFor returns those of the attackers that wait for what was learnt.
 func (t *tx) waitingFor(uuids []string, learnt map[subject]bool) (rows []*schedule, err error) {
-	for chunk := range slices.Chunk(uuids, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("look for attackers that wait for the same", "SELECT "+scheduleColumns+`, ledger FROM enrich_ledger
-			WHERE attacker_uuid `+among+` AND state <> 2 AND queues LIKE 'waiting:%'`+t.s.d.skip, args,
-			func(scan func(...any) error) error {
-				var text string
-				r := new(schedule)
-				if err := scan(append(r.dest(), &text)...); err != nil {
-					return err
-				}
-				l, err := decode(unpack(text))
-				if err != nil {
-					return nil // the next claim begins it anew
-				}
-				if slices.ContainsFunc(l.entries, func(e store.Entry) bool {
-					return e.State == store.Waiting && learnt[aboutOf(&e)]
-				}) {
-					rows = append(rows, r)
-				}
-				return nil
-			})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return rows, nil
+	err = t.queryAmong("look for attackers that wait for the same", "SELECT "+scheduleColumns+", ledger FROM enrich_ledger WHERE attacker_uuid",
+		uuids, " AND state <> 2 AND queues LIKE 'waiting:%'"+t.s.d.skip, func(scan func(...any) error) error {
+			var text string
+			r := new(schedule)
+			if err := scan(append(r.dest(), &text)...); err != nil {
+				return err
+			}
+			l, err := decode(unpack(text))
+			if err != nil {
+				return nil // the next claim begins it anew
+			}
+			if slices.ContainsFunc(l.entries, func(e store.Entry) bool {
+				return e.State == store.Waiting && learnt[aboutOf(&e)]
+			}) {
+				rows = append(rows, r)
+			}
+			return nil
+		})
+	return rows, err
 }

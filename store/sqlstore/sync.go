@@ -502,18 +502,15 @@ func (t *tx) sweepSpellings(where string, args []any) error {
 // syncOnly brings the ledger up to date with chosen attackers.
 func (t *tx) syncOnly(ids []uuid.UUID) error {
 	var found []sighting
-	for chunk := range slices.Chunk(spellings(ids), maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("read chosen attackers", "SELECT "+t.s.d.sightingSelected()+sightingFrom+" WHERE a.uuid "+among, args,
-			func(scan func(...any) error) error {
-				var g sighting
-				err := g.scan(scan)
-				found = append(found, g)
-				return err
-			})
-		if err != nil {
+	err := t.queryAmong("read chosen attackers", "SELECT "+t.s.d.sightingSelected()+sightingFrom+" WHERE a.uuid", spellings(ids), "",
+		func(scan func(...any) error) error {
+			var g sighting
+			err := g.scan(scan)
+			found = append(found, g)
 			return err
-		}
+		})
+	if err != nil {
+		return err
 	}
 	return t.reconcile(found)
 }
@@ -548,10 +545,8 @@ func (t *tx) reconcile(found []sighting) error {
 		}
 	}
 	slices.Sort(differ)
-	for chunk := range slices.Chunk(differ, maxParams) {
-		among, args := t.among(chunk)
-		err := t.query("read attackers that changed", "SELECT "+scheduleColumns+" FROM enrich_ledger WHERE attacker_uuid "+
-			among+ordered(t.locking()), args, func(scan func(...any) error) error {
+	err := t.queryAmong("read attackers that changed", "SELECT "+scheduleColumns+" FROM enrich_ledger WHERE attacker_uuid",
+		differ, ordered(t.locking()), func(scan func(...any) error) error {
 			r := new(schedule)
 			err := scan(r.dest()...)
 			if byUUID[r.uuid] != nil {
@@ -559,9 +554,8 @@ func (t *tx) reconcile(found []sighting) error {
 			}
 			return err
 		})
-		if err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if err := t.reschedule(changes); err != nil {
 		return err

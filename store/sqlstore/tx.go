@@ -227,6 +227,18 @@ func (t *tx) query(purpose, text string, args []any, each func(scan func(dest ..
 	return nil
 }
 
+// queryAmong is query for the rows whose column, with which before ends, has one of
+// the values.
+func (t *tx) queryAmong(purpose, before string, values []string, after string, each func(scan func(dest ...any) error) error) error {
+	for chunk := range slices.Chunk(values, maxParams) {
+		among, args := t.among(chunk)
+		if err := t.query(purpose, before+" "+among+after, args, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // one runs a query for a single row and reports whether there was one.
 func (t *tx) one(purpose, text string, args []any, dest ...any) (found bool, err error) {
 	err = t.query(purpose, text, args, func(scan func(...any) error) error {
