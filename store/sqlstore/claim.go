@@ -361,13 +361,7 @@ func (c *claim) rouse(purpose, set, who string, args ...any) error {
 		return err
 	}
 	var uuids []string
-	err := c.query(purpose, who, args, func(scan func(...any) error) error {
-		var uuid string
-		err := scan(&uuid)
-		uuids = append(uuids, uuid)
-		return err
-	})
-	if err != nil {
+	if err := c.query(purpose, who, args, into(&uuids)); err != nil {
 		return err
 	}
 	return c.update(purpose, set, uuids)

@@ -85,12 +85,7 @@ func (s *Store) keysAfter(ctx context.Context, table, key, last string) (keys []
 	err = s.read(ctx, func(t *tx) error {
 		keys = keys[:0]
 		return t.query("find what to prune", "SELECT "+key+" FROM "+table+" WHERE "+key+" > ? ORDER BY "+key+limit(pruneBatch), []any{last},
-			func(scan func(...any) error) error {
-				var text string
-				err := scan(&text)
-				keys = append(keys, text)
-				return err
-			})
+			into(&keys))
 	})
 	return keys, err
 }
@@ -99,13 +94,7 @@ func (s *Store) keysAfter(ctx context.Context, table, key, last string) (keys []
 func (t *tx) pruneLedger(where string, args []any) (store.Pruned, error) {
 	var gone []string
 	err := t.query("look for attackers that are gone", `SELECT attacker_uuid FROM enrich_ledger WHERE `+where+
-		` AND NOT EXISTS (SELECT 1 FROM attackers a WHERE a.uuid = attacker_uuid) ORDER BY attacker_uuid`, args,
-		func(scan func(...any) error) error {
-			var uuid string
-			err := scan(&uuid)
-			gone = append(gone, uuid)
-			return err
-		})
+		` AND NOT EXISTS (SELECT 1 FROM attackers a WHERE a.uuid = attacker_uuid) ORDER BY attacker_uuid`, args, into(&gone))
 	if err != nil {
 		return store.Pruned{}, err
 	}

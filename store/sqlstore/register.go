@@ -216,13 +216,7 @@ func (t *tx) lockLedger(uuids []string) (mine []string, err error) {
 	if t.s.d.lock == "" {
 		return uuids, nil
 	}
-	err = t.queryAmong("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid", uuids, ordered(t.locking()),
-		func(scan func(...any) error) error {
-			var uuid string
-			err := scan(&uuid)
-			mine = append(mine, uuid)
-			return err
-		})
+	err = t.queryAmong("lock the ledger", "SELECT attacker_uuid FROM enrich_ledger WHERE attacker_uuid", uuids, ordered(t.locking()), into(&mine))
 	return mine, err
 }
 

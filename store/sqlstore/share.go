@@ -72,12 +72,7 @@ func (t *tx) share(b *batch) error {
 func (t *tx) having(addrs []string) (uuids []string, err error) {
 	among, args := t.among(addrs)
 	err = t.query("look for attackers with the same address", `SELECT attacker_uuid FROM enrich_ledger WHERE addr `+among+`
-		UNION SELECT attacker_uuid FROM enrich_address WHERE addr `+among, append(args, args...), func(scan func(...any) error) error {
-		var uuid string
-		err := scan(&uuid)
-		uuids = append(uuids, uuid)
-		return err
-	})
+		UNION SELECT attacker_uuid FROM enrich_address WHERE addr `+among, append(args, args...), into(&uuids))
 	return uuids, err
 }
 

@@ -209,6 +209,16 @@ func (g *sighting) scan(scan func(...any) error, more ...any) error {
 	return nil
 }
 
+// sightingsInto returns what appends a row to a list.
+func sightingsInto(list *[]sighting) func(scan func(...any) error) error {
+	return func(scan func(...any) error) error {
+		var g sighting
+		err := g.scan(scan)
+		*list = append(*list, g)
+		return err
+	}
+}
+
 // restOfSchedule is what scanWhole reads beside sightingSelected and its own columns.
 const restOfSchedule = ", l.state, l.wake_at, l.due_at, l.ahead_at, l.fence, l.queues"
 
@@ -439,13 +449,7 @@ func (t *tx) sweep(c *cursor) (found []sighting, err error) {
 		return nil, err
 	}
 	err = t.query("sweep over attackers", "SELECT "+t.s.d.sightingSelected()+sightingFrom+" WHERE "+where+
-		" AND (l.attacker_uuid IS NULL OR l.ip <> a.ip OR "+t.s.d.seenOtherwise+")", args,
-		func(scan func(...any) error) error {
-			var g sighting
-			err := g.scan(scan)
-			found = append(found, g)
-			return err
-		})
+		" AND (l.attacker_uuid IS NULL OR l.ip <> a.ip OR "+t.s.d.seenOtherwise+")", args, sightingsInto(&found))
 	return found, err
 }
 
@@ -464,13 +468,7 @@ func (t *tx) sweepLedger(c *cursor) error {
 	}
 	var gone []string
 	err = t.query("sweep over the ledger", `SELECT l.attacker_uuid FROM enrich_ledger l
-		LEFT JOIN attackers a ON a.uuid = l.attacker_uuid WHERE `+where+" AND a.uuid IS NULL ORDER BY l.attacker_uuid", args,
-		func(scan func(...any) error) error {
-			var uuid string
-			err := scan(&uuid)
-			gone = append(gone, uuid)
-			return err
-		})
+		LEFT JOIN attackers a ON a.uuid = l.attacker_uuid WHERE `+where+" AND a.uuid IS NULL ORDER BY l.attacker_uuid", args, into(&gone))
 	if err != nil {
 		return err
 	}
@@ -503,12 +501,7 @@ func (t *tx) sweepSpellings(where string, args []any) error {
 func (t *tx) syncOnly(ids []uuid.UUID) error {
 	var found []sighting
 	err := t.queryAmong("read chosen attackers", "SELECT "+t.s.d.sightingSelected()+sightingFrom+" WHERE a.uuid", spellings(ids), "",
-		func(scan func(...any) error) error {
-			var g sighting
-			err := g.scan(scan)
-			found = append(found, g)
-			return err
-		})
+		sightingsInto(&found))
 	if err != nil {
 		return err
 	}

@@ -239,6 +239,16 @@ func (t *tx) queryAmong(purpose, before string, values []string, after string, e
 	return nil
 }
 
+// into returns what appends the text of a row to a list.
+func into(list *[]string) func(scan func(dest ...any) error) error {
+	return func(scan func(dest ...any) error) error {
+		var text string
+		err := scan(&text)
+		*list = append(*list, text)
+		return err
+	}
+}
+
 // one runs a query for a single row and reports whether there was one.
 func (t *tx) one(purpose, text string, args []any, dest ...any) (found bool, err error) {
 	err = t.query(purpose, text, args, func(scan func(...any) error) error {
