@@ -40,7 +40,7 @@ type Store struct {
 	sharing  map[about]*queue  // by what they wait for: the rows of waiting
 	lacking  map[string]*queue // by provider ever claimed with: parked rows without an entry of it
 
-	outbox  *outbox            // for the bus
+	outbox                     // for the bus
 	readers map[string]*outbox // for others, by name
 
 	budgets   map[string]budget
@@ -83,7 +83,7 @@ func New() *Store {
 		budgets:   make(map[string]budget),
 		positions: make(map[string][]byte),
 	}
-	s.outbox = newOutbox(s)
+	s.outbox = *newOutbox(s)
 	return s
 }
 

@@ -65,6 +65,7 @@ func (o *outbox) lastPosted(attacker uuid.UUID) string {
 	return ""
 }
 
+// Turn implements [store.Outbox].
 func (o *outbox) Turn(ctx context.Context, owner string, lasting time.Duration) (bool, error) {
 	if owner == "" {
 		return false, fmt.Errorf("%w: a turn needs an owner", store.ErrInvalid)
@@ -88,6 +89,7 @@ func (o *outbox) Turn(ctx context.Context, owner string, lasting time.Duration) 
 	return true, nil
 }
 
+// Unpublished implements [store.Outbox].
 func (o *outbox) Unpublished(ctx context.Context, age time.Duration, limit int) ([]bus.Event, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -108,6 +110,7 @@ func (o *outbox) Unpublished(ctx context.Context, age time.Duration, limit int) 
 	return events, nil
 }
 
+// Published implements [store.Outbox].
 func (o *outbox) Published(ctx context.Context, ids ...string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -122,6 +125,7 @@ func (o *outbox) Published(ctx context.Context, ids ...string) error {
 	return nil
 }
 
+// Expire implements [store.Outbox].
 func (o *outbox) Expire(ctx context.Context, age time.Duration) (int, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -144,26 +148,6 @@ func (o *outbox) Expire(ctx context.Context, age time.Duration) (int, error) {
 		dropped++
 	}
 	return dropped, nil
-}
-
-// Turn implements [store.Outbox].
-func (s *Store) Turn(ctx context.Context, owner string, lasting time.Duration) (bool, error) {
-	return s.outbox.Turn(ctx, owner, lasting)
-}
-
-// Unpublished implements [store.Outbox].
-func (s *Store) Unpublished(ctx context.Context, age time.Duration, limit int) ([]bus.Event, error) {
-	return s.outbox.Unpublished(ctx, age, limit)
-}
-
-// Published implements [store.Outbox].
-func (s *Store) Published(ctx context.Context, ids ...string) error {
-	return s.outbox.Published(ctx, ids...)
-}
-
-// Expire implements [store.Outbox].
-func (s *Store) Expire(ctx context.Context, age time.Duration) (int, error) {
-	return s.outbox.Expire(ctx, age)
 }
 
 // OutboxOf implements [store.Readers].

@@ -11,37 +11,12 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// Turn implements [store.Outbox].
-func (s *Store) Turn(ctx context.Context, owner string, lasting time.Duration) (mine bool, err error) {
-	return s.busOutbox().Turn(ctx, owner, lasting)
-}
-
-// Unpublished implements [store.Outbox].
-func (s *Store) Unpublished(ctx context.Context, age time.Duration, n int) ([]bus.Event, error) {
-	return s.busOutbox().Unpublished(ctx, age, n)
-}
-
-// Published implements [store.Outbox].
-func (s *Store) Published(ctx context.Context, ids ...string) error {
-	return s.busOutbox().Published(ctx, ids...)
-}
-
-// Expire implements [store.Outbox]. It looks at the oldest events only, in
-// batches.
-func (s *Store) Expire(ctx context.Context, age time.Duration) (int, error) {
-	return s.busOutbox().Expire(ctx, age)
-}
-
 // OutboxOf implements [store.Readers].
 func (s *Store) OutboxOf(reader string) store.Outbox {
 	return &outbox{
 		s: s, turn: "outbox:" + reader, table: "enrich_delivery", key: "delivery",
 		where: " WHERE reader = ?", args: []any{reader}, prefix: reader + " ",
 	}
-}
-
-func (s *Store) busOutbox() *outbox {
-	return &outbox{s: s, turn: "outbox", table: "enrich_outbox", key: "event_id"}
 }
 
 // outbox is the outbox of one reader.
@@ -54,6 +29,7 @@ type outbox struct {
 	prefix     string // of event IDs in the column key
 }
 
+// Turn implements [store.Outbox].
 func (o *outbox) Turn(ctx context.Context, owner string, lasting time.Duration) (mine bool, err error) {
 	if owner == "" {
 		return false, fmt.Errorf("%w: a turn needs an owner", store.ErrInvalid)
@@ -82,6 +58,7 @@ func (o *outbox) Turn(ctx context.Context, owner string, lasting time.Duration) 
 	return mine && err == nil, err
 }
 
+// Unpublished implements [store.Outbox].
 func (o *outbox) Unpublished(ctx context.Context, age time.Duration, n int) ([]bus.Event, error) {
 	var events []bus.Event
 	err := o.s.read(ctx, func(t *tx) error {
@@ -116,6 +93,7 @@ func (o *outbox) Unpublished(ctx context.Context, age time.Duration, n int) ([]b
 	return events, err
 }
 
+// Published implements [store.Outbox].
 func (o *outbox) Published(ctx context.Context, ids ...string) error {
 	if len(ids) == 0 {
 		return ctx.Err()
@@ -129,6 +107,8 @@ func (o *outbox) Published(ctx context.Context, ids ...string) error {
 	})
 }
 
+// Expire implements [store.Outbox]. It looks at the oldest events only, in
+// batches.
 func (o *outbox) Expire(ctx context.Context, age time.Duration) (int, error) {
 	const batch = 500
 	all := 0

@@ -125,6 +125,8 @@ type Store struct {
 	intel atomic.Pointer[intelWriter] // nil until attacker_intel was looked at
 	texts sync.Map                    // statements with numbered placeholders, by the same without
 	local *local
+
+	outbox // for the bus
 }
 
 var _ interface {
@@ -162,7 +164,9 @@ func New(db *sql.DB, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	return &Store{db: db, d: d, now: o.Now, code: o.Code, log: o.Log, local: newLocal()}, nil
+	s := &Store{db: db, d: d, now: o.Now, code: o.Code, log: o.Log, local: newLocal()}
+	s.outbox = outbox{s: s, turn: "outbox", table: "enrich_outbox", key: "event_id"}
+	return s, nil
 }
 
 // localTime returns the time by the program's clock or the caller's.
