@@ -13,12 +13,17 @@ import (
 type table struct {
 	columns map[string]tableColumn
 	keys    []string // the columns of the primary key and of unique constraints, with commas
-	indexes map[string]string
+	indexes map[string]tableIndex
 }
 
 type tableColumn struct {
 	kind     string // as the catalog of the database has it
 	nullable bool
+}
+
+type tableIndex struct {
+	columns string // with commas
+	create  string // the statement that creates it, of those that the migrations create
 }
 
 var (
@@ -46,9 +51,9 @@ func (d *dialect) wanted() (map[string]*table, error) {
 		for _, text := range m.statements() {
 			text = strings.TrimSpace(lineComment.ReplaceAllString(text, ""))
 			if parts := createTable.FindStringSubmatch(text); parts != nil {
-				tables[parts[1]] = d.parseTable(parts[2])
+				tables[parts[1]] = d.parseTable(parts[1], parts[2])
 			} else if parts := createIndex.FindStringSubmatch(text); parts != nil {
-				tables[parts[2]].indexes[parts[1]] = bareColumns(parts[3])
+				tables[parts[2]].indexes[parts[1]] = tableIndex{bareColumns(parts[3]), strings.Join(strings.Fields(text), " ")}
 			} else if parts := renamed.FindStringSubmatch(text); parts != nil {
 				columns := tables[parts[1]].columns
 				columns[parts[3]] = columns[parts[2]]
@@ -60,14 +65,14 @@ func (d *dialect) wanted() (map[string]*table, error) {
 }
 
 // parseTable reads what is between the parentheses of CREATE TABLE.
-func (d *dialect) parseTable(text string) *table {
-	t := &table{columns: make(map[string]tableColumn), indexes: make(map[string]string)}
+func (d *dialect) parseTable(name, text string) *table {
+	t := &table{columns: make(map[string]tableColumn), indexes: make(map[string]tableIndex)}
 	for _, line := range listComma.Split(text, -1) {
 		line = strings.TrimSpace(line)
 		if parts := primaryKey.FindStringSubmatch(line); parts != nil {
 			t.keys = append(t.keys, bareColumns(parts[1]))
 		} else if parts := inlineIndex.FindStringSubmatch(line); parts != nil {
-			t.indexes[parts[1]] = bareColumns(parts[2])
+			t.indexes[parts[1]] = tableIndex{bareColumns(parts[2]), "CREATE INDEX " + parts[1] + " ON " + name + " (" + parts[2] + ")"}
 		} else if parts := columnLine.FindStringSubmatch(line); parts != nil {
 			isKey := strings.Contains(parts[3], "PRIMARY KEY")
 			if isKey || strings.Contains(parts[3], "UNIQUE") {
@@ -98,7 +103,7 @@ func (t *tx) present() (map[string]*table, error) {
 	tables := make(map[string]*table)
 	at := func(name string) *table {
 		if tables[name] == nil {
-			tables[name] = &table{columns: make(map[string]tableColumn), indexes: make(map[string]string)}
+			tables[name] = &table{columns: make(map[string]tableColumn), indexes: make(map[string]tableIndex)}
 		}
 		return tables[name]
 	}
@@ -120,7 +125,7 @@ func (t *tx) present() (map[string]*table, error) {
 			unique                bool
 		)
 		err := scan(&table, &index, &columns, &unique)
-		at(table).indexes[index] = columns
+		at(table).indexes[index] = tableIndex{columns: columns}
 		if unique {
 			at(table).keys = append(at(table).keys, columns)
 		}
@@ -173,8 +178,8 @@ func (t *tx) checkOurs() error {
 			}
 		}
 		for _, name := range sortedKeys(want.indexes) {
-			if have.indexes[name] != want.indexes[name] {
-				note("table %s: the index %s is missing, or on other columns; create it with: %s", own, name, t.s.d.createIndex(name))
+			if index := want.indexes[name]; have.indexes[name].columns != index.columns {
+				note("table %s: the index %s is missing, or on other columns; create it with: %s", own, name, index.create)
 			}
 		}
 	}
@@ -195,29 +200,6 @@ func sortedKeys[V any](m map[string]V) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-// createIndex returns the statement that creates one of our indexes.
-func (d *dialect) createIndex(name string) string {
-	all, _ := d.migrations() // they were read before
-	for _, m := range all {
-		for _, text := range m.statements() {
-			text = strings.TrimSpace(lineComment.ReplaceAllString(text, ""))
-			if parts := createIndex.FindStringSubmatch(text); parts != nil && parts[1] == name {
-				return strings.Join(strings.Fields(text), " ")
-			}
-			parts := createTable.FindStringSubmatch(text)
-			if parts == nil {
-				continue
-			}
-			for _, line := range listComma.Split(parts[2], -1) {
-				if index := inlineIndex.FindStringSubmatch(strings.TrimSpace(line)); index != nil && index[1] == name {
-					return "CREATE INDEX " + name + " ON " + parts[1] + " (" + index[2] + ")"
-				}
-			}
-		}
-	}
-	return ""
 }
 
 // checkVersion returns an error if our tables are not all those that the version
