@@ -171,7 +171,7 @@ func (t *tx) plan() (theirs, ours []statement, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := t.checkVersion(missing); err != nil {
+	if err := t.checkVersion(); err != nil {
 		return nil, nil, err
 	}
 	for _, m := range missing {
