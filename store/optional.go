@@ -63,6 +63,20 @@ func SeenAgain(last, seen, now time.Time) bool {
 	return seen.After(last) || last.After(latest) && !seen.After(latest)
 }
 
+// SameIP reports whether two texts mean one address: they are equal, or both parse to
+// the same. A [Store] tells by it whether an attacker has moved.
+func SameIP(a, b string) bool {
+	if a == b {
+		return true
+	}
+	x, err := provider.ParseAddr(a)
+	if err != nil {
+		return false
+	}
+	y, err := provider.ParseAddr(b)
+	return err == nil && x == y
+}
+
 // Positions is implemented by a store that keeps how far inputs were read,
 // together with the attackers found in them. To the store a position is a document
 // that it does not read.

@@ -78,7 +78,7 @@ func (r *row) observe(a store.Attacker, now time.Time) {
 		r.LastSeen, r.seen = a.LastSeen, a.LastSeen.UnixMicro()
 		r.due, r.ahead = min(r.due, max(r.ahead, r.seen)), never
 	}
-	if !sameIP(a.IP, r.IP) {
+	if !store.SameIP(a.IP, r.IP) {
 		r.IP, r.due, r.moved = a.IP, atOnce, true
 	}
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -79,7 +78,7 @@ func (s *Store) save(u *store.Update) (stored bool, err error) {
 	if !r.valid || r.fence != u.Fence {
 		return false, fmt.Errorf("%w: fence %d is no longer valid", store.ErrConflict, u.Fence)
 	}
-	if !sameIP(r.IP, u.IP) {
+	if !store.SameIP(r.IP, u.IP) {
 		s.move(r, func() { r.free(atOnce) })
 		return false, nil
 	}
@@ -136,18 +135,4 @@ func (r *row) merge(u *store.Update) ([]store.Entry, error) {
 		}
 	}
 	return entries, nil
-}
-
-// sameIP reports whether two texts mean one address: they are equal, or both
-// parse to the same.
-func sameIP(a, b string) bool {
-	if a == b {
-		return true
-	}
-	x, err := provider.ParseAddr(a)
-	if err != nil {
-		return false
-	}
-	y, err := provider.ParseAddr(b)
-	return err == nil && x == y
 }

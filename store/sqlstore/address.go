@@ -61,17 +61,3 @@ func unusual(uuid, ip string) [][]any {
 	}
 	return [][]any{{addr.String(), uuid}}
 }
-
-// sameIP reports whether two texts mean one address: they are equal, or both
-// parse to the same.
-func sameIP(a, b string) bool {
-	if a == b {
-		return true
-	}
-	x, err := provider.ParseAddr(a)
-	if err != nil {
-		return false
-	}
-	y, err := provider.ParseAddr(b)
-	return err == nil && x == y
-}

@@ -30,7 +30,7 @@ func (t *tx) adopt(fresh []string, byUUID map[string]*sighting) (adopted map[str
 			continue
 		}
 		due := int64(atOnce)
-		if sameIP(asText(ir.ip), g.ip) && !ir.expires.IsZero() {
+		if store.SameIP(asText(ir.ip), g.ip) && !ir.expires.IsZero() {
 			due = dueOf(ir.expires.Time)
 		}
 		r := &row{schedule: schedule{uuid: uuid, ip: g.ip, seen: g.seen, due: due, ahead: never, fence: t.clock}}

@@ -568,7 +568,7 @@ func (s *Store) Release(ctx context.Context, due time.Time, leases ...store.Leas
 				continue
 			}
 			at := dueOf(due)
-			if r.due == moved || r.gone || !sameIP(r.ip, r.attacker.IP) {
+			if r.due == moved || r.gone || !store.SameIP(r.ip, r.attacker.IP) {
 				at = atOnce
 			}
 			released = append(released, r.release(at))

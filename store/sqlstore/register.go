@@ -157,7 +157,7 @@ func (o *observed) merge(a store.Attacker, now time.Time) bool {
 		o.LastSeen = a.LastSeen
 		o.sooner = cmp.Or(o.sooner, micros(a.LastSeen))
 	}
-	if !sameIP(a.IP, o.IP) {
+	if !store.SameIP(a.IP, o.IP) {
 		o.IP, o.moved = a.IP, true
 	}
 	return o.Attacker != was || o.moved

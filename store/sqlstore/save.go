@@ -202,7 +202,7 @@ func (t *tx) save(b *batch, r *row, u *store.Update, theirs []store.Entry) (why,
 		return nil, t.purge([]string{r.uuid})
 	case r.fence != int64(u.Fence):
 		return errConflict(u.Fence), nil
-	case !sameIP(r.attacker.IP, u.IP):
+	case !store.SameIP(r.attacker.IP, u.IP):
 		return nil, t.reschedule([]change{r.release(atOnce)})
 	}
 	m := b.of[r]

@@ -530,7 +530,7 @@ func (t *tx) reconcile(found []sighting) error {
 		switch {
 		case !g.known:
 			fresh = append(fresh, g.uuid)
-		case !g.moved && g.seen == g.ledgerSeen && sameIP(g.ip, g.ledgerIP):
+		case !g.moved && g.seen == g.ledgerSeen && store.SameIP(g.ip, g.ledgerIP):
 		case g.schedule != nil:
 			apply(g.schedule)
 		default:
@@ -565,7 +565,7 @@ func (g *sighting) apply(r *schedule, now time.Time) {
 		due, r.ahead = min(due, max(r.ahead, cmp.Or(g.sooner, g.seen), 1)), never
 	}
 	r.seen = g.seen
-	if g.moved || !sameIP(g.ip, r.ip) {
+	if g.moved || !store.SameIP(g.ip, r.ip) {
 		r.ip, due = g.ip, moved
 	}
 	if r.state == leased {
