@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -324,7 +325,7 @@ func (t *tx) checkOwners() error {
 			return err
 		}
 		var reasons []string
-		for _, name := range sortedKeys(always) {
+		for _, name := range slices.Sorted(maps.Keys(always)) {
 			kind, has := kinds[name]
 			switch {
 			case !there: // checkTable says what is wrong

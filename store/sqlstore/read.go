@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -113,10 +114,7 @@ func (w *wants) give(name string, raw any) {
 
 // fill reads what is wanted, by the attackers' UUIDs as found.
 func (t *tx) fill(wanted map[string]*wants) error {
-	uuids := make([]string, 0, len(wanted))
-	for uuid := range wanted {
-		uuids = append(uuids, uuid)
-	}
+	uuids := slices.Collect(maps.Keys(wanted))
 	err := t.queryAmong("read raw answers from attacker_intel", "SELECT attacker_uuid, uuid, "+t.s.d.moment("cached_at")+", "+
 		t.s.d.moment("expires_at")+", "+rawColumns+" FROM attacker_intel WHERE attacker_uuid", uuids, "", func(scan func(...any) error) error {
 		var (

@@ -277,12 +277,7 @@ func (t *tx) theirs(updates []store.Update, rows map[uuid.UUID]*row) (map[uuid.U
 	if len(newer) == 0 {
 		return nil, nil
 	}
-	var uuids []string
-	for uuid := range newer {
-		uuids = append(uuids, uuid)
-	}
-	slices.Sort(uuids)
-	foreign, err := t.intelRows(uuids)
+	foreign, err := t.intelRows(slices.Sorted(maps.Keys(newer)))
 	if err != nil {
 		return nil, err
 	}

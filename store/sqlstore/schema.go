@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -155,7 +156,7 @@ func (t *tx) checkOurs() error {
 			lost = true
 			continue
 		}
-		for _, name := range sortedKeys(want.columns) {
+		for _, name := range slices.Sorted(maps.Keys(want.columns)) {
 			column, there := have.columns[name]
 			switch w := want.columns[name]; {
 			case !there:
@@ -177,7 +178,7 @@ func (t *tx) checkOurs() error {
 				lost = true
 			}
 		}
-		for _, name := range sortedKeys(want.indexes) {
+		for _, name := range slices.Sorted(maps.Keys(want.indexes)) {
 			if index := want.indexes[name]; have.indexes[name].columns != index.columns {
 				note("table %s: the index %s is missing, or on other columns; create it with: %s", own, name, index.create)
 			}
@@ -191,15 +192,6 @@ func (t *tx) checkOurs() error {
 			"restore all tables named enrich_* from a backup, or call Uninstall, which drops them, and then Migrate; DECNET's own tables stay as they are")
 	}
 	return fmt.Errorf("%w: %s", store.ErrSchema, strings.Join(problems, "; "))
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m))
-	for name := range m {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // checkVersion returns an error if our tables are not all those that the version
