@@ -25,8 +25,8 @@ func (t *tx) adopt(fresh []string, byUUID map[string]*sighting) (adopted map[str
 		if ir == nil {
 			continue
 		}
-		entries, decision, revision := ir.record()
-		if revision == 0 {
+		entries, decision := ir.record()
+		if len(entries) == 0 {
 			continue
 		}
 		due := int64(atOnce)
@@ -35,7 +35,7 @@ func (t *tx) adopt(fresh []string, byUUID map[string]*sighting) (adopted map[str
 		}
 		r := &row{schedule: schedule{uuid: uuid, ip: g.ip, seen: g.seen, due: due, ahead: never, fence: t.clock}}
 		r.state, r.wake = stateAt(due)
-		r.revision, r.cachedAt = revision, micros(ir.cachedAt.Time)
+		r.revision, r.cachedAt = 1, micros(ir.cachedAt.Time)
 		if r.entries, err = encode(entries, rawPresent); err != nil {
 			return nil, err
 		}
@@ -153,7 +153,7 @@ func (t *tx) takeOver(r *row, ir *intelRow) error {
 		return err
 	}
 	if r.revision == 0 {
-		_, decision, _ = ir.record()
+		_, decision = ir.record()
 		if r.decision, err = encodeDecision(&decision); err != nil {
 			return err
 		}

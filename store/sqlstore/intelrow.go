@@ -164,13 +164,13 @@ func (r *intelRow) fill(f *provider.Finding, c *decnet.Column, value any) {
 	}
 }
 
-// record returns the record that a row makes by itself.
-func (r *intelRow) record() (entries []store.Entry, decision aggregate.Decision, revision int64) {
-	if entries = r.entries(); len(entries) == 0 {
-		return nil, decision, 0
+// record returns the record that a row makes by itself: its first revision, unless there
+// are no entries.
+func (r *intelRow) record() (entries []store.Entry, decision aggregate.Decision) {
+	if entries = r.entries(); len(entries) > 0 {
+		decision.Verdict, _ = provider.ParseVerdict(asText(r.verdict)) // another text is no opinion
 	}
-	decision.Verdict, _ = provider.ParseVerdict(asText(r.verdict)) // another text is no opinion
-	return entries, decision, 1
+	return entries, decision
 }
 
 // Values of DECNET's tables as a driver returns them.

@@ -103,9 +103,9 @@ func TestAdoptedColumnsBecomeAttributes(t *testing.T) {
 }
 
 func TestRowWithoutAnswersIsNotAdopted(t *testing.T) {
-	entries, _, revision := foreign(map[string]any{"greynoise_classification": "malicious"}).record()
+	entries, decision := foreign(map[string]any{"greynoise_classification": "malicious"}).record()
 	require.Empty(t, entries)
-	require.Zero(t, revision)
+	require.Zero(t, decision)
 }
 
 func FuzzAdopt(f *testing.F) {

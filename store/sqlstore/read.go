@@ -63,9 +63,8 @@ func (t *tx) unclaimed(id uuid.UUID) (rec store.Record, err error) {
 	}
 	if ir := rows[text.String]; ir != nil {
 		rec.Row = ir.row()
-		entries, decision, revision := ir.record()
-		if revision > 0 {
-			rec.Entries, rec.Decision, rec.Revision, rec.CachedAt = entries, decision, uint64(revision), ir.cachedAt.Time
+		if rec.Entries, rec.Decision = ir.record(); len(rec.Entries) > 0 {
+			rec.Revision, rec.CachedAt = 1, ir.cachedAt.Time
 		}
 	}
 	return rec, nil
