@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -173,14 +174,6 @@ func (w *intelWriter) write(t *tx, all []*merged) error {
 	return nil
 }
 
-// expiresAt returns when the row expires, and zero for as before.
-func (m *merged) expiresAt() time.Time {
-	if !m.expires.IsZero() {
-		return m.expires
-	}
-	return decnet.ExpiresAt(&m.rec)
-}
-
 // args returns the values of the statement's columns for a record, and the UUID
 // of its attacker.
 func (w *intelWriter) args(t *tx, m *merged, st *intelStatement) []any {
@@ -190,7 +183,7 @@ func (w *intelWriter) args(t *tx, m *merged, st *intelStatement) []any {
 		cached = time.UnixMicro(t.clock)
 	}
 	var expires any // nil keeps what the row has
-	if at := m.expiresAt(); !at.IsZero() {
+	if at := cmp.Or(m.expires, decnet.ExpiresAt(rec)); !at.IsZero() {
 		expires = w.dialect.time(at)
 	} else if st.values != "" {
 		expires = w.dialect.time(cached)

@@ -110,7 +110,9 @@ func (r *intelRow) row() store.Row {
 func (r *intelRow) queriedAt(name string) time.Time {
 	for i := range decnet.Columns {
 		if c := &decnet.Columns[i]; c.Provider == name && c.Kind == decnet.Time {
-			return asTime(r.values[i])
+			var t timestamp
+			_ = t.Scan(r.values[i]) // never fails
+			return t.Time
 		}
 	}
 	return time.Time{}
@@ -158,7 +160,11 @@ func (r *intelRow) fill(f *provider.Finding, c *decnet.Column, value any) {
 			f.Attrs[c.Attr] = n != 0
 		}
 	case decnet.List:
-		f.Attrs[c.Attr] = asList(asText(value), c)
+		if c.Attr == "categories" { // the one list of numbers
+			f.Attrs[c.Attr] = asList[int64](asText(value))
+		} else {
+			f.Attrs[c.Attr] = asList[string](asText(value))
+		}
 	case decnet.Raw:
 		f.Raw = asRaw(asText(value))
 	}
@@ -185,12 +191,6 @@ func asText(v any) string {
 	return ""
 }
 
-func asTime(v any) time.Time {
-	var t timestamp
-	_ = t.Scan(v) // never fails
-	return t.Time
-}
-
 func asInt(v any) (int64, bool) {
 	switch v := v.(type) {
 	case int64:
@@ -207,20 +207,12 @@ func asInt(v any) (int64, bool) {
 
 // asList decodes a JSON array of strings or of integers; anything else is an
 // empty list.
-func asList(text string, c *decnet.Column) any {
-	numbers := c.Attr == "categories" // the one list of numbers
-	if numbers {
-		ints := []int64{}
-		if json.Unmarshal([]byte(text), &ints) != nil || ints == nil {
-			return []int64{}
-		}
-		return ints
+func asList[T string | int64](text string) []T {
+	var list []T
+	if json.Unmarshal([]byte(text), &list) != nil || list == nil {
+		return []T{}
 	}
-	texts := []string{}
-	if json.Unmarshal([]byte(text), &texts) != nil || texts == nil {
-		return []string{}
-	}
-	return texts
+	return list
 }
 
 // asRaw returns the content of a Raw column, which is {} when there is nothing.

@@ -37,7 +37,7 @@ func (s *Store) Save(ctx context.Context, updates ...store.Update) error {
 		try: func(part []store.Update, m mode) error {
 			refused, err := s.saveAll(ctx, part, nil, m)
 			if err != nil && len(part) == 1 && s.poisonous(err) {
-				refused, err = s.saveWithCare(ctx, part, m, err)
+				refused, err = s.saveWithCare(ctx, part[0], m, err)
 			}
 			maps.Copy(failed, refused)
 			return err
@@ -50,7 +50,10 @@ func (s *Store) Save(ctx context.Context, updates ...store.Update) error {
 	if work.err != nil && !work.done {
 		return work.err
 	}
-	return saveError(failed)
+	if len(failed) > 0 {
+		return &store.SaveError{Failed: failed}
+	}
+	return nil
 }
 
 // care is what a transaction leaves out of a finding, or of the rest of a record,
@@ -71,14 +74,11 @@ const (
 	withoutAttributes
 )
 
-// saveWithCare stores updates of one attacker that the database has refused with
-// an error: it takes the first level of care that helps, and takes it only where it
-// must.
-func (s *Store) saveWithCare(ctx context.Context, updates []store.Update, m mode, refused error) (failed map[uuid.UUID]error, err error) {
-	parts := []string{""}
-	for i := range updates {
-		parts = append(parts, updates[i].Changed...)
-	}
+// saveWithCare stores an update that the database has refused with an error: it takes
+// the first level of care that helps, and takes it only where it must.
+func (s *Store) saveWithCare(ctx context.Context, u store.Update, m mode, refused error) (failed map[uuid.UUID]error, err error) {
+	updates := []store.Update{u}
+	parts := append([]string{""}, u.Changed...)
 	err = refused
 	for level := inASCII; level <= withoutAttributes && s.poisonous(err); level++ {
 		with := make(map[string]care)
@@ -93,19 +93,11 @@ func (s *Store) saveWithCare(ctx context.Context, updates []store.Update, m mode
 			}
 		}
 		if failed, err = s.saveAll(ctx, updates, with, m); err == nil {
-			s.log.Warn("the database refuses a part of a record; the record is stored without it", "attacker", updates[0].ID, "error", refused)
+			s.log.Warn("the database refuses a part of a record; the record is stored without it", "attacker", u.ID, "error", refused)
 			return failed, nil
 		}
 	}
 	return nil, err
-}
-
-// saveError returns nil if nothing failed.
-func saveError(failed map[uuid.UUID]error) error {
-	if len(failed) == 0 {
-		return nil
-	}
-	return &store.SaveError{Failed: failed}
 }
 
 // interrupted reports whether a transaction failed for a reason that has

@@ -48,10 +48,7 @@ func cleanJSON(raw []byte) string {
 	if !utf8.Valid(raw) {
 		text = string([]rune(text))
 	}
-	if strings.IndexByte(text, 0) >= 0 {
-		text = strings.ReplaceAll(text, "\x00", "")
-	}
-	return text
+	return strings.ReplaceAll(text, "\x00", "")
 }
 
 // maxOwner is the greatest length of an owner as it is stored.
