@@ -165,7 +165,7 @@ func (s *Store) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr)
 	texts = slices.Compact(texts)
 	var answers []store.Answer
 	err := s.read(ctx, func(t *tx) error {
-		best := make(map[about]*offer)
+		best := make(map[subject]*offer)
 		for chunk := range slices.Chunk(texts, maxParams/2) {
 			if err := t.offers(chunk, now, best); err != nil {
 				return err
@@ -198,12 +198,6 @@ func (s *Store) Answers(ctx context.Context, now time.Time, addrs ...netip.Addr)
 	return answers, nil
 }
 
-// about is what an answer is about.
-type about struct {
-	addr     netip.Addr
-	provider string
-}
-
 // offer is a finding that could be reused.
 type offer struct {
 	finding *provider.Finding
@@ -214,7 +208,7 @@ type offer struct {
 
 // offers collects the findings about the given addresses that are fresh and
 // last longest.
-func (t *tx) offers(texts []string, now time.Time, best map[about]*offer) error {
+func (t *tx) offers(texts []string, now time.Time, best map[subject]*offer) error {
 	among, args := t.among(texts)
 	// MariaDB would run a subquery after IN for every row of the ledger.
 	return t.query("look for answers", `SELECT l.attacker_uuid, l.ledger FROM (
@@ -236,7 +230,7 @@ func (t *tx) offers(texts []string, now time.Time, best map[about]*offer) error 
 				if e.Finding == nil || !store.Reusable(e.Finding, e.Expires, now) || !slices.Contains(texts, e.Finding.Addr.String()) {
 					continue
 				}
-				k := about{e.Finding.Addr, e.Provider}
+				k := subject{e.Finding.Addr.String(), e.Provider}
 				if b := best[k]; b == nil || e.Expires.After(b.expires) {
 					best[k] = &offer{e.Finding, e.Expires, uuid, slices.Contains(l.raws, e.Provider)}
 				}

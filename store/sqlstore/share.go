@@ -8,7 +8,7 @@ import (
 	"github.com/decnet/enrich/store"
 )
 
-// subject is what a lookup is about: an address and a provider.
+// subject is what a lookup, or an answer, is about: an address and a provider.
 type subject struct{ addr, provider string }
 
 // aboutOf returns what an entry is about; its address is empty if that is not known.
