@@ -144,13 +144,9 @@ func (r *row) record() store.Record {
 
 // entry returns the entry of the named provider, or nil.
 func (r *row) entry(provider string) *store.Entry {
-	return find(r.entries, provider)
-}
-
-func find(entries []store.Entry, provider string) *store.Entry {
-	for i := range entries {
-		if entries[i].Provider == provider {
-			return &entries[i]
+	for i := range r.entries {
+		if r.entries[i].Provider == provider {
+			return &r.entries[i]
 		}
 	}
 	return nil

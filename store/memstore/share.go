@@ -2,6 +2,7 @@ package memstore
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
@@ -17,12 +18,8 @@ type about struct {
 // does not wait for it.
 func learnt(u *store.Update) (all []about) {
 	for i := range u.Entries {
-		if e := &u.Entries[i]; e.Finding != nil && e.State != store.Waiting {
-			for _, name := range u.Changed {
-				if name == e.Provider {
-					all = append(all, about{provider.Canonical(e.Finding.Addr), name})
-				}
-			}
+		if e := &u.Entries[i]; e.Finding != nil && e.State != store.Waiting && slices.Contains(u.Changed, e.Provider) {
+			all = append(all, about{provider.Canonical(e.Finding.Addr), e.Provider})
 		}
 	}
 	return all
