@@ -34,6 +34,7 @@ func (s *Store) Claim(ctx context.Context, req store.ClaimRequest) (store.Claime
 	if err := req.Validate(); err != nil {
 		return store.Claimed{}, err
 	}
+	req.Limit = min(req.Limit, maxLimit)
 	if len(req.Only) > 0 {
 		return s.claimOnly(ctx, &req)
 	}

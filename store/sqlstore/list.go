@@ -21,6 +21,7 @@ func (s *Store) List(ctx context.Context, req store.ListRequest) (store.Page, er
 	if req.Limit <= 0 {
 		return store.Page{}, fmt.Errorf("%w: list with a limit of %d", store.ErrInvalid, req.Limit)
 	}
+	req.Limit = min(req.Limit, maxLimit)
 	after := key{seen: math.MaxInt64}
 	if req.Cursor != "" {
 		var err error

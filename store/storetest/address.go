@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -237,7 +238,7 @@ func forgetUnseen(tb testing.TB, h Harness) {
 	again.LastSeen = f.now
 	f.observe(again)
 	unseen("with a limit of 2", 2, 2)
-	unseen("with a limit of 9", 9, 1)
+	unseen("with the greatest limit", math.MaxInt, 1)
 	unseen("with nothing left to forget", 9, 0)
 	for i, a := range all {
 		_, err := f.store.Get(f.ctx, a.ID)

@@ -296,6 +296,11 @@ var addressBugs = bugs{
 		"beyond the limit": func(b *broken) {
 			b.unseen = func(before time.Time, _ int) (int, error) { return b.Store.ForgetUnseen(background, before, 99) }
 		},
+		"one more than the limit": func(b *broken) {
+			b.unseen = func(before time.Time, limit int) (int, error) {
+				return unlessOverflow(limit, func() (int, error) { return b.Store.ForgetUnseen(background, before, limit) })
+			}
+		},
 		"seen at the time itself": func(b *broken) {
 			b.unseen = func(before time.Time, limit int) (int, error) {
 				return b.Store.ForgetUnseen(background, before.Add(time.Second), limit)

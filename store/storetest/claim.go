@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"math"
 	"sync"
 	"testing"
 	"time"
@@ -81,6 +82,26 @@ func claimRefusesNonsense(tb testing.TB, h Harness) {
 		}
 	}
 	f.expect("a proper claim after that", f.claim().Records, a)
+}
+
+// claimGreatestLimit is about claims whose limit and grants are the greatest numbers
+// there are.
+func claimGreatestLimit(tb testing.TB, h Harness) {
+	f := setUp(tb, h)
+	all := f.attackers(4)
+	f.schedule(all[1], f.now.Add(time.Hour), awaits("a"))
+	f.schedule(all[2], time.Time{}, excluded("a"))
+	c := f.claim(limit(math.MaxInt), providers("a", "b"), func(r *store.ClaimRequest) {
+		r.Grants = map[string]store.Grant{"a": {Calls: math.MaxInt, Oldest: math.MaxInt}}
+	})
+	f.expect("a claim with the greatest limit", c.Records, all...)
+	if !c.NextDue.IsZero() {
+		f.Errorf("NextDue of a claim of everything is %v; want none", c.NextDue)
+	}
+	for _, rec := range c.Records {
+		f.save(f.update(rec)) // the lease must be good
+	}
+	f.expect("a claim by ID with the greatest limit", f.claim(limit(math.MaxInt), only(all...)).Records, all...)
 }
 
 func claimConcurrently(tb testing.TB, h Harness) {

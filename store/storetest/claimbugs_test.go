@@ -30,6 +30,14 @@ func updating(change func(u *store.Update)) func(b *broken) {
 	return func(b *broken) { b.update = change }
 }
 
+// unlessOverflow calls a function unless the limit is the greatest number there is.
+func unlessOverflow[T any](limit int, call func() (T, error)) (result T, err error) {
+	if limit+1 < limit {
+		return result, errors.New("LIMIT must not be negative")
+	}
+	return call()
+}
+
 func oldestFirst(_ store.ClaimRequest, c *store.Claimed) { slices.Reverse(c.Records) }
 
 // latestFence accepts updates under any fence.
@@ -117,6 +125,20 @@ var claimBugs = bugs{
 				return b.Store.Claim(background, req)
 			}
 		},
+	},
+	"ClaimGreatestLimit": {
+		"one more": func(b *broken) {
+			b.claim = func(req store.ClaimRequest) (store.Claimed, error) {
+				return unlessOverflow(req.Limit, func() (store.Claimed, error) { return b.Store.Claim(background, req) })
+			}
+		},
+		"some at once": asking(func(req *store.ClaimRequest) { req.Limit = min(req.Limit, 3) }),
+		"some of who waits": asking(func(req *store.ClaimRequest) {
+			for name := range req.Grants {
+				req.Grants[name] = store.Grant{Calls: req.Grants[name].Calls + 1}
+			}
+		}),
+		"time of the next": returning(func(req store.ClaimRequest, c *store.Claimed) { c.NextDue = req.Now }),
 	},
 	"ClaimConcurrently": {
 		"one twice": func(b *broken) {

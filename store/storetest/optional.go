@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -237,6 +238,9 @@ func list(tb testing.TB, h Harness) {
 		seen[rec.ID.String()] = true
 		f.same("List", rec, f.get(rec.ID))
 	}
+	if got := f.pages(store.ListRequest{Limit: math.MaxInt}); len(got) != len(all) {
+		f.Fatalf("List with the greatest limit returned %d records; want %d", len(got), len(all))
+	}
 
 	// A page does not depend on what came in, or went, before its cursor.
 	first, err := s.List(f.ctx, store.ListRequest{Limit: 3})
@@ -288,7 +292,7 @@ func listFiltered(tb testing.TB, h Harness) {
 	}
 	list := func(what string, req store.ListRequest, want ...store.Attacker) {
 		f.Helper()
-		for _, req.Limit = range []int{1, 2, 9} {
+		for _, req.Limit = range []int{1, 2, 9, math.MaxInt} {
 			f.expect("List of "+what, f.pages(req), want...)
 		}
 	}
@@ -336,7 +340,7 @@ func listOfSource(tb testing.TB, h Harness) {
 	}
 	list := func(what string, req store.ListRequest, want ...store.Attacker) {
 		f.Helper()
-		for _, req.Limit = range []int{1, 2, 9} {
+		for _, req.Limit = range []int{1, 2, 9, math.MaxInt} {
 			f.expect("List of "+what, f.pages(req), want...)
 		}
 	}

@@ -155,6 +155,11 @@ var optionalBugs = bugs{
 				return b.Store.Unpublished(background, age, 1000)
 			}
 		},
+		"one more than the limit": func(b *broken) {
+			b.unpublished = func(age time.Duration, limit int) ([]bus.Event, error) {
+				return unlessOverflow(limit, func() ([]bus.Event, error) { return b.Store.Unpublished(background, age, limit) })
+			}
+		},
 		"time ignored": func(b *broken) {
 			b.unpublished = func(_ time.Duration, limit int) ([]bus.Event, error) {
 				return b.Store.Unpublished(background, 0, limit)
@@ -309,6 +314,11 @@ var optionalBugs = bugs{
 					req.Limit++
 				}
 				return b.Store.List(background, req)
+			}
+		},
+		"one more than the limit": func(b *broken) {
+			b.list = func(req store.ListRequest) (store.Page, error) {
+				return unlessOverflow(req.Limit, func() (store.Page, error) { return b.Store.List(background, req) })
 			}
 		},
 		"one page": paging(func(_ store.ListRequest, p *store.Page) { p.Next = "" }),

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"maps"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ func outbox(tb testing.TB, h Harness) {
 	want := f.announced(all[:5]...)
 	f.save(f.update(f.take(all[5]), f.fresh("a", all[5].Addr()))) // an update without an event
 	f.events("Unpublished", f.unpublished(0, 9), want...)
-	f.events("Unpublished once more", f.unpublished(0, 9), want...)
+	f.events("Unpublished once more, with the greatest limit", f.unpublished(0, math.MaxInt), want...)
 	f.events("Unpublished with a limit of 2", f.unpublished(0, 2), want[:2]...)
 	f.events("Unpublished of an hour ago", f.unpublished(time.Hour, 9))
 	if err := s.Published(f.ctx, want[0].ID, want[3].ID, "unknown"); err != nil {

@@ -102,6 +102,7 @@ func Checks() []Check {
 		{"ClaimDueBoundary", claimDueBoundary},
 		{"ClaimOnly", claimOnly},
 		{"ClaimRefusesNonsense", claimRefusesNonsense},
+		{"ClaimGreatestLimit", claimGreatestLimit},
 		{"ClaimConcurrently", claimConcurrently},
 		{"NextDue", nextDue},
 		{"NextDueOfLease", nextDueOfLease},
