@@ -132,12 +132,15 @@ func (a *Attacker) clean() error {
 	return nil
 }
 
-// Validate returns an error that wraps [ErrInvalid] if there are two entries of one
-// provider, or a finding to be stored names no provider or no address.
-// Implementations of [Store] call it in Save.
+// Validate returns an error that wraps [ErrInvalid] if an entry's provider has no valid
+// name (see [provider.ValidateName]), there are two entries of one provider, or a finding
+// to be stored names no provider or no address. Implementations of [Store] call it in Save.
 func (u *Update) Validate() error {
 	for i := range u.Entries {
 		e := &u.Entries[i]
+		if err := provider.ValidateName(e.Provider); err != nil {
+			return fmt.Errorf("%w: provider %w", ErrInvalid, err)
+		}
 		for j := range i {
 			if u.Entries[j].Provider == e.Provider {
 				return fmt.Errorf("%w: two entries of provider %q", ErrInvalid, e.Provider)

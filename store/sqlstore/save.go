@@ -14,7 +14,6 @@ import (
 	"github.com/decnet/enrich/aggregate"
 	"github.com/decnet/enrich/bus"
 	"github.com/decnet/enrich/internal/jsontext"
-	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 	"github.com/decnet/enrich/store/decnet"
 )
@@ -312,9 +311,6 @@ func (m *merged) merge(u *store.Update, theirs []store.Entry) error {
 	sortEntries(entries)
 	for i := range entries {
 		e := &entries[i]
-		if err := provider.ValidateName(e.Provider); err != nil {
-			return fmt.Errorf("%w: provider %w", store.ErrInvalid, err)
-		}
 		if !slices.Contains(u.Changed, e.Provider) {
 			was := old.entry(e.Provider)
 			if slices.Contains(m.changed, e.Provider) { // by an update before this one: it still has its Raw

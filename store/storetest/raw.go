@@ -92,7 +92,8 @@ func answersOnce(tb testing.TB, h Harness) {
 	}
 }
 
-// nameless checks that a finding that names no provider or no address is refused.
+// nameless checks that a finding that names no provider or no address is refused, and
+// an entry whose provider has no valid name.
 func nameless(tb testing.TB, h Harness) {
 	f := setUp(tb, h)
 	all := f.attackers(3)
@@ -117,4 +118,14 @@ func nameless(tb testing.TB, h Harness) {
 	if f.get(all[2].ID).Revision != 1 {
 		f.Errorf("an update beside refused ones was not stored")
 	}
+	f.release(f.now, updates[0].Lease)
+	u := f.update(f.take(all[0]))
+	for _, name := range []string{"", "Upper", "two words", "a/1", strings.Repeat("a", 33)} {
+		u.Entries = []store.Entry{awaits("a"), awaits(name)}
+		if err := f.failed(f.store.Save(f.ctx, u))[u.ID]; !errors.Is(err, store.ErrInvalid) {
+			f.Errorf("Save of an entry of provider %q: %v; want an error that wraps ErrInvalid", name, err)
+		}
+	}
+	u.Entries = u.Entries[:1]
+	f.save(u) // the lease must be good
 }

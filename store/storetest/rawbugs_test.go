@@ -9,6 +9,7 @@ import (
 
 	"errors"
 
+	"github.com/decnet/enrich/provider"
 	"github.com/decnet/enrich/store"
 )
 
@@ -86,6 +87,15 @@ var rawBugs = bugs{
 						named := *f
 						named.Provider = u.Entries[i].Provider
 						u.Entries[i].Finding = &named
+					}
+				}
+			}
+		},
+		"stored under another name": func(b *broken) {
+			b.update = func(u *store.Update) {
+				for i := range u.Entries {
+					if provider.ValidateName(u.Entries[i].Provider) != nil {
+						u.Entries[i].Provider = "named"
 					}
 				}
 			}
