@@ -35,7 +35,7 @@ func AttackerID(addr netip.Addr) uuid.UUID {
 // differs for a record that reaches the same revision again after all was
 // removed.
 func EventID(attacker uuid.UUID, revision uint64, savedAt time.Time) string {
-	name := strconv.AppendUint([]byte("intel.enriched/"), revision, 10)
+	name := strconv.AppendUint(append(make([]byte, 0, 64), "intel.enriched/"...), revision, 10)
 	name = strconv.AppendInt(append(name, '/'), savedAt.UnixMicro(), 10)
 	id := uuid.NewSHA1(attacker, name)
 	return hex.EncodeToString(id[:])
