@@ -178,7 +178,7 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 	switch {
 	case err == nil && n <= math.MaxInt64/uint64(time.Second):
 		return time.Duration(n) * time.Second
-	case err == nil, errors.Is(err, strconv.ErrRange):
+	case err == nil, errors.Is(err, strconv.ErrRange) && strings.Trim(text, "0123456789") == "":
 		return math.MaxInt64
 	}
 	if at, err := http.ParseTime(text); err == nil {

@@ -51,6 +51,7 @@ func TestRetryAfter(t *testing.T) {
 		"soon":                           0,
 		"9223372036":                     9223372036 * time.Second,
 		"9223372037":                     math.MaxInt64,
+		"99999999999999999999999999x":    0,
 		"99999999999999999999999999999":  math.MaxInt64,
 		"Mon, 23 Nov 2026 12:00:30 GMT":  30 * time.Second,
 		"Mon, 23 Nov 2026 11:59:30 GMT":  0,
