@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"os"
 	"slices"
 	"strings"
@@ -103,7 +102,7 @@ type Config struct {
 	MaxStale time.Duration
 
 	// Batch is the greatest number of attackers claimed at once. Fewer are if Lease
-	// leaves no time to work on so many. Default: 50.
+	// leaves no time to work on so many, and at most 65,536. Default: 50.
 	Batch int
 	// Concurrency is the number of attackers worked on at once, and the number
 	// of lookups of one provider at once if it sets no limit of its own.
@@ -120,8 +119,9 @@ type Config struct {
 	MaxWait time.Duration
 	// Patience is how long a record waits for its slowest provider. What has
 	// been learnt by then is saved and announced, the rest follows. A provider
-	// that took longer is not waited for again until it has answered in time.
-	// Default: 1 s.
+	// that took longer is not waited for again until it has answered in time. No
+	// record waits for longer than Lease leaves time for beside one lookup. Default:
+	// 1 s.
 	Patience time.Duration
 	// RetryMin is the delay before a failed lookup is tried again; it doubles
 	// with every further failure up to RetryMax and varies by a fifth. Defaults:
@@ -209,22 +209,31 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-func (c *Config) minLease() time.Duration { return 2 * c.longest() }
+func (c *Config) minLease() time.Duration { return 2 * (c.LookupTimeout + c.MaxWait) }
 
-// longest is how long the work on one attacker takes at most.
-func (c *Config) longest() time.Duration { return c.LookupTimeout + c.MaxWait }
+// longest is how long the work on one attacker takes at most, with what a shared
+// deadline may come late.
+func (c *Config) longest() time.Duration { return c.MaxWait + c.LookupTimeout + c.LookupTimeout/100 }
+
+// patience returns Patience, or less if Lease leaves no time for that and a lookup.
+func (c *Config) patience() time.Duration { return min(c.Patience, (c.Lease-c.longest())/101*100) }
 
 // load returns how many attackers a claim asks for, and how many of those claimed
-// may be left for later while the next claim is made. All are worked on before their
-// leases run out: otherwise another worker makes the same calls again. Each is
-// in the hands of a goroutine for one turn, and Concurrency of them at once.
+// may be left for later while the next claim is made. All are worked on and saved
+// before their leases run out: otherwise another worker makes the same calls again.
+// Each is in the hands of a goroutine for one turn, and Concurrency of them at once.
 func (c *Config) load() (batch, queue int) {
-	turn := min(c.Patience, c.longest())
-	turns := max(1, (c.Lease-c.longest())/turn)
-	room := c.Concurrency * int(min(turns, math.MaxInt32))
+	turn := c.patience() + c.patience()/100 + 1 // the deadline is shared, and rounded down
+	turns := max(1, (c.Lease-c.longest()-linger)/turn)
+	workers := min(c.Concurrency, maxClaimed)
+	room := int(min(int64(workers)*int64(min(turns, maxClaimed)), maxClaimed))
 	batch = min(c.Batch, room)
-	return batch, min(2*batch+4*c.Concurrency, room-batch)
+	return batch, min(2*batch+4*workers, room-batch)
 }
+
+// maxClaimed is how many attackers a worker has claimed at once at most, beside those
+// that it works on.
+const maxClaimed = 1 << 16
 
 // validate reports everything that is wrong with a Config that has its
 // defaults. It returns the providers as they identify themselves.

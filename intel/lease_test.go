@@ -1,7 +1,9 @@
 package intel_test
 
 import (
+	"context"
 	"fmt"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +28,8 @@ func TestNoLeaseRunsOutBeforeItsLookup(t *testing.T) {
 		{300, 64, 1_000_000, 10 * time.Second, 25 * time.Second, 0, 0, 9 * time.Second},
 		{2000, 0, 0, 0, 1400 * time.Millisecond, 600 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond},
 		{2000, 0, 0, 0, 0, 0, 0, 950 * time.Millisecond},
+		{1000, 1, 1000, 2 * time.Second, 202002 * time.Millisecond, time.Second, time.Millisecond, 999 * time.Millisecond},
+		{12, 1, 0, 11 * time.Second, 20002 * time.Millisecond, 0, time.Millisecond, 9990 * time.Millisecond},
 	} {
 		t.Run(fmt.Sprintf("%d attackers in %v by %d", c.attackers, c.lease, c.concurrency), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -51,4 +55,28 @@ func TestNoLeaseRunsOutBeforeItsLookup(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A provider that ignores its deadline makes no attacker wait for longer than a lookup
+// may take, however long Patience is.
+func TestNoLeaseRunsOutWithADeafProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shared := memstore.New()
+		deaf := func(ctx context.Context, addr netip.Addr) (provider.Finding, error) {
+			time.Sleep(5 * time.Minute)
+			return says(provider.None)(ctx, addr)
+		}
+		var good [2]*source
+		var rigs [2]*rig
+		for i := range rigs {
+			good[i] = newSource("good").will(takes(100*time.Millisecond, provider.Malicious))
+			rigs[i] = newRig(t, intel.Config{Store: shared, Concurrency: 4, Patience: 10 * time.Minute}, good[i], newSource("deaf").will(deaf))
+			rigs[i].store = shared
+		}
+		rigs[0].observe(ips(40)...)
+		rigs[0].start()
+		rigs[1].start()
+		time.Sleep(time.Hour)
+		require.Equal(t, 40, good[0].asked()+good[1].asked())
+	})
 }

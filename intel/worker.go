@@ -64,6 +64,7 @@ func NewWorker(c Config) (*Worker, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Patience = c.patience()
 	c.Hooks = c.Hooks.guarded(c.Logger)
 	w := &Worker{
 		config: c,
