@@ -211,8 +211,8 @@ func (c Config) withDefaults() Config {
 
 func (c *Config) minLease() time.Duration { return 2 * (c.LookupTimeout + c.MaxWait) }
 
-// longest is how long the work on one attacker takes at most, with what a shared
-// deadline may come late.
+// longest is how long the lookups of one attacker take at most. A shared deadline may
+// come a hundredth late.
 func (c *Config) longest() time.Duration { return c.MaxWait + c.LookupTimeout + c.LookupTimeout/100 }
 
 // patience returns Patience, or less if Lease leaves no time for that and a lookup.
@@ -221,9 +221,10 @@ func (c *Config) patience() time.Duration { return min(c.Patience, (c.Lease-c.lo
 // load returns how many attackers a claim asks for, and how many of those claimed
 // may be left for later while the next claim is made. All are worked on and saved
 // before their leases run out: otherwise another worker makes the same calls again.
-// Each is in the hands of a goroutine for one turn, and Concurrency of them at once.
+// Concurrency goroutines work on them. Each has an attacker for one turn, in which the
+// record waits for Patience at most.
 func (c *Config) load() (batch, queue int) {
-	turn := c.patience() + c.patience()/100 + 1 // the deadline is shared, and rounded down
+	turn := c.patience() + c.patience()/100 + 1 // the deadline is shared; division rounds down
 	turns := max(1, (c.Lease-c.longest()-linger)/turn)
 	workers := min(c.Concurrency, maxClaimed)
 	room := int(min(int64(workers)*int64(min(turns, maxClaimed)), maxClaimed))
@@ -231,8 +232,8 @@ func (c *Config) load() (batch, queue int) {
 	return batch, min(2*batch+4*workers, room-batch)
 }
 
-// maxClaimed is how many attackers a worker has claimed at once at most, beside those
-// that it works on.
+// maxClaimed is how many attackers a worker has claimed at most, beside those that its
+// goroutines work on.
 const maxClaimed = 1 << 16
 
 // validate reports everything that is wrong with a Config that has its

@@ -24,7 +24,7 @@ type tableColumn struct {
 
 type tableIndex struct {
 	columns string // with commas
-	create  string // the statement that creates it, of those that the migrations create
+	create  string // the statement that creates it; empty if the index was read from the database
 }
 
 var (

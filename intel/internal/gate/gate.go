@@ -348,7 +348,8 @@ func (g *Gate) answer(f *provider.Finding, now time.Time, out *Outcome) {
 	out.Kind, out.Finding, out.Expires = Answered, f, now.Add(g.ttl(f)).UTC().Truncate(precision)
 }
 
-// observed returns when a finding was made, of which its provider says that it was at.
+// observed returns the time of a finding, for which its provider gives at. A time that is
+// missing or in the future becomes now. An earlier one than a store can hold becomes oldest.
 func observed(at, now time.Time) time.Time {
 	if at.IsZero() || at.After(now) {
 		at = now
