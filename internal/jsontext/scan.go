@@ -1,7 +1,6 @@
 package jsontext
 
 import (
-	"bytes"
 	"math"
 	"strconv"
 	"unicode/utf8"
@@ -78,14 +77,9 @@ func (s *scanner) peek() byte {
 }
 
 func (s *scanner) space() {
-	for s.i < len(s.b) {
-		switch s.b[s.i] {
-		case ' ', '\t', '\n', '\r':
-			s.i++
-			s.spaced = true
-		default:
-			return
-		}
+	for c := s.peek(); c == ' ' || c == '\t' || c == '\n' || c == '\r'; c = s.peek() {
+		s.i++
+		s.spaced = true
 	}
 }
 
@@ -195,8 +189,11 @@ func (s *scanner) elements(depth int, element func(value []byte)) bool {
 // text skips a string.
 func (s *scanner) text() bool {
 	s.i++
-	for s.i < len(s.b) {
-		switch c := s.b[s.i]; {
+	for {
+		for s.i < len(s.b) && plain[s.b[s.i]] {
+			s.i++
+		}
+		switch c := s.peek(); {
 		case c == '"':
 			s.i++
 			return true
@@ -204,10 +201,8 @@ func (s *scanner) text() bool {
 			if !s.escape() {
 				return false
 			}
-		case c < ' ':
+		case c < ' ': // or the end
 			return false
-		case c < utf8.RuneSelf:
-			s.i++
 		default:
 			r, size := utf8.DecodeRune(s.b[s.i:])
 			if r == utf8.RuneError && size == 1 {
@@ -216,8 +211,15 @@ func (s *scanner) text() bool {
 			s.i += size
 		}
 	}
-	return false
 }
+
+// plain has the characters that stand for themselves in a string, of ASCII.
+var plain = func() (set [256]bool) {
+	for c := ' '; c < utf8.RuneSelf; c++ {
+		set[c] = c != '"' && c != '\\'
+	}
+	return set
+}()
 
 // escape skips a backslash and the rest of its escape.
 func (s *scanner) escape() bool {
@@ -269,24 +271,9 @@ func (s *scanner) unit() (value int, ok bool) {
 	return value, true
 }
 
+// number skips a number within the range of a float64.
 func (s *scanner) number() bool {
 	from := s.i
-	if !s.numeral() {
-		return false
-	}
-	text := s.b[from:s.i]
-	if len(text) <= maxPlain && !bytes.ContainsAny(text, "eE") {
-		return true
-	}
-	x, _ := strconv.ParseFloat(string(text), 64) // fails only beyond the range
-	return !math.IsInf(x, 0)
-}
-
-// maxPlain is a number of digits with which no number is beyond the range.
-const maxPlain = 300
-
-// numeral skips a number of any size.
-func (s *scanner) numeral() bool {
 	if s.peek() == '-' {
 		s.i++
 	}
@@ -306,10 +293,19 @@ func (s *scanner) numeral() bool {
 		if c := s.peek(); c == '+' || c == '-' {
 			s.i++
 		}
-		return s.digits()
+		if !s.digits() {
+			return false
+		}
+	} else if s.i-from <= maxPlain {
+		return true
 	}
-	return true
+	x, _ := strconv.ParseFloat(string(s.b[from:s.i]), 64) // fails only beyond the range
+	return !math.IsInf(x, 0)
 }
+
+// maxPlain is a number of digits with which no number without exponent is beyond the
+// range.
+const maxPlain = 300
 
 func (s *scanner) digits() bool {
 	from := s.i
