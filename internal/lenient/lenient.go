@@ -28,12 +28,18 @@ func Text(value []byte) (text string, ok bool) {
 	case len(value) == 0:
 	case value[0] == '"':
 		if text, ok = plain(value); !ok {
-			ok = json.Unmarshal(value, &text) == nil
+			text, ok = unquote(value)
 		}
 	case value[0] == '-' || value[0] >= '0' && value[0] <= '9':
 		text, ok = string(value), true
 	}
 	return Cut(text), ok
+}
+
+// unquote returns the text of any JSON string.
+func unquote(value []byte) (text string, ok bool) {
+	err := json.Unmarshal(value, &text)
+	return text, err == nil
 }
 
 // plain returns the text of a JSON string without escapes.
@@ -68,7 +74,7 @@ func Cut(s string) string {
 func Int(value []byte) (n int64, ok bool) {
 	text := string(value)
 	if len(value) > 0 && value[0] == '"' {
-		if json.Unmarshal(value, &text) != nil {
+		if text, ok = unquote(value); !ok {
 			return 0, false
 		}
 		text = strings.TrimSpace(text)
@@ -97,7 +103,8 @@ func Bool(value []byte) (b, ok bool) {
 // Texts returns the texts in a JSON array, or the one text that value is. Empty
 // and repeated texts are left out, and so is everything after the first MaxList.
 func Texts(value []byte) (list []string) {
-	for _, element := range elements(value) {
+	var room [8]json.RawMessage
+	for _, element := range elements(room[:0], value) {
 		if text, _ := Text(element); len(list) < MaxList && text != "" && !slices.Contains(list, text) {
 			list = append(list, text)
 		}
@@ -108,7 +115,8 @@ func Texts(value []byte) (list []string) {
 // Ints returns the integers in a JSON array, or the one integer that value is.
 // Repetitions are left out, and so is everything after the first MaxList.
 func Ints(value []byte) (list []int64) {
-	for _, element := range elements(value) {
+	var room [8]json.RawMessage
+	for _, element := range elements(room[:0], value) {
 		if n, ok := Int(element); len(list) < MaxList && ok && !slices.Contains(list, n) {
 			list = append(list, n)
 		}
@@ -116,14 +124,16 @@ func Ints(value []byte) (list []int64) {
 	return list
 }
 
-// elements returns the elements of an array, or value alone if it is none.
-func elements(value []byte) (list []json.RawMessage) {
+// elements appends the elements of an array to list, which is empty, or value alone if
+// it is none.
+func elements(list []json.RawMessage, value []byte) []json.RawMessage {
 	if len(value) == 0 || value[0] != '[' {
-		return []json.RawMessage{value}
+		return append(list, value)
 	}
-	if !jsontext.Elements(value, func(element []byte) { list = append(list, element) }) {
-		list = nil
-		_ = json.Unmarshal(value, &list) // it is less strict, and an array of anything always fits
+	if jsontext.Elements(value, func(element []byte) { list = append(list, element) }) {
+		return list
 	}
-	return list
+	var all []json.RawMessage
+	_ = json.Unmarshal(value, &all) // it is less strict, and an array of anything always fits
+	return all
 }
