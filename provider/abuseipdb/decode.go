@@ -16,19 +16,19 @@ import (
 
 // check is the data object of an answer with status 200.
 type check struct {
-	IPAddress      rest.String     `json:"ipAddress"`
-	Score          rest.Int        `json:"abuseConfidenceScore"`
-	TotalReports   rest.Int        `json:"totalReports"`
-	DistinctUsers  rest.Int        `json:"numDistinctUsers"`
-	IsWhitelisted  rest.Bool       `json:"isWhitelisted"`
-	IsTor          rest.Bool       `json:"isTor"`
-	CountryCode    rest.String     `json:"countryCode"`
-	UsageType      rest.String     `json:"usageType"`
-	ISP            rest.String     `json:"isp"`
-	Domain         rest.String     `json:"domain"`
-	Hostnames      rest.Strings    `json:"hostnames"`
-	LastReportedAt rest.String     `json:"lastReportedAt"`
-	Reports        json.RawMessage `json:"reports"`
+	IPAddress      rest.String  `json:"ipAddress"`
+	Score          rest.Int     `json:"abuseConfidenceScore"`
+	TotalReports   rest.Int     `json:"totalReports"`
+	DistinctUsers  rest.Int     `json:"numDistinctUsers"`
+	IsWhitelisted  rest.Bool    `json:"isWhitelisted"`
+	IsTor          rest.Bool    `json:"isTor"`
+	CountryCode    rest.String  `json:"countryCode"`
+	UsageType      rest.String  `json:"usageType"`
+	ISP            rest.String  `json:"isp"`
+	Domain         rest.String  `json:"domain"`
+	Hostnames      rest.Strings `json:"hostnames"`
+	LastReportedAt rest.String  `json:"lastReportedAt"`
+	Categories     categories   `json:"reports"`
 }
 
 // decode turns an answer about addr into a finding.
@@ -36,35 +36,20 @@ func decode(addr netip.Addr, r *rest.Response) (provider.Finding, error) {
 	if r.Status != http.StatusOK {
 		return provider.Finding{}, refusal(r)
 	}
+	var body struct {
+		Data json.RawMessage `json:"data"`
+	}
 	var c check
-	data, err := dataOf(r.Body)
+	err := rest.Decode(r.Body, &body)
 	if err == nil {
-		err = c.read(addr, data)
+		err = c.read(addr, body.Data)
 	}
 	if err != nil {
 		return provider.Finding{}, r.BadResponse(err)
 	}
-	f := c.finding(addr, data, r.At)
+	f := c.finding(addr, body.Data, r.At)
 	f.Usage = usage(r)
 	return f, nil
-}
-
-// dataOf returns what body, an object, has under the name data.
-func dataOf(body []byte) ([]byte, error) {
-	var data []byte
-	plain := jsontext.Fields(body, func(key, value []byte) {
-		if string(key) == `"data"` {
-			data = value
-		}
-	})
-	if plain && data != nil {
-		return data, nil
-	}
-	var o struct {
-		Data json.RawMessage `json:"data"`
-	}
-	err := rest.Decode(body, &o) // it is less strict, also about names
-	return o.Data, err
 }
 
 // usage returns what an answer says about the allowance, which is counted over
@@ -89,7 +74,7 @@ func (c *check) finding(addr netip.Addr, data []byte, now time.Time) provider.Fi
 	f := provider.Finding{
 		Provider:   Name,
 		Addr:       addr,
-		Attrs:      map[string]any{"score": c.Score.Value, "categories": categories(c.Reports)},
+		Attrs:      map[string]any{"score": c.Score.Value, "categories": c.Categories.distinct()},
 		Raw:        rest.Raw(data),
 		ObservedAt: now,
 	}
@@ -111,17 +96,24 @@ func (c *check) finding(addr netip.Addr, data []byte, now time.Time) provider.Fi
 	return f
 }
 
+// categories are those that the reports of an answer have. Reports that cannot be read
+// have none.
+type categories [maxCategory + 1]bool
+
 // maxCategory is far above the highest category there is, 23.
 const maxCategory = 255
 
-// categories returns the distinct categories of reports in ascending order. It
-// is never nil. Reports that cannot be read have none.
-func categories(reports []byte) []int64 {
-	var found [maxCategory + 1]bool
+// UnmarshalJSON implements [json.Unmarshaler].
+func (c *categories) UnmarshalJSON(reports []byte) error {
+	*c = categories{}
 	add := func(report []byte) {
-		for _, c := range categoriesOf(report) {
-			if c > 0 && c <= maxCategory {
-				found[c] = true
+		var r struct {
+			Categories rest.Ints `json:"categories"`
+		}
+		_ = rest.Decode(report, &r) // what is not an object has none
+		for _, n := range r.Categories {
+			if n > 0 && n <= maxCategory {
+				c[n] = true
 			}
 		}
 	}
@@ -132,29 +124,18 @@ func categories(reports []byte) []int64 {
 			add(report)
 		}
 	}
-	distinct := []int64{}
-	for c, ok := range found {
-		if ok {
-			distinct = append(distinct, int64(c))
-		}
-	}
-	return distinct
+	return nil
 }
 
-// categoriesOf returns those of one report. What is not an object has none.
-func categoriesOf(report []byte) rest.Ints {
-	var r struct {
-		Categories rest.Ints `json:"categories"`
-	}
-	plain := jsontext.Fields(report, func(key, value []byte) {
-		if string(key) == `"categories"` {
-			_ = r.Categories.UnmarshalJSON(value) // which never fails
+// distinct returns the categories in ascending order. It is never nil.
+func (c *categories) distinct() []int64 {
+	list := []int64{}
+	for n, has := range c {
+		if has {
+			list = append(list, int64(n))
 		}
-	})
-	if !plain || r.Categories == nil {
-		_ = json.Unmarshal(report, &r) // it is less strict, also about names
 	}
-	return r.Categories
+	return list
 }
 
 // refusal returns the error that an answer with a status other than 200 means.

@@ -1,7 +1,6 @@
 package abuseipdb
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/netip"
@@ -103,8 +102,14 @@ func TestCategories(t *testing.T) {
 		` [ {"categories" : [ 22 ]} ] `:                                                              {22},
 		`[{"Categories":[22]},{"comment":"\ud800","categories":[18]},{"n":1e400,"categories":[15]}]`: {15, 18, 22},
 	} {
-		require.Equal(t, want, categories([]byte(reports)), reports)
+		require.Equal(t, want, read([]byte(reports)), reports)
 	}
+}
+
+func read(reports []byte) []int64 {
+	var c categories
+	_ = c.UnmarshalJSON(reports) // which never fails
+	return c.distinct()
 }
 
 // Categories are what package encoding/json finds.
@@ -118,8 +123,8 @@ func FuzzCategories(f *testing.F) {
 		var list []struct {
 			Categories rest.Ints `json:"categories"`
 		}
-		if json.Unmarshal(reports, &list) != nil || bytes.Count(bytes.ToLower(reports), []byte("categories")) > len(list) || bytes.Contains(reports, []byte(`\u`)) {
-			return // several of one name in a report may be told apart in either way
+		if json.Unmarshal(reports, &list) != nil {
+			return
 		}
 		want := []int64{}
 		for _, r := range list {
@@ -130,7 +135,7 @@ func FuzzCategories(f *testing.F) {
 			}
 		}
 		slices.Sort(want)
-		require.Equal(t, want, categories(reports))
+		require.Equal(t, want, read(reports))
 	})
 }
 

@@ -16,6 +16,9 @@ import (
 // part of body.
 func Decode(body []byte, v any) error {
 	body = withoutBOM(body)
+	if decodeMembers(body, v) {
+		return nil
+	}
 	err := json.Unmarshal(body, v)
 	if err == nil {
 		return nil

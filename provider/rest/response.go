@@ -206,13 +206,13 @@ func (r *Response) Usage(window time.Duration) *provider.Usage {
 		n, err := strconv.ParseUint(strings.TrimSpace(r.Header.Get(name)), 10, 31)
 		return int(n), err == nil
 	}
-	limit, ok := number("X-RateLimit-Limit")
-	remaining, ok2 := number("X-RateLimit-Remaining")
+	limit, ok := number("X-Ratelimit-Limit") // in canonical form, which costs nothing
+	remaining, ok2 := number("X-Ratelimit-Remaining")
 	if !ok || !ok2 || limit <= 0 {
 		return nil
 	}
 	u := &provider.Usage{Limit: limit, Remaining: remaining, Window: window}
-	if wait := r.ResetAfter("X-RateLimit-Reset"); wait > 0 {
+	if wait := r.ResetAfter("X-Ratelimit-Reset"); wait > 0 {
 		u.Reset = r.At.Add(wait)
 	}
 	return u

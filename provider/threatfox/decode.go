@@ -72,7 +72,7 @@ func about(addr netip.Addr, data []byte) (rows []row, raws []json.RawMessage, er
 	unreadable := false
 	for _, raw := range all {
 		var r row
-		switch err := json.Unmarshal(raw, &r); {
+		switch err := rest.Decode(raw, &r); {
 		case err != nil || !r.IOC.OK:
 			unreadable = true
 		case r.host() == addr:
