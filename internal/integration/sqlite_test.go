@@ -2,6 +2,7 @@ package integration
 
 import (
 	"database/sql"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -54,4 +55,28 @@ func column[T any](tb testing.TB, db *sql.DB, query string, args ...any) (values
 	}
 	require.NoError(tb, rows.Err())
 	return values
+}
+
+// TestCheckpoint: what is written in bulk gets into the database file though no commit
+// puts it there.
+func TestCheckpoint(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "enrich.db")
+	db := open(t, path)
+	db.SetMaxOpenConns(1)
+	_, err := db.Exec("PRAGMA wal_autocheckpoint = 0")
+	require.NoError(t, err)
+	s := newStore(t, db)
+	size := func() int64 {
+		info, err := os.Stat(path)
+		require.NoError(t, err)
+		return info.Size()
+	}
+	small := size()
+	all := crowd(3000)
+	require.NoError(t, s.Observe(t.Context(), all[:100]...))
+	require.Equal(t, small, size(), "a checkpoint after little")
+	require.NoError(t, s.Observe(t.Context(), all...))
+	require.NoError(t, s.Observe(t.Context(), all[:1]...))
+	require.Greater(t, size(), int64(500_000))
 }

@@ -19,6 +19,10 @@ type local struct {
 	// run them and closed together with it, or nil for one that was run once.
 	kept      sync.Map
 	remembers atomic.Int32
+	// written counts the statements that write since the last checkpoint began. It is
+	// the turn's.
+	written int
+	copying sync.Mutex // held during a checkpoint
 }
 
 func newLocal() *local { return &local{turn: make(chan struct{}, 1)} }
@@ -36,10 +40,12 @@ type localTx struct {
 // transaction to begin. After that nothing takes long enough to be watched for
 // the end of ctx.
 func (s *Store) locally(ctx context.Context, writes bool, f func(context.Context, runner) error) error {
+	endTurn := func() {}
 	if writes {
 		select {
 		case s.local.turn <- struct{}{}:
-			defer func() { <-s.local.turn }()
+			endTurn = sync.OnceFunc(func() { <-s.local.turn })
+			defer endTurn()
 		case <-ctx.Done():
 			return s.failed("begin a transaction", ctx.Err())
 		}
@@ -77,9 +83,30 @@ func (s *Store) locally(ctx context.Context, writes bool, f func(context.Context
 		discard(conn)
 		return s.failed("commit", err)
 	}
+	if writes && s.local.written >= checkpointAfter {
+		s.checkpoint(unwatched, conn, endTurn)
+	}
 	_ = conn.Close() // so that there is one to prepare statements on
 	s.keep(ctx, t.fresh)
 	return nil
+}
+
+// checkpointAfter is after how many statements that write there is a checkpoint. The log
+// then has some 10 MiB.
+const checkpointAfter = 2000
+
+// checkpoint copies the log of what was written into the database. Others write
+// meanwhile, unless the checkpoint before is still under way: then they wait, so that
+// the log does not grow faster than it is copied.
+func (s *Store) checkpoint(ctx context.Context, conn *sql.Conn, endTurn func()) {
+	s.local.written = 0
+	if s.local.copying.TryLock() {
+		endTurn()
+	} else {
+		s.local.copying.Lock()
+	}
+	defer s.local.copying.Unlock()
+	_, _ = conn.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)") // the next does what fails
 }
 
 // lock takes the lock that writers need, unless the driver began with it: a
@@ -108,6 +135,7 @@ func (t *localTx) end(conn *sql.Conn) bool {
 
 // ExecContext hides that of sql.Tx.
 func (t *localTx) ExecContext(ctx context.Context, text string, args ...any) (sql.Result, error) {
+	t.s.local.written++
 	stmt, err := t.prepare(ctx, text)
 	if err != nil {
 		return nil, err
