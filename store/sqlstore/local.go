@@ -19,13 +19,16 @@ type local struct {
 	// run them and closed together with it, or nil for one that was run once.
 	kept      sync.Map
 	remembers atomic.Int32
-	// written counts the statements that write since the last checkpoint began. It is
-	// the turn's.
+	// written counts the statements that write since the last checkpoint began. Only who
+	// holds the turn uses it.
 	written int
-	copying sync.Mutex // held during a checkpoint
+	// copying holds a token during a checkpoint.
+	copying chan struct{}
 }
 
-func newLocal() *local { return &local{turn: make(chan struct{}, 1)} }
+func newLocal() *local {
+	return &local{turn: make(chan struct{}, 1), copying: make(chan struct{}, 1)}
+}
 
 // localTx is a transaction of such a database. Parsing statements takes much
 // of the time, so those that come again are kept prepared.
@@ -91,22 +94,23 @@ func (s *Store) locally(ctx context.Context, writes bool, f func(context.Context
 	return nil
 }
 
-// checkpointAfter is after how many statements that write there is a checkpoint. The log
-// then has some 10 MiB.
+// checkpointAfter is the number of statements that write after which there is a
+// checkpoint. The log then has about 10 MiB.
 const checkpointAfter = 2000
 
-// checkpoint copies the log of what was written into the database. Others write
-// meanwhile, unless the checkpoint before is still under way: then they wait, so that
-// the log does not grow faster than it is copied.
+// checkpoint copies the log of what was written into the database. It ends the turn, so
+// that others write meanwhile. If another checkpoint is under way it waits for that and
+// keeps the turn, so that the log does not grow faster than it is copied.
 func (s *Store) checkpoint(ctx context.Context, conn *sql.Conn, endTurn func()) {
 	s.local.written = 0
-	if s.local.copying.TryLock() {
+	select {
+	case s.local.copying <- struct{}{}:
 		endTurn()
-	} else {
-		s.local.copying.Lock()
+	default:
+		s.local.copying <- struct{}{}
 	}
-	defer s.local.copying.Unlock()
-	_, _ = conn.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)") // the next does what fails
+	defer func() { <-s.local.copying }()
+	_, _ = conn.ExecContext(ctx, "PRAGMA wal_checkpoint(PASSIVE)") // the next one does what fails
 }
 
 // lock takes the lock that writers need, unless the driver began with it: a

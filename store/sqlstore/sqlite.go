@@ -73,8 +73,8 @@ var sqlite = dialect{
 // SQLiteDSN returns the data source name of a database file for the drivers
 // modernc.org/sqlite and github.com/ncruces/go-sqlite3, which both run the
 // pragmas in it on every connection they open: wait up to 10 s for a lock,
-// write-ahead logging with a checkpoint every 32 MiB, which is needed only where the
-// store's own do not suffice, synchronous as DECNET sets it, foreign keys enforced,
+// write-ahead logging with a checkpoint by a commit when the log has 32 MiB, should
+// those of the store not suffice, synchronous as DECNET sets it, foreign keys enforced,
 // transactions that take the write lock when they begin. The path may be
 // relative. It is used as it is, also if it holds characters that mean
 // something in a URI.
