@@ -96,8 +96,8 @@ func (c *check) finding(addr netip.Addr, data []byte, now time.Time) provider.Fi
 	return f
 }
 
-// categories are those that the reports of an answer have. Reports that cannot be read
-// have none.
+// categories has the categories of an answer's reports. A report that cannot be read has
+// none.
 type categories [maxCategory + 1]bool
 
 // maxCategory is far above the highest category there is, 23.

@@ -18,10 +18,10 @@ type member struct {
 	index int
 }
 
-// decodeMembers does what json.Unmarshal does, in less than half the time, if v points
-// to a struct all of whose fields decode themselves, such as the lenient types, and
-// body is an object that the strictest parser accepts and that has no name in another
-// case. Otherwise it returns false, and body is for json.Unmarshal.
+// decodeMembers decodes body into v as json.Unmarshal does, in less time. It returns
+// false, and body is left to json.Unmarshal, unless v points to a struct all of whose
+// fields decode themselves, such as the lenient types, and body is an object that
+// jsontext.Fields accepts and that spells the struct's names as the struct does.
 func decodeMembers(body []byte, v any) bool {
 	pointer := reflect.ValueOf(v)
 	if pointer.Kind() != reflect.Pointer || pointer.IsNil() {
@@ -65,8 +65,8 @@ var (
 	textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
-// membersOf returns the fields of a struct if all of them decode themselves and have a
-// plain name, and else nil.
+// membersOf returns the fields of a struct. It returns nil if one of them does not decode
+// itself or has no plain name, and for a type that decodes itself as a whole.
 func membersOf(t reflect.Type) []member {
 	if known, ok := knownMembers.Load(t); ok {
 		return known.([]member)
@@ -85,7 +85,8 @@ func findMembers(t reflect.Type) (members []member) {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		key := []byte(`"` + name + `"`)
 		same := func(m member) bool { return bytes.EqualFold(m.key, key) }
-		itself := f.Type.Name() != "" && reflect.PointerTo(f.Type).Implements(unmarshaler) // json.Unmarshal goes by names, too
+		// json.Unmarshal does not call the methods of types without a name.
+		itself := f.Type.Name() != "" && reflect.PointerTo(f.Type).Implements(unmarshaler)
 		if !f.IsExported() || f.Anonymous || !isPlain(name) || options != "" || !itself || slices.ContainsFunc(members, same) {
 			return nil
 		}

@@ -35,6 +35,16 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// TestDecodeMembers: package encoding/json is not asked about the usual answers.
+func TestDecodeMembers(t *testing.T) {
+	t.Parallel()
+	var v answer
+	require.True(t, decodeMembers([]byte(`{"s":"x","else":{"S":1},"n":[1]}`), &v))
+	require.Equal(t, answer{S: String{"x", true}, N: Ints{1}}, v)
+	require.False(t, decodeMembers([]byte(`{"S":"x"}`), &v))
+	require.False(t, decodeMembers([]byte(`{"s":"x"}`), new(map[string]String)))
+}
+
 type texted struct {
 	S String `json:"s"`
 }

@@ -206,7 +206,7 @@ func (r *Response) Usage(window time.Duration) *provider.Usage {
 		n, err := strconv.ParseUint(strings.TrimSpace(r.Header.Get(name)), 10, 31)
 		return int(n), err == nil
 	}
-	limit, ok := number("X-Ratelimit-Limit") // in canonical form, which costs nothing
+	limit, ok := number("X-Ratelimit-Limit") // in canonical form, which Get need not make
 	remaining, ok2 := number("X-Ratelimit-Remaining")
 	if !ok || !ok2 || limit <= 0 {
 		return nil
