@@ -232,8 +232,8 @@ func (c *Config) load() (batch, queue int) {
 	return batch, min(2*batch+4*workers, room-batch)
 }
 
-// maxClaimed is how many attackers a worker has claimed at most, beside those that its
-// goroutines work on.
+// maxClaimed is the greatest number of claimed attackers that no goroutine of a worker
+// works on yet.
 const maxClaimed = 1 << 16
 
 // validate reports everything that is wrong with a Config that has its

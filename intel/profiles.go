@@ -90,8 +90,8 @@ func derives(profiles map[string]provider.Profile, name, from string, seen map[s
 	})
 }
 
-// evidence returns the findings in l that count for the verdict at now: those of the
-// worker's providers, except the ones that are too old.
+// evidence returns the findings in l that count for the verdict. They are of the worker's
+// providers and not too old at now.
 func (w *Worker) evidence(l *ledger, now time.Time) []aggregate.Evidence {
 	evidence := make([]aggregate.Evidence, 0, len(w.sources))
 	for _, s := range w.sources {

@@ -213,7 +213,7 @@ func (s *scanner) text() bool {
 	}
 }
 
-// plain has the characters that stand for themselves in a string, of ASCII.
+// plain tells which bytes are ASCII characters that stand for themselves in a string.
 var plain = func() (set [256]bool) {
 	for c := ' '; c < utf8.RuneSelf; c++ {
 		set[c] = c != '"' && c != '\\'
